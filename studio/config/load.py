@@ -1,0 +1,195 @@
+"""Configurations in and out: YAML files, presets, key=value overrides; every problem reported at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from studio.config.llamafactory import INSTEAD, WITHOUT_EFFECT
+from studio.config.merge import MergeConfig
+from studio.config.option import Config, options
+from studio.config.serve import ServeConfig
+from studio.config.train import TrainConfig
+from studio.errors import ConfigError, Problem
+from studio.files import write_text
+from studio.settings import PRESETS
+
+RunConfig = TrainConfig | ServeConfig | MergeConfig
+C = TypeVar("C", bound=Config)
+
+KINDS: dict[str, type[RunConfig]] = {"train": TrainConfig, "serve": ServeConfig, "merge": MergeConfig}
+SCHEMA_VERSION = 1
+
+# the C loader is six times faster; PyYAML builds without libyaml lack it
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def parse(kind: type[C], values: Mapping[str, Any]) -> C:
+    """`values` as a configuration.
+
+    Raises:
+        ConfigError: with every problem, those of single keys and those between keys.
+    """
+    known, problems = _without_foreign(kind, values)
+    try:
+        config = kind.model_validate(known)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems += [_problem(kind, detail) for detail in details]
+        broken = {str(detail["loc"][0]) for detail in details}
+        config = _best_effort(kind, known, broken)
+        problems += [problem for problem in _cross(config) if problem.where not in broken]
+    else:
+        problems += _cross(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping.
+
+    Raises:
+        ConfigError: no such file, or the line and column where it breaks.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError([Problem(str(path), "there is no such file")]) from error
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError([Problem(str(path), "is not a text file")]) from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """A YAML text's mapping; `name` is what an error calls it."""
+    try:
+        value = yaml.load(text, Loader=Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError([Problem(name, f"{place}{error.problem}")]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem(name, f"is not YAML: {error}")]) from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError([Problem(name, "should hold `key: value` lines")])
+    return {str(key): item for key, item in value.items()}
+
+
+def overrides(words: Iterable[str]) -> dict[str, Any]:
+    """`key=value` words as a mapping; values are read as YAML, so 3, true and null mean what they look like."""
+    values: dict[str, Any] = {}
+    problems = []
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            problems.append(Problem(word, "write it as key=value"))
+            continue
+        values[key.removeprefix("--")] = _scalar(text)
+    if problems:
+        raise ConfigError(problems)
+    return values
+
+
+def dump(config: RunConfig) -> str:
+    """The whole configuration as YAML, in the order of its declaration."""
+    values = {"schema_version": SCHEMA_VERSION, **config.model_dump(mode="json")}
+    return cast(str, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+
+
+def changed(config: RunConfig) -> dict[str, Any]:
+    """Only what differs from the defaults: what a short YAML or a command line has to say."""
+    return config.model_dump(mode="json", exclude_defaults=True)
+
+
+def save(config: RunConfig, path: Path) -> None:
+    """Write `config` for `load_run_config`."""
+    write_text(path, dump(config))
+
+
+def load_run_config(path: Path) -> RunConfig:
+    """A run's config.yaml. It is never rewritten, so it is read once."""
+    return _load(path)
+
+
+def preset_names() -> list[str]:
+    """Shipped configurations, by name."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+@cache
+def preset(name: str) -> Mapping[str, Any]:
+    """The keys that a shipped configuration sets."""
+    return read_yaml(PRESETS / f"{name}.yaml")
+
+
+@lru_cache(maxsize=4096)
+def _load(path: Path) -> RunConfig:
+    values = read_yaml(path)
+    version = values.pop("schema_version", SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise ConfigError([Problem(str(path), f"was written by another version (schema {version})")])
+    kind = KINDS.get(str(values.get("kind", "train")))
+    if kind is None:
+        raise ConfigError([Problem("kind", f"{values.get('kind')!r} is none of {', '.join(KINDS)}")])
+    return parse(kind, values)
+
+
+def _without_foreign(kind: type[Config], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """LLaMA-Factory's keys sorted out: those without effect dropped, those refused named."""
+    if kind is not TrainConfig:
+        return dict(values), []
+    known = {key: value for key, value in values.items() if key in kind.model_fields or key not in _FOREIGN}
+    refused = [
+        Problem(key, f"is not supported; use instead: {INSTEAD[key]}")
+        for key, value in values.items()
+        if key in INSTEAD and key not in kind.model_fields and value not in (None, False)
+    ]
+    if values.get("output_dir") and not values.get("run_name"):
+        known["run_name"] = Path(str(values["output_dir"])).name
+    return known, refused
+
+
+_FOREIGN = frozenset(WITHOUT_EFFECT) | frozenset(INSTEAD)
+
+
+def _cross(config: Config) -> list[Problem]:
+    return list(config.problems())  # type: ignore[attr-defined]
+
+
+def _best_effort(kind: type[C], known: Mapping[str, Any], broken: set[str]) -> C:
+    """The configuration with its broken keys at their defaults, so that the rules between keys can speak too."""
+    kept = {key: value for key, value in known.items() if key not in broken and key in kind.model_fields}
+    return kind.model_validate(kept)
+
+
+def _problem(kind: type[Config], detail: ErrorDetails) -> Problem:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return Problem(key, f"there is no such option{_similar(kind, key)}")
+    return Problem(key, f"{_lower(detail['msg'])} (got {str(detail['input'])[:60]!r})")
+
+
+def _similar(kind: type[Config], key: str) -> str:
+    close = difflib.get_close_matches(key, [option.key for option in options(kind)], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=Loader)
+    except yaml.YAMLError:
+        return text

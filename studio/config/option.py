@@ -1,0 +1,131 @@
+"""One declaration per option: a pydantic field that also says how it is shown, where, and when.
+
+From a model's fields come the form's widgets, the YAML and command-line keys, the error texts and the reference
+page; `options` is the one place that reads them.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+
+class Config(BaseModel):
+    """Base of every configuration: a frozen value, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
+
+
+def option(
+    default: Any,
+    *,
+    en: str,
+    zh: str,
+    group: str,
+    when: Mapping[str, Any] | None = None,
+    label: tuple[str, str] | None = None,
+    **bounds: Any,
+) -> Any:
+    """Declare an option.
+
+    Args:
+        default: the value when it is not given.
+        en: one sentence that says what it does, in English.
+        zh: the same in Chinese.
+        group: the section of the form it belongs to.
+        when: other options and the values they must have for this one to matter.
+        label: what the form calls it (English, Chinese); the key itself where None.
+        bounds: pydantic's ge, gt, le, lt, min_length.
+    """
+    extra = {"zh": zh, "group": group, "when": dict(when or {}), "label": label}
+    return Field(default=default, description=en, json_schema_extra=extra, **bounds)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field says of itself. `kind` is bool, int, float, str, choice or list."""
+
+    key: str
+    kind: str
+    default: Any
+    nullable: bool
+    choices: tuple[Any, ...]
+    low: float | None
+    high: float | None
+    open_low: bool
+    en: str
+    zh: str
+    group: str
+    when: Mapping[str, Any]
+    label: tuple[str, str]
+
+
+def options(config: type[Config]) -> list[Option]:
+    """Every declared option of a configuration, in the order of its declaration. `kind` keys are left out."""
+    return [_option(key, field) for key, field in config.model_fields.items() if _is_option(field)]
+
+
+def split_names(value: Any) -> Any:
+    """A comma-separated string as a list, the way LLaMA-Factory writes `dataset: a,b`."""
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
+
+
+def _is_option(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and "group" in field.json_schema_extra
+
+
+def _option(key: str, field: FieldInfo) -> Option:
+    extra: Any = field.json_schema_extra
+    annotation, nullable = _without_none(field.annotation)
+    low, high, open_low = _bounds(field)
+    return Option(
+        key=key,
+        kind=_kind(annotation),
+        default=field.default,
+        nullable=nullable,
+        choices=get_args(annotation) if get_origin(annotation) is Literal else (),
+        low=low,
+        high=high,
+        open_low=open_low,
+        en=field.description or "",
+        zh=extra["zh"],
+        group=extra["group"],
+        when=extra["when"],
+        label=tuple(extra["label"] or (key, key)),
+    )
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation, False
+    kept = [item for item in get_args(annotation) if item is not type(None)]
+    return kept[0], len(kept) < len(get_args(annotation))
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "choice"
+    if get_origin(annotation) is tuple:
+        return "list"
+    return {bool: "bool", int: "int", float: "float"}.get(annotation, "str")
+
+
+def _bounds(field: FieldInfo) -> tuple[float | None, float | None, bool]:
+    low, high, open_low = None, None, False
+    for rule in field.metadata:
+        if isinstance(rule, Ge | Gt):
+            low, open_low = getattr(rule, "ge", getattr(rule, "gt", None)), isinstance(rule, Gt)
+        elif isinstance(rule, Le | Lt):
+            high = getattr(rule, "le", getattr(rule, "lt", None))
+    return low, high, open_low  # type: ignore[return-value]

@@ -1,0 +1,104 @@
+"""Every error a user can meet. Each message says what is wrong, where, and what to do.
+
+SeedbedError
+├── ConfigError            one or more problems in a configuration, all of them at once
+├── ModelError             a model folder that is missing, incomplete or damaged
+├── PathError              a name that leaves the folder it belongs to
+├── DatasetError
+│   ├── DatasetNotFound    no such entry in the registry
+│   ├── UploadError        a file that cannot be accepted
+│   └── RowError           a row at fault, with its number
+├── RunError
+│   ├── RunNotFound        no such run directory
+│   ├── AlreadyStarted     a run is started at most once
+│   └── NotResumable       no complete checkpoint to go on from
+└── ServingError
+    ├── SidecarNotReady    the model server is not up (yet, or any more)
+    └── RequestFailed      the model server refused or broke off a request
+
+Front doors (the CLI's main, a tab's handler, a worker's main) catch SeedbedError once and show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class SeedbedError(Exception):
+    """Root of all errors that are shown to the user as they are."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one option: `where` is its key, `what` a sentence that says what to change."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+class ConfigError(SeedbedError):
+    """A configuration with one or more problems."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ModelError(SeedbedError):
+    """A model folder that is missing, incomplete or damaged."""
+
+
+class PathError(SeedbedError):
+    """A name that would leave the folder it belongs to."""
+
+
+class DatasetError(SeedbedError):
+    """Something is wrong with a dataset."""
+
+
+class DatasetNotFound(DatasetError):
+    """No such entry in the dataset registry."""
+
+
+class UploadError(DatasetError):
+    """An uploaded file that cannot be accepted."""
+
+
+class RowError(DatasetError):
+    """A row at fault. `row` counts from 1, in the order of the file."""
+
+    def __init__(self, row: int, what: str) -> None:
+        self.row = row
+        super().__init__(f"row {row}: {what}")
+
+
+class RunError(SeedbedError):
+    """Something is wrong with a run."""
+
+
+class RunNotFound(RunError):
+    """No such run directory."""
+
+
+class AlreadyStarted(RunError):
+    """A run is started at most once."""
+
+
+class NotResumable(RunError):
+    """No complete checkpoint to go on from."""
+
+
+class ServingError(SeedbedError):
+    """Something is wrong with a model server."""
+
+
+class SidecarNotReady(ServingError):
+    """The model server is not up yet, or not any more."""
+
+
+class RequestFailed(ServingError):
+    """The model server refused or broke off a request."""

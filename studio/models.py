@@ -1,0 +1,183 @@
+"""Model and adapter folders, looked at without loading them: names, completeness, size.
+
+Reads JSON and safetensors headers only. What it does not do: hub downloads, and proof that weights are good.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.errors import ModelError
+from studio.settings import ASSETS
+
+BUNDLED = "seedling"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+HEADER_MAX_BYTES = 100_000_000  # the format's own limit; a larger figure means the file is no safetensors
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a complete model folder says of itself. `parameters` counts stored weights."""
+
+    path: Path
+    architecture: str
+    parameters: int
+    dtype: str
+    max_position_embeddings: int | None
+    has_chat_template: bool
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What an adapter folder says of itself. `base` is a path or hub id, resolved on this machine."""
+
+    path: Path
+    rank: int
+    base: str
+
+
+def resolve(name: str) -> str:
+    """A model name as a person gives it: the bundled model's or a local folder's absolute path, or a hub id."""
+    if name == BUNDLED:
+        return str(ASSETS / BUNDLED)
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_absolute() or path.exists() or name.startswith(".") else name
+
+
+def display_name(name: str) -> str:
+    """The short form of a resolved name for lists and labels; the inverse of `resolve` for the bundled model."""
+    return BUNDLED if name == str(ASSETS / BUNDLED) else name
+
+
+def is_local(name: str) -> bool:
+    """Whether a resolved name is a folder rather than a hub id."""
+    return Path(name).is_absolute()
+
+
+def check(folder: Path) -> ModelInfo:
+    """Look at a model folder: config, tokenizer and every weight file's header.
+
+    Raises:
+        ModelError: naming the file that is missing or damaged.
+    """
+    config = _json(folder, "config.json", "a model folder")
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise ModelError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): copy the model's again")
+    headers = [read_header(folder / name) for name in weight_files(folder)]
+    tensors = [tensor for header in headers for tensor in header.values()]
+    text = config.get("text_config", config)
+    return ModelInfo(
+        path=folder,
+        architecture=(config.get("architectures") or ["unknown"])[0],
+        parameters=sum(math.prod(tensor["shape"]) for tensor in tensors),
+        dtype=tensors[0]["dtype"] if tensors else "unknown",
+        max_position_embeddings=text.get("max_position_embeddings"),
+        has_chat_template=_has_chat_template(folder),
+    )
+
+
+def check_adapter(folder: Path) -> AdapterInfo:
+    """Look at an adapter folder.
+
+    Raises:
+        ModelError: naming the file that is missing or damaged.
+    """
+    config = _json(folder, "adapter_config.json", "an adapter folder")
+    if config.get("peft_type") != "LORA":
+        raise ModelError(f"{folder} holds a {config.get('peft_type')} adapter; only LoRA adapters are supported")
+    read_header(folder / "adapter_model.safetensors")
+    return AdapterInfo(path=folder, rank=_largest_rank(config), base=_base_of(folder, config))
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of a model's safetensors files, from its index where it has one.
+
+    Raises:
+        ModelError: none there, or one of the index's is missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(_json(folder, index.name, "a model folder").get("weight_map", {}).values()))
+    else:
+        names = sorted(path.name for path in folder.glob("*.safetensors"))
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing or not names:
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
+        raise ModelError(f"{folder} lacks {', '.join(missing) or 'safetensors weights'}; it has: {found}")
+    return names
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Tensor name -> {dtype, shape, data_offsets} of one safetensors file, checked against the file's length.
+
+    Raises:
+        ModelError: the file is missing, cut short or no safetensors.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(HEADER_MAX_BYTES, size):
+                raise ModelError(f"{path} is damaged: its header is cut short. Copy or download it again")
+            header: dict[str, Any] = json.loads(file.read(length))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing") from error
+    except (struct.error, ValueError) as error:
+        raise ModelError(f"{path} is damaged: it has no readable header. Copy or download it again") from error
+    header.pop("__metadata__", None)
+    expected = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    if size != expected:
+        raise ModelError(f"{path} is damaged: {size} bytes where its header says {expected}. Copy it again")
+    return header
+
+
+def local_models(folders: list[Path]) -> list[Path]:
+    """Model folders (those with a config.json) directly in `folders` or one level below, by name."""
+    return sorted({path.parent for folder in folders for path in _config_files(folder)})
+
+
+def _config_files(folder: Path) -> Iterator[Path]:
+    for pattern in ("config.json", "*/config.json", "*/*/config.json"):
+        yield from folder.glob(pattern)
+
+
+def _json(folder: Path, name: str, kind: str) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder on this machine: check the path")
+    try:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} is not {kind}: it has no {name}") from error
+    except ValueError as error:
+        raise ModelError(f"{folder / name} is not valid JSON ({error}): copy it again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{folder / name} should hold a JSON object")
+    return value
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").exists():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.exists() and "chat_template" in _json(folder, config.name, "a model folder")
+
+
+def _largest_rank(config: dict[str, Any]) -> int:
+    return max([int(config.get("r", 0)), *map(int, (config.get("rank_pattern") or {}).values())])
+
+
+def _base_of(folder: Path, config: dict[str, Any]) -> str:
+    """base.json keeps the name as the person gave it, so an adapter survives a moved installation."""
+    base = _json(folder, "base.json", "an adapter folder") if (folder / "base.json").exists() else {}
+    names = [base.get("name"), base.get("path"), config.get("base_model_name_or_path")]
+    resolved = [resolve(name) for name in names if name]
+    if not resolved:
+        raise ModelError(f"{folder} does not say which model it belongs to (base_model_name_or_path is empty)")
+    return next((name for name in resolved if Path(name).is_dir()), resolved[0])

@@ -1,0 +1,46 @@
+"""Ways of starting a nanny. One for now: this machine, one process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from studio.errors import AlreadyStarted
+from studio.runs.run import Run
+from studio.settings import ROOT
+
+WORKERS = {"train": "studio.worker.train", "merge": "studio.worker.merge", "serve": "studio.serving.sidecar"}
+# the kinds that wait for one another; a server shares the machine on purpose
+QUEUED_KINDS = frozenset({"train"})
+
+
+def start(run: Run, wait: bool = False) -> None:
+    """Start a run, or with `wait` put it behind the trainings that were started before it.
+
+    Raises:
+        AlreadyStarted: somebody started it before.
+    """
+    _claim(run)
+    if run.kind in QUEUED_KINDS:
+        run.request("DEVICES")
+    if wait:
+        run.request("WAIT")
+    _launch(run, [sys.executable, "-m", WORKERS[run.kind], str(run.path)])
+
+
+def _claim(run: Run) -> None:
+    try:
+        os.close(os.open(run.path / "CLAIM", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError as error:
+        raise AlreadyStarted(f"{run.id} was started already: resume it, or start a new run") from error
+
+
+def _launch(run: Run, worker: list[str]) -> None:
+    """The nanny leaves our session and our children, so the studio's end cannot reach it."""
+    nanny = [sys.executable, "-m", "studio.runs.nanny", str(run.path), *worker]
+    with open(run.log, "ab") as log:
+        subprocess.run(
+            nanny, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True, check=True,
+        )  # fmt: skip

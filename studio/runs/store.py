@@ -1,0 +1,148 @@
+"""All runs: create, list, find, resume, throw away. The folder is the database."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.config.load import RunConfig, dump, save
+from studio.config.train import TrainConfig
+from studio.errors import NotResumable, PathError, RunError, RunNotFound
+from studio.files import inside, safe_name
+from studio.runs import events
+from studio.runs.run import Run, newest_first
+
+
+@dataclass(frozen=True)
+class Store:
+    """The runs below `saves`."""
+
+    saves: Path
+
+    @property
+    def trash_dir(self) -> Path:
+        return self.saves / ".trash"
+
+    def create(self, config: RunConfig) -> Run:
+        """A new run directory that holds its request. It does not start."""
+        self.saves.mkdir(parents=True, exist_ok=True)
+        run = Run(self.saves.resolve() / _new_id(config.run_name))
+        # complete before it has its name: a lister must never meet a run without a config
+        draft = run.path.with_name(f".{run.id}")
+        draft.mkdir()
+        save(config, draft / "config.yaml")
+        draft.rename(run.path)
+        return run
+
+    def list(self, kind: str | None = None) -> list[Run]:
+        """Every run, newest first. Folders that are no runs are passed over."""
+        return [run for run in newest_first(self._runs()) if kind is None or run.kind == kind]
+
+    def get(self, run_id: str) -> Run:
+        """The run of that id, or of the only id that begins so.
+
+        Raises:
+            RunNotFound: there is none, or more than one.
+        """
+        try:
+            path = inside(self.saves, run_id)
+        except PathError as error:
+            raise RunNotFound(str(error)) from error
+        if path.parent == self.saves.resolve() and (path / "config.yaml").exists():
+            return Run(path)
+        found = [run for run in self._runs() if run.id.startswith(run_id)]
+        if len(found) == 1:
+            return found[0]
+        what = "is the beginning of several runs" if found else "is not a run"
+        raise RunNotFound(f"{run_id!r} {what} in {self.saves}; `python -m studio runs` lists them")
+
+    def twin(self, config: RunConfig, within_s: float) -> Run | None:
+        """A run with the very same request created a moment ago: the other half of a double click."""
+        text, now = dump(config), time.time()
+        recent = (run for run in self._runs() if now - run.path.stat().st_ctime < within_s)
+        return next((run for run in recent if dump(run.config) == text), None)
+
+    def resume(self, run: Run) -> Run:
+        """A new run that goes on from the last complete checkpoint of `run`, its curves included.
+
+        Raises:
+            NotResumable: it still runs, is no training, or has no checkpoint.
+        """
+        config, checkpoint = _resumable(run)
+        name = checkpoint.relative_to(run.path)
+        update = {"resume_from_checkpoint": str(name), "resumed_from": run.id}
+        new = self.create(config.model_copy(update=update))
+        shutil.copytree(checkpoint, new.path / name, copy_function=_link)
+        _copy_metrics(run, new, until_step=int(checkpoint.name.rpartition("-")[2]))
+        return new
+
+    def trash(self, run: Run) -> Path:
+        """Move an ended run to the trash. `restore` undoes it.
+
+        Raises:
+            RunError: it is still active.
+        """
+        if run.is_active:
+            raise RunError(f"{run.id} is {run.state}: stop it before deleting it")
+        self.trash_dir.mkdir(exist_ok=True)
+        return run.path.rename(self.trash_dir / run.id)
+
+    def restore(self, run_id: str) -> Run:
+        """Bring a run back from the trash.
+
+        Raises:
+            RunNotFound: it is not there.
+        """
+        trashed = inside(self.trash_dir, run_id)
+        if not (trashed / "config.yaml").exists():
+            raise RunNotFound(f"{run_id!r} is not in the trash")
+        return Run(trashed.rename(self.saves.resolve() / run_id))
+
+    def trashed(self) -> list[Run]:
+        """Runs in the trash, newest first."""
+        return newest_first(Store(self.trash_dir)._runs())
+
+    def _runs(self) -> Iterator[Run]:
+        root = self.saves.resolve()
+        if not root.is_dir():
+            return
+        for entry in os.scandir(root):
+            if not entry.name.startswith(".") and os.path.exists(os.path.join(entry.path, "config.yaml")):
+                yield Run(Path(entry.path))
+
+
+def _new_id(name: str | None) -> str:
+    """Sortable by time, unique, readable: 20261122-013055-9f2c1a-identity."""
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return f"{stamp}-{safe_name(name)[:40].replace(' ', '-')}" if name else stamp
+
+
+def _resumable(run: Run) -> tuple[TrainConfig, Path]:
+    config = run.config
+    if not isinstance(config, TrainConfig):
+        raise NotResumable(f"{run.id} is a {run.kind} run: only trainings can be resumed")
+    if run.is_active:
+        raise NotResumable(f"{run.id} is still {run.state}: stop it first")
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        raise NotResumable(f"{run.id} has no complete checkpoint: start it again, with a smaller save_steps")
+    return config, checkpoints[-1]
+
+
+def _link(source: str, target: str) -> None:
+    """Checkpoints are never edited, so a second name costs no disk; another file system needs a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _copy_metrics(old: Run, new: Run, until_step: int) -> None:
+    known, _ = events.read(old.metrics)
+    kept = [event for event in known if event.get("step", 0) <= until_step and event.get("type") != "note"]
+    events.write(new.metrics, kept)
