@@ -5,12 +5,12 @@ Readers skip types they do not know, so that an older studio reads a newer run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-import orjson
+import msgspec
 
 from studio.files import append_line, read_since, write_text
 
@@ -64,6 +64,24 @@ class Note:
 Event = Step | Eval | Checkpoint | Note
 
 
+class Point(msgspec.Struct, gc=False):
+    """What a chart needs of a step or eval event; null stands for a value that was not finite."""
+
+    type: str = ""
+    step: int = 0
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_s: float | None = None
+    memory_gb: float | None = None
+    eval_loss: float | None = None
+
+
+T = TypeVar("T")
+_any: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_points = msgspec.json.Decoder(Point)
+
+
 def append(path: Path, event: Event) -> None:
     """Add one event to metrics.jsonl."""
     append_line(path, asdict(event))
@@ -72,28 +90,34 @@ def append(path: Path, event: Event) -> None:
 def read(path: Path, cursor: int = 0) -> tuple[list[dict[str, Any]], int]:
     """Events after byte `cursor` as plain dictionaries, and the cursor for the next call. Damaged lines are skipped."""
     lines, cursor = read_since(path, cursor)
-    return list(parse(lines)), cursor
+    return parse(lines), cursor
 
 
-def parse(lines: bytes) -> Iterator[dict[str, Any]]:
+def parse(lines: bytes) -> list[dict[str, Any]]:
     """Whole JSON lines as dictionaries."""
-    if not lines:
-        return iter(())
-    try:
-        # one call for the whole block is several times faster than one a line
-        return iter(orjson.loads(b"[" + b",".join(lines.rstrip(b"\n").split(b"\n")) + b"]"))
-    except orjson.JSONDecodeError:
-        return _one_by_one(lines.splitlines())
+    return _decode(_any, lines)
 
 
-def _one_by_one(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            yield orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
+def parse_points(lines: bytes) -> list[Point]:
+    """Whole JSON lines as points: three times faster than dictionaries, which a long run's first drawing needs."""
+    return _decode(_points, lines)
 
 
 def write(path: Path, events: Iterable[dict[str, Any]]) -> None:
     """A whole metrics.jsonl at once: the history that a resumed run begins with."""
-    write_text(path, "".join(orjson.dumps(event).decode() + "\n" for event in events))
+    write_text(path, "".join(msgspec.json.encode(event).decode() + "\n" for event in events))
+
+
+def _decode(decoder: msgspec.json.Decoder[T], lines: bytes) -> list[T]:
+    try:
+        return decoder.decode_lines(lines)
+    except msgspec.DecodeError:
+        return [row for line in lines.splitlines() for row in _decode_one(decoder, line)]
+
+
+def _decode_one(decoder: msgspec.json.Decoder[T], line: bytes) -> list[T]:
+    """A line that a power cut tore is left out; those around it are good."""
+    try:
+        return [decoder.decode(line)]
+    except msgspec.DecodeError:
+        return []

@@ -1,0 +1,88 @@
+"""One line about each run, for lists. Ended runs never change, so they are read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from studio.config.merge import MergeConfig
+from studio.config.train import TrainConfig
+from studio.models import display_name
+from studio.runs.run import ACTIVE, Run, State
+from studio.runs.store import Store
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a list shows of a run. `progress` is 0..1, `eta_s` in seconds, `created` in unix seconds."""
+
+    id: str
+    kind: str
+    name: str
+    model: str
+    detail: str
+    state: str
+    progress: float | None
+    message: str
+    eta_s: float | None
+    created: float
+
+
+_ended: dict[str, Summary] = {}
+
+
+def summaries(store: Store) -> list[Summary]:
+    """Every run, newest first."""
+    return [_of(run) for run in store.list()]
+
+
+def of(run: Run) -> Summary:
+    """The line about one run, read anew."""
+    state, status = run.state, run.status
+    model, detail = _subject(run)
+    return Summary(
+        id=run.id,
+        kind=run.kind,
+        name=run.config.run_name or run.id[16:22],
+        model=model,
+        detail=detail,
+        state=state.value,
+        progress=_progress(state, status),
+        message=_message(run, state, status),
+        eta_s=status.get("eta_s") if state is State.RUNNING else None,
+        created=run.created.timestamp(),
+    )
+
+
+def _of(run: Run) -> Summary:
+    key = str(run.path)
+    if key not in _ended:
+        summary = of(run)
+        if State(summary.state) in ACTIVE or summary.state == State.LOST:
+            return summary
+        _ended[key] = summary
+    return _ended[key]
+
+
+def _subject(run: Run) -> tuple[str, str]:
+    config = run.config
+    if isinstance(config, TrainConfig):
+        return display_name(config.model_name_or_path), f"{config.finetuning_type} · {', '.join(config.dataset)}"
+    if isinstance(config, MergeConfig):
+        return config.model_name_or_path or "", config.adapter_name_or_path
+    return display_name(config.model_name_or_path), ""
+
+
+def _progress(state: State, status: dict[str, Any]) -> float | None:
+    if state is State.COMPLETED:
+        return 1.0
+    total = status.get("total_steps")
+    return min(1.0, status.get("step", 0) / total) if total else None
+
+
+def _message(run: Run, state: State, status: dict[str, Any]) -> str:
+    if state in (State.FAILED, State.LOST):
+        return run.reason
+    if state is State.COMPLETED:
+        return ""
+    return str(status.get("message") or status.get("phase") or "")
