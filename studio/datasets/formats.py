@@ -1,0 +1,405 @@
+"""Every shape a row may have, turned into one of four canonical values.
+
+A row that does not fit raises RowError: which field, what stands there, what was expected. Nothing is added to a
+row: no invented system prompt, no reordering, no filling in of empty turns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from studio.datasets.entry import Entry
+from studio.errors import RowError
+
+Record = Mapping[str, Any]
+SHOWN_CHARS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the assistant calls; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `role` is system, user, assistant or tool; an assistant turn may call tools instead of speaking."""
+
+    role: str
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """An optional system turn, then user and assistant in turns, the assistant last. `tools` is a JSON list."""
+
+    messages: tuple[Message, ...]
+    tools: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text to go on with."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt, the first the better one."""
+
+    prompt: tuple[Message, ...]
+    chosen: Message
+    rejected: Message
+    tools: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A conversation whose last answer was judged (KTO)."""
+
+    messages: tuple[Message, ...]
+    good: bool
+    tools: str | None = None
+
+
+Row = Conversation | Text | Preference | Feedback
+
+
+class _Misfit(Exception):
+    """What is wrong with a record, before its row number is known."""
+
+
+def convert(entry: Entry, row: int, record: Record) -> Row:
+    """The canonical value of `record`, the `row`-th of its file, read as `entry` says.
+
+    Raises:
+        RowError: it does not fit.
+    """
+    try:
+        return FORMATS[entry.formatting](entry, record)
+    except _Misfit as misfit:
+        raise RowError(row, str(misfit)) from misfit
+
+
+def chat(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    """Messages as chat templates take them: role, content, and tool_calls with parsed arguments."""
+    return [_chat_message(message) for message in messages]
+
+
+def _chat_message(message: Message) -> dict[str, Any]:
+    plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    if not message.tool_calls:
+        return plain
+    calls = [{"name": call.name, "arguments": json.loads(call.arguments)} for call in message.tool_calls]
+    return {**plain, "tool_calls": [{"type": "function", "function": call} for call in calls]}
+
+
+def shown(value: Any) -> str:
+    """A value as an error message shows it: its kind and its beginning."""
+    if value is None:
+        return "null"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    short = text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…"
+    return f"{_kind(value)} {short!r}" if isinstance(value, str) else f"{_kind(value)} {short}"
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "the truth value", int: "the number", float: "the number", str: "the text", list: "the list"}
+    return kinds.get(type(value), "the object" if isinstance(value, dict) else f"a {type(value).__name__}")
+
+
+# --- alpaca -----------------------------------------------------------------------------------------------------
+
+
+def from_alpaca(entry: Entry, record: Record) -> Row:
+    """instruction, input, output, system, history; with chosen and rejected, or with a judgement; or text alone."""
+    columns = entry.columns
+    if _is_text(entry, record):
+        return Text(_text(record, columns["prompt"]))
+    prompt = (*_system(entry, record), *_history(entry, record), Message("user", _question(entry, record)))
+    tools = _tools(entry, record)
+    if entry.ranking:
+        chosen, rejected = (Message("assistant", _text(record, columns[key])) for key in ("chosen", "rejected"))
+        return _preference(prompt, chosen, rejected, tools)
+    answer = Message("assistant", _text(record, columns["response"]))
+    return _conversation(entry, record, (*prompt, answer), tools)
+
+
+def _is_text(entry: Entry, record: Record) -> bool:
+    """LLaMA-Factory marks plain text by naming a prompt column and nothing to answer with."""
+    if entry.ranking or "prompt" not in entry.mapped or "response" in entry.mapped:
+        return False
+    return entry.columns.get("response") not in record
+
+
+def _question(entry: Entry, record: Record) -> str:
+    names = [entry.columns[role] for role in ("prompt", "query") if role in entry.columns]
+    present = [name for name in names if record.get(name) is not None]
+    if not present:
+        raise _Misfit(_missing(names[0] if names else "prompt", record))
+    for name in present:
+        if not isinstance(record[name], str):
+            raise _Misfit(f"{name!r} must be text, found {shown(record[name])}")
+    question = "\n".join(record[name] for name in present if record[name].strip())
+    if not question:
+        raise _Misfit(f"{' and '.join(map(repr, present))} must not be empty")
+    return question
+
+
+def _history(entry: Entry, record: Record) -> tuple[Message, ...]:
+    name = entry.columns.get("history")
+    pairs = _parsed(record.get(name), name) if name else None
+    if not pairs:
+        return ()
+    if not isinstance(pairs, list):
+        raise _Misfit(f"{name!r} must be a list of [question, answer] pairs, found {shown(pairs)}")
+    return tuple(message for number, pair in enumerate(pairs, 1) for message in _pair(pair, f"{name!r} pair {number}"))
+
+
+def _pair(pair: Any, where: str) -> tuple[Message, Message]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise _Misfit(f"{where} must be [question, answer], found {shown(pair)}")
+    for part, text in zip(("question", "answer"), pair, strict=True):
+        _require_text(text, f"{where}: the {part}")
+    return Message("user", pair[0]), Message("assistant", pair[1])
+
+
+# --- sharegpt and openai ----------------------------------------------------------------------------------------
+
+
+def from_sharegpt(entry: Entry, record: Record) -> Row:
+    """A list of turns, each with a role and a text; with chosen and rejected, or with a judgement."""
+    tools = _tools(entry, record)
+    if entry.ranking:
+        return _chat_preference(entry, record, tools)
+    messages = _with_system(entry, record, _turns(entry, record, entry.columns["messages"]))
+    return _conversation(entry, record, messages, tools)
+
+
+def _chat_preference(entry: Entry, record: Record, tools: str | None) -> Preference:
+    name = entry.columns["messages"]
+    chosen, rejected = (_answers(entry, record, entry.columns[key]) for key in ("chosen", "rejected"))
+    if record.get(name) is not None:
+        prompt = _turns(entry, record, name)
+    else:
+        prompt = chosen[:-1]
+        if prompt != rejected[:-1]:
+            raise _Misfit("the turns before the last differ between the chosen and the rejected conversation")
+    prompt = _with_system(entry, record, prompt)
+    _check_order((*prompt, chosen[-1]))
+    return _preference(prompt, chosen[-1], rejected[-1], tools)
+
+
+def _answers(entry: Entry, record: Record, name: str) -> tuple[Message, ...]:
+    """What a chosen or rejected column holds: a text, a turn, or a whole conversation."""
+    value = _parsed(record.get(name), name)
+    if value is None:
+        raise _Misfit(_missing(name, record))
+    if isinstance(value, str):
+        return (Message("assistant", _require_text(value, repr(name))),)
+    turns = _messages(entry, value if isinstance(value, list) else [value], repr(name))
+    if not turns or turns[-1].role != "assistant":
+        raise _Misfit(f"{name!r} must end with an assistant turn, found {shown(value)}")
+    return turns
+
+
+def _turns(entry: Entry, record: Record, name: str) -> tuple[Message, ...]:
+    value = _parsed(record.get(name), name)
+    if value is None:
+        raise _Misfit(_missing(name, record))
+    if not isinstance(value, list):
+        raise _Misfit(f"{name!r} must be a list of turns, found {shown(value)}")
+    if not value:
+        raise _Misfit(f"{name!r} must not be empty")
+    return _messages(entry, value, repr(name))
+
+
+def _messages(entry: Entry, turns: list[Any], where: str) -> tuple[Message, ...]:
+    messages = [_message(entry.tags, turn, f"{where} turn {number}") for number, turn in enumerate(turns, 1)]
+    if messages and messages[0].role == "system" and not messages[0].content.strip():
+        messages = messages[1:]
+    return tuple(messages)
+
+
+def _message(tags: Mapping[str, str], turn: Any, where: str) -> Message:
+    if not isinstance(turn, dict):
+        raise _Misfit(
+            f"{where} must be an object with {tags['role_tag']!r} and {tags['content_tag']!r}, found {shown(turn)}"
+        )
+    role = _role(tags, turn, where)
+    content = turn.get(tags["content_tag"])
+    if role == "function":
+        return Message("assistant", "", _calls(_loads(content, where), where))
+    calls = _calls(turn["tool_calls"], where) if role == "assistant" and turn.get("tool_calls") else ()
+    text = _plain(content, f"{where}: {tags['content_tag']!r}", empty_allowed=bool(calls) or role in ("tool", "system"))
+    return Message(role, text, calls)
+
+
+def _role(tags: Mapping[str, str], turn: dict[str, Any], where: str) -> str:
+    key = tags["role_tag"]
+    roles = {
+        tags["user_tag"]: "user",
+        tags["assistant_tag"]: "assistant",
+        tags["observation_tag"]: "tool",
+        tags["function_tag"]: "function",
+        tags["system_tag"]: "system",
+    }
+    name = turn.get(key)
+    role = roles.get(name) if isinstance(name, str) else None
+    if role is None:
+        found = shown(name) if key in turn else f"fields {', '.join(map(str, turn)) or 'none'}"
+        raise _Misfit(f"{where}: {key!r} must be one of {', '.join(roles)}, found {found}")
+    return role
+
+
+def _plain(content: Any, where: str, empty_allowed: bool) -> str:
+    """The text of a turn, also where it comes as a list of parts."""
+    if isinstance(content, list):
+        content = "".join(_part(part, where) for part in content)
+    if empty_allowed and (content is None or content == ""):
+        return ""
+    return _require_text(content, where, empty_allowed)
+
+
+def _part(part: Any, where: str) -> str:
+    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise _Misfit(f"{where}: only parts of type text can be trained here, found {shown(part)}")
+
+
+def _loads(content: Any, where: str) -> Any:
+    try:
+        return json.loads(content) if isinstance(content, str) else content
+    except (ValueError, RecursionError) as error:
+        raise _Misfit(f'{where} must be JSON like {{"name": …, "arguments": {{…}}}}, found {shown(content)}') from error
+
+
+def _calls(calls: Any, where: str) -> tuple[ToolCall, ...]:
+    return tuple(_call(call, where) for call in (calls if isinstance(calls, list) else [calls]))
+
+
+def _call(call: Any, where: str) -> ToolCall:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise _Misfit(f'{where}: a tool call must be {{"name": …, "arguments": {{…}}}}, found {shown(call)}')
+    arguments = _loads(function.get("arguments") or {}, where)
+    if not isinstance(arguments, dict):
+        raise _Misfit(f"{where}: the arguments of {function['name']!r} must be an object, found {shown(arguments)}")
+    return ToolCall(function["name"], json.dumps(arguments, ensure_ascii=False))
+
+
+def _with_system(entry: Entry, record: Record, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A system turn of the conversation goes before the system column."""
+    if messages and messages[0].role == "system":
+        return messages
+    return (*_system(entry, record), *messages)
+
+
+# --- shared -----------------------------------------------------------------------------------------------------
+
+
+def _conversation(entry: Entry, record: Record, messages: tuple[Message, ...], tools: str | None) -> Row:
+    _check_order(messages)
+    if "kto_tag" in entry.columns:
+        return Feedback(messages, _judgement(record, entry.columns["kto_tag"]), tools)
+    return Conversation(messages, tools)
+
+
+def _preference(prompt: tuple[Message, ...], chosen: Message, rejected: Message, tools: str | None) -> Preference:
+    if chosen == rejected:
+        raise _Misfit("the chosen and the rejected answer are the same, so there is nothing to prefer")
+    return Preference(prompt, chosen, rejected, tools)
+
+
+_AFTER = {
+    "": ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+
+
+def _check_order(messages: tuple[Message, ...]) -> None:
+    before = ""
+    for number, message in enumerate(messages, 1):
+        if message.role not in _AFTER[before]:
+            place = f"after {before}" if before else "first"
+            raise _Misfit(f"turn {number} is {message.role}; {place} there must be {' or '.join(_AFTER[before])}")
+        before = message.role
+    if before != "assistant":
+        raise _Misfit(f"the last turn is {before or 'missing'}; it must be assistant, or there is nothing to learn")
+
+
+def _judgement(record: Record, name: str) -> bool:
+    value = record.get(name)
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if value is None:
+        raise _Misfit(_missing(name, record))
+    if not isinstance(value, bool):
+        raise _Misfit(f"{name!r} must be true or false, found {shown(value)}")
+    return value
+
+
+def _system(entry: Entry, record: Record) -> tuple[Message, ...]:
+    name = entry.columns.get("system")
+    value = record.get(name) if name else None
+    if value is None or value == "":
+        return ()
+    return (Message("system", _require_text(value, repr(name))),)
+
+
+def _tools(entry: Entry, record: Record) -> str | None:
+    name = entry.columns.get("tools")
+    value = record.get(name) if name else None
+    if value is None or value in ("", []):
+        return None
+    tools = _loads(value, f"{name!r}")
+    if not isinstance(tools, list):
+        raise _Misfit(f"{name!r} must be a JSON list of tools, found {shown(value)}")
+    return json.dumps(tools, ensure_ascii=False) if tools else None
+
+
+def _parsed(value: Any, name: str | None) -> Any:
+    """CSV cells and some exports hold lists as JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith(("[{", "[[", "[]")):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise _Misfit(f"{name!r} looks like JSON but is damaged: found {shown(value)}") from error
+    return value
+
+
+def _text(record: Record, name: str) -> str:
+    if record.get(name) is None:
+        raise _Misfit(_missing(name, record))
+    return _require_text(record[name], repr(name))
+
+
+def _require_text(value: Any, where: str, empty_allowed: bool = False) -> str:
+    if not isinstance(value, str):
+        raise _Misfit(f"{where} must be text, found {shown(value)}")
+    if not empty_allowed and not value.strip():
+        raise _Misfit(f"{where} must not be empty")
+    return value
+
+
+def _missing(name: str, record: Record) -> str:
+    if name in record:
+        return f"{name!r} must not be null"
+    return f"has no field {name!r}; its fields are {', '.join(map(str, record)) or 'none'}"
+
+
+FORMATS: dict[str, Callable[[Entry, Record], Row]] = {
+    "alpaca": from_alpaca,
+    "sharegpt": from_sharegpt,
+    "openai": from_sharegpt,
+}

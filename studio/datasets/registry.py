@@ -1,0 +1,266 @@
+"""`data/dataset_info.json`: which data sets there are.
+
+Edits touch only the entry they are about: every other byte of the file stays, unknown keys, order and spacing
+included. Writers hold a lock on a file beside it, so two of them (a tab and a command) never lose an entry. A damaged
+file is reported with its line and never overwritten.
+
+Removing is moving: the entry and its file go to `data/.trash/<id>/` and can be restored.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from studio.datasets.entry import Entry, dump, parse
+from studio.errors import DatasetError, DatasetNotFound, PathError
+from studio.files import inside, write_json, write_text
+
+FILE_NAME = "dataset_info.json"
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder()
+
+
+class _Member(NamedTuple):
+    """One `"name": value` of the file and where its text lies."""
+
+    name: str
+    value: Any
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Trashed:
+    """A removed set that can be restored by its `id`."""
+
+    id: str
+    name: str
+    removed_at: float
+    bytes: int
+
+
+class Registry:
+    """The data sets of one folder. Holds no state: every call reads the file, which others may have changed."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.path = data_dir / FILE_NAME
+        self.trash = data_dir / ".trash"
+        self.cache_dir = data_dir / ".cache"
+
+    def names(self) -> list[str]:
+        """All names, in the order of the file."""
+        return list(dict.fromkeys(member.name for member in self._members()))
+
+    def entries(self) -> list[Entry]:
+        """All entries, also those that cannot be used (see their note)."""
+        specs = {member.name: member.value for member in self._members()}
+        return [parse(name, spec, self.data_dir) for name, spec in specs.items()]
+
+    def entry(self, name: str) -> Entry:
+        """The entry called `name`.
+
+        Raises:
+            DatasetNotFound: there is none; the message lists what there is.
+        """
+        return parse(name, self._spec(name), self.data_dir)
+
+    def file(self, name: str) -> Path:
+        """The file of a set that can be used.
+
+        Raises:
+            DatasetNotFound: no such entry.
+            DatasetError: the entry cannot be used; the message is its note.
+        """
+        entry = self.entry(name)
+        if entry.note:
+            raise DatasetError(f"dataset {name!r} cannot be used: {entry.note}")
+        return inside(self.data_dir, entry.file_name)
+
+    def add(self, entry: Entry) -> Entry:
+        """Append `entry`; the entry as it now reads. Its name must be free.
+
+        Raises:
+            DatasetError: the name is taken, or the registry file is damaged.
+        """
+        self.add_spec(entry.name, dump(entry))
+        return self.entry(entry.name)
+
+    def add_spec(self, name: str, spec: dict[str, Any]) -> None:
+        """Append `spec` as it is, under `name`."""
+        with self._lock():
+            text = self._text()
+            members = _scan(text, self.path)
+            if any(member.name == name for member in members):
+                raise DatasetError(f"there is already a dataset {name!r}: choose another name")
+            write_text(self.path, _inserted(text, members, name, spec))
+
+    def remove(self, name: str) -> str:
+        """Take `name` out; its file moves to the trash unless another entry uses it. The id to restore it by."""
+        with self._lock():
+            spec = self._spec(name)
+            entry = parse(name, spec, self.data_dir)
+            folder = self.trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+            folder.mkdir(parents=True)
+            # the record first: whatever step is interrupted, the entry can be restored
+            record = {"name": name, "spec": spec, "file_name": entry.file_name, "at": time.time()}
+            write_json(folder / "entry.json", record)
+            text = self._text()
+            write_text(self.path, _without(text, _scan(text, self.path), name))
+            self._trash_file(entry.file_name, folder)
+        return folder.name
+
+    def trashed(self) -> list[Trashed]:
+        """What can be restored, latest first."""
+        records = ((path.parent, _record(path)) for path in self.trash.glob("*/entry.json"))
+        found = [Trashed(folder.name, record["name"], record["at"], _kept_bytes(folder)) for folder, record in records]
+        return sorted(found, key=lambda item: item.removed_at, reverse=True)
+
+    def restore(self, trash_id: str) -> Entry:
+        """Undo a removal.
+
+        Raises:
+            DatasetNotFound: no such id.
+            DatasetError: its name or its file's name is taken by now.
+        """
+        folder = inside(self.trash, trash_id)
+        if not (folder / "entry.json").is_file():
+            raise DatasetNotFound(f"nothing in the trash is called {trash_id!r}")
+        record = _record(folder / "entry.json")
+        kept = folder / "file"
+        target = inside(self.data_dir, record["file_name"]) if kept.exists() else None
+        if target is not None and target.exists():
+            raise DatasetError(f"{record['file_name']} exists again: rename that file, then restore")
+        self.add_spec(record["name"], record["spec"])
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(kept, target)
+        shutil.rmtree(folder)
+        return self.entry(record["name"])
+
+    def _spec(self, name: str) -> Any:
+        specs = {member.name: member.value for member in self._members()}
+        if name not in specs:
+            known = ", ".join(list(specs)[:8]) + (", …" if len(specs) > 8 else "")
+            raise DatasetNotFound(f"there is no dataset {name!r}; there are: {known or 'none yet'}")
+        return specs[name]
+
+    def _members(self) -> list[_Member]:
+        return _scan(self._text(), self.path)
+
+    def _text(self) -> str:
+        try:
+            return self.path.read_bytes().decode("utf-8-sig")
+        except FileNotFoundError:
+            return "{}\n"
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{self.path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+
+    def _trash_file(self, file_name: str, folder: Path) -> None:
+        if not file_name or any(entry.file_name == file_name for entry in self.entries()):
+            return
+        try:
+            os.replace(inside(self.data_dir, file_name), folder / "file")
+        except (FileNotFoundError, PathError):
+            return  # an entry without its file, or with a file that is not ours to move
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with open(self.data_dir / f".{FILE_NAME}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _scan(text: str, path: Path) -> list[_Member]:
+    """The members of the top-level object in `text`, with their places."""
+    try:
+        return list(_walk(text))
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise DatasetError(f"{path} is damaged at {where}: {error.msg}. Mend it there; it was not changed") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path} is damaged: it is nested too deeply. Mend it; it was not changed") from error
+
+
+def _walk(text: str) -> Iterator[_Member]:
+    at = _skip(text, 0)
+    if text[at : at + 1] != "{":
+        raise json.JSONDecodeError("Expecting '{': the names of the data sets", text, at)
+    at = _skip(text, at + 1)
+    closed = text[at : at + 1] == "}"
+    while not closed:
+        if text[at : at + 1] != '"':
+            raise json.JSONDecodeError("Expecting a name in double quotes", text, at)
+        name, colon = _DECODER.raw_decode(text, at)
+        value, end = _value(text, _skip(text, colon))
+        yield _Member(name, value, at, end)
+        at = _skip(text, end)
+        closed = text[at : at + 1] == "}"
+        if not closed and text[at : at + 1] != ",":
+            raise json.JSONDecodeError("Expecting ',' or '}'", text, at)
+        at = at if closed else _skip(text, at + 1)
+    if _skip(text, at + 1) != len(text):
+        raise json.JSONDecodeError("Extra text after the closing '}'", text, _skip(text, at + 1))
+
+
+def _value(text: str, colon: int) -> tuple[Any, int]:
+    if text[colon : colon + 1] != ":":
+        raise json.JSONDecodeError("Expecting ':'", text, colon)
+    value, end = _DECODER.raw_decode(text, _skip(text, colon + 1))
+    return value, end
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _inserted(text: str, members: list[_Member], name: str, spec: dict[str, Any]) -> str:
+    indent = _indent(text, members)
+    body = json.dumps(spec, ensure_ascii=False, indent=indent).replace("\n", "\n" + indent)
+    member = f"{indent}{json.dumps(name, ensure_ascii=False)}: {body}\n"
+    if members:
+        end = members[-1].end
+        return f"{text[:end]},\n{member}{text[end:].lstrip()}"
+    return "{\n" + member + "}\n"
+
+
+def _indent(text: str, members: list[_Member]) -> str:
+    if not members:
+        return "  "
+    line = text[text.rfind("\n", 0, members[0].start) + 1 : members[0].start]
+    return line if line and not line.strip() else "  "
+
+
+def _without(text: str, members: list[_Member], name: str) -> str:
+    kept = [position for position, member in enumerate(members) if member.name != name]
+    if not kept:
+        return "{}\n"
+    parts = [text[: members[0].start]]
+    for position in kept:
+        if position != kept[0]:
+            parts.append(text[members[position - 1].end : members[position].start])
+        parts.append(text[members[position].start : members[position].end])
+    return "".join([*parts, text[members[-1].end :]])
+
+
+def _record(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def _kept_bytes(folder: Path) -> int:
+    kept = folder / "file"
+    return kept.stat().st_size if kept.exists() else 0
