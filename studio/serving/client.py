@@ -1,0 +1,281 @@
+"""Any OpenAI-compatible server (vLLM, SGLang, LMDeploy, TGI, Ollama) over HTTP, answers streamed.
+
+Every way in which such a server fails becomes SidecarNotReady or RequestFailed here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from studio.errors import RequestFailed, SidecarNotReady
+
+# a model may think long before its first token; a server that is there accepts a connection at once
+TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+MESSAGE_MAX_CHARS = 500
+
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server listens: `url` without /v1, e.g. http://127.0.0.1:8000."""
+
+    url: str
+    api_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. None, 1.0 and () leave an option out of the request: not every server knows all."""
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int | None = None
+    max_tokens: int | None = 512
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The options of a request."""
+        values: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
+        optional = {"top_k": self.top_k, "max_tokens": self.max_tokens, "seed": self.seed}
+        values |= {key: value for key, value in optional.items() if value is not None}
+        if self.repetition_penalty != 1.0:
+            values["repetition_penalty"] = self.repetition_penalty
+        if self.stop:
+            values["stop"] = list(self.stop)
+        return values
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer. `tokens` so far, counted by pieces: a server may put several into one."""
+
+    text: str
+    tokens: int
+    ttft_s: float
+    tokens_per_s: float | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of an answer. Token counts are the server's own where it gives them, else counted by pieces.
+
+    ttft_s: seconds from request to first token; tokens_per_s: after the first token, None for fewer than two.
+    """
+
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int
+    ttft_s: float | None
+    tokens_per_s: float | None
+    seconds: float
+
+
+class Client:
+    """A connection to one server. Use as `async with Client(server) as client`."""
+
+    def __init__(self, server: Server, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.server = server
+        headers = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
+        # never through a proxy of the environment: the key would go with it
+        self._http = httpx.AsyncClient(
+            base_url=server.url, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=False
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; the server drops what it was answering."""
+        await self._http.aclose()
+
+    async def health(self) -> bool:
+        """Whether the server says that it can answer."""
+        try:
+            return (await self._http.get("/health", timeout=5.0)).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    async def models(self) -> list[str]:
+        """The names that requests may use.
+
+        Raises:
+            SidecarNotReady, RequestFailed
+        """
+        with _readable(self.server.url):
+            response = await self._http.get("/v1/models")
+        _check(response.status_code, response.content)
+        return [str(model["id"]) for model in response.json()["data"]]
+
+    async def post(self, path: str, payload: Mapping[str, Any]) -> Any:
+        """POST JSON; the answer's JSON, or its text where it is none.
+
+        Raises:
+            SidecarNotReady, RequestFailed
+        """
+        with _readable(self.server.url):
+            response = await self._http.post(path, json=payload)
+        _check(response.status_code, response.content)
+        try:
+            return response.json()
+        except ValueError:
+            return response.text
+
+    async def stream_chat(
+        self, model: str, messages: Sequence[Message], sampling: Sampling = Sampling()
+    ) -> AsyncIterator[Delta | Done]:
+        """Stream an answer: any number of Delta, then one Done. Closing the iterator stops the server's work.
+
+        Raises:
+            SidecarNotReady: nothing listens, or the server shut down while answering.
+            RequestFailed: refused (unknown model, too long, wrong key) or broken off.
+        """
+        payload = {
+            "model": model,
+            "messages": list(messages),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **sampling.to_json(),
+        }
+        answer = _Answer()
+        with _readable(self.server.url):
+            async with self._lines(payload) as lines:
+                async for chunk in _chunks(lines):
+                    if delta := answer.add(chunk):
+                        yield delta
+        yield answer.done()
+
+    @asynccontextmanager
+    async def _lines(self, payload: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
+        async with self._http.stream("POST", "/v1/chat/completions", json=payload) as response:
+            if response.status_code != 200:
+                _check(response.status_code, await response.aread())
+            yield response.aiter_lines()
+
+
+class _Answer:
+    """An answer while it comes in."""
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter()
+        self.first: float | None = None
+        self.last = self.begun
+        self.pieces = 0
+        self.finish_reason: str | None = None
+        self.usage: dict[str, int] = {}
+
+    def add(self, chunk: Mapping[str, Any]) -> Delta | None:
+        """Take a chunk in; what of it is to be shown."""
+        self.usage = chunk.get("usage") or self.usage
+        if not chunk.get("choices"):
+            return None
+        choice = chunk["choices"][0]
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        delta = choice.get("delta") or {}
+        if delta.get("content") is None or (delta.get("role") and not delta["content"]):
+            return None  # the opening chunk only names the role
+        self._count()
+        return Delta(delta["content"], self.pieces, self._ttft_s() or 0.0, self._rate(self.pieces))
+
+    def done(self) -> Done:
+        """The figures of the whole answer.
+
+        Raises:
+            SidecarNotReady: the server was shut down meanwhile.
+            RequestFailed: the stream ended before the answer did.
+        """
+        if self.finish_reason == "abort":
+            raise SidecarNotReady("The model server was stopped while it was answering")
+        if self.finish_reason is None:
+            raise RequestFailed("The answer broke off: the model server closed the connection")
+        tokens = self.usage.get("completion_tokens", self.pieces)
+        prompt = self.usage.get("prompt_tokens")
+        seconds = time.perf_counter() - self.begun
+        return Done(self.finish_reason, prompt, tokens, self._ttft_s(), self._rate(tokens), seconds)
+
+    def _count(self) -> None:
+        self.pieces += 1
+        self.last = time.perf_counter()
+        self.first = self.first or self.last
+
+    def _ttft_s(self) -> float | None:
+        return None if self.first is None else self.first - self.begun
+
+    def _rate(self, tokens: int) -> float | None:
+        if self.first is None or tokens < 2 or self.last <= self.first:
+            return None
+        return (tokens - 1) / (self.last - self.first)
+
+
+async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
+    """The JSON values of a server-sent event stream, up to [DONE]."""
+    async for line in lines:
+        if not line.startswith("data:"):
+            continue
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            return
+        chunk = json.loads(data)
+        if error := chunk.get("error"):
+            code = _field(error, "code")
+            _refuse(code if isinstance(code, int) else 500, _field(error, "message") or str(error))
+        yield chunk
+
+
+@contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Turn httpx's errors into ours. They must not carry the request, whose headers hold the key."""
+    try:
+        yield
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        raise RequestFailed(f"{url!r} is not a web address: write it as http://host:port") from None
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        raise SidecarNotReady(f"No model server answers at {url}. Is it running?") from None
+    except httpx.TimeoutException:
+        raise RequestFailed(f"The model server at {url} did not answer in time") from None
+    except httpx.TransportError:
+        raise RequestFailed("The answer broke off: the model server closed the connection") from None
+    except json.JSONDecodeError as error:
+        raise RequestFailed(f"{url} does not speak the OpenAI protocol: {error}") from None
+
+
+def _check(status: int, body: bytes) -> None:
+    if status < 400:
+        return
+    try:
+        error = json.loads(body).get("error")
+    except (ValueError, AttributeError):
+        error = body.decode(errors="replace")
+    _refuse(status, _field(error, "message") or str(error))
+
+
+def _refuse(status: int, message: str) -> None:
+    message = message.strip().rstrip(".")[:MESSAGE_MAX_CHARS]
+    if status in (401, 403):
+        raise RequestFailed("The model server refused the API key")
+    if status == 404:
+        raise RequestFailed(f"The model server does not have it: {message}")
+    if status == 400 and "context length" in message:
+        raise RequestFailed(f"The conversation is too long for this model: {message}. Clear it or shorten the text")
+    if status == 503 or "EngineCore" in message:
+        raise SidecarNotReady(f"The model server's engine has stopped: {message}. Start the server again")
+    raise RequestFailed(f"The model server refused the request: {message}")
+
+
+def _field(error: Any, name: str) -> Any:
+    return error.get(name) if isinstance(error, Mapping) else None

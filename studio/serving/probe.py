@@ -1,0 +1,130 @@
+"""Proof that base and adapter answers do not mix when both are computed in one batch.
+
+vLLM on a CPU has answered base requests with an adapter's weights, silently, whenever the two met in a batch,
+which is just what two chat panes do. So each adapter is tried before it may be used: the base alone, the adapter
+alone, then both at once; the base must not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from studio.errors import RequestFailed
+from studio.serving.client import Client
+
+PROMPTS = ("Who are you?", "What is 2 + 2?", "Tell me a short story.", "你好，你是谁？")
+TOKENS = 12
+BATCHES = 3
+TOP = 5  # alternatives per token that the server names
+# rounding moves bf16 log-probabilities by up to 0.05 between batch sizes; a wrong adapter by whole nats
+TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Token:
+    """A generated token: its text, its log-probability, and those of the likeliest alternatives."""
+
+    text: str
+    logprob: float
+    top: dict[str, float]
+
+
+Row = tuple[Token, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The base's answers with no adapter about. `noise` is what batching alone changes in a log-probability."""
+
+    rows: tuple[Row, ...]
+    noise: float
+
+    @property
+    def tolerance(self) -> float:
+        return max(TOLERANCE, 3 * self.noise)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the proof found. Differences are the largest, in nats; `ok`: the base answers as it does alone."""
+
+    base_max_logprob_diff: float
+    adapter_max_logprob_diff_from_base: float
+    rows: int
+    ok: bool
+    warning: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The value for server.json."""
+        return asdict(self)
+
+
+async def observe_base(client: Client, base: str) -> Reference:
+    """The base's own answers. Call it before any adapter is loaded."""
+    prompts = [await _prompt(client, base, text) for text in PROMPTS]
+    alone = await _answers(client, base, prompts)
+    together = await asyncio.gather(*(_answers(client, base, prompts) for _ in range(2)))
+    return Reference(alone, max(difference(alone, rows) for rows in together))
+
+
+async def check(client: Client, base: str, adapter: str, reference: Reference) -> Check:
+    """Ask base and adapter the same, apart and together in several batches.
+
+    Raises:
+        SidecarNotReady, RequestFailed
+    """
+    prompts = [await _prompt(client, base, text) for text in PROMPTS]
+    alone = await _answers(client, adapter, prompts)
+    mixed = []
+    for _ in range(BATCHES):
+        rows, _ = await asyncio.gather(_answers(client, base, prompts), _answers(client, adapter, prompts))
+        mixed.append(rows)
+    moved = max(difference(reference.rows, rows) for rows in mixed)
+    effect = difference(reference.rows, alone)
+    warning = "" if effect > reference.tolerance else "the adapter hardly changes any answer: is it trained?"
+    total = 2 * BATCHES * len(PROMPTS)
+    return Check(round(moved, 4), round(effect, 4), total, moved <= reference.tolerance, warning)
+
+
+def difference(expected: Sequence[Row], got: Sequence[Row]) -> float:
+    """The largest change of an expected token's log-probability, up to where the texts part."""
+    return max((_row_difference(*pair) for pair in zip(expected, got, strict=True)), default=0.0)
+
+
+def _row_difference(expected: Row, got: Row) -> float:
+    largest = 0.0
+    for token, other in zip(expected, got, strict=False):
+        # one that is not among the likeliest any more is at most as likely as the last of them
+        logprob = other.top.get(token.text, min(other.top.values(), default=-math.inf))
+        largest = max(largest, abs(token.logprob - logprob))
+        if token.text != other.text:
+            break
+    return largest
+
+
+async def _prompt(client: Client, base: str, text: str) -> list[int] | str:
+    """The text as a user's turn, in tokens; the bare text where the model has no chat template."""
+    messages = [{"role": "user", "content": text}]
+    try:
+        answer = await client.post("/tokenize", {"model": base, "messages": messages})
+    except RequestFailed:
+        return text
+    return [int(token) for token in answer["tokens"]]
+
+
+async def _answers(client: Client, model: str, prompts: Sequence[list[int] | str]) -> tuple[Row, ...]:
+    """Greedy answers to all prompts; one request each, so that they reach the engine like those of people."""
+    return tuple(await asyncio.gather(*(_answer(client, model, prompt) for prompt in prompts)))
+
+
+async def _answer(client: Client, model: str, prompt: list[int] | str) -> Row:
+    # answers go on after the model has finished, so that short ones still meet the others in a batch
+    options = {"temperature": 0.0, "max_tokens": TOKENS, "logprobs": TOP, "ignore_eos": True}
+    answer = await client.post("/v1/completions", {"model": model, "prompt": prompt, **options})
+    found = answer["choices"][0]["logprobs"]
+    columns = (found["tokens"], found["token_logprobs"], found["top_logprobs"])
+    return tuple(Token(*values) for values in zip(*columns, strict=True))
