@@ -1,0 +1,105 @@
+"""The front door of a worker: everything that goes wrong inside is caught here, once, and left as an error card.
+
+Light to import: the watcher of stop requests runs before the first heavy import begins.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from studio.errors import SeedbedError
+from studio.worker.report import Reporter
+from studio.worker.stop import STOPPED, Requests
+
+COMPLETED, FAILED = 0, 1
+LAST_WORDS_S = 1.0
+MEMORY_HINT = (
+    "Lower per_device_train_batch_size (and raise gradient_accumulation_steps to match) or cutoff_len, "
+    "or turn on gradient_checkpointing."
+)
+
+
+@dataclass
+class Clock:
+    """Where the time goes before the first step, from the birth of the process, in seconds."""
+
+    laps: list[tuple[str, float]] = field(default_factory=list)
+    last: float = field(default_factory=lambda: psutil.Process().create_time())
+    is_stopped: bool = False
+
+    def lap(self, name: str) -> None:
+        """What took place since the last lap."""
+        now = time.time()
+        self.laps.append((name, now - self.last))
+        self.last = now
+
+    def stop(self) -> None:
+        """The first step is done."""
+        self.lap("first step")
+        self.is_stopped = True
+
+    def __str__(self) -> str:
+        total = sum(seconds for _, seconds in self.laps)
+        return f"started in {total:.1f} s: " + ", ".join(
+            f"{name} {seconds:.2f}" for name, seconds in self.laps
+        )
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a worker is handed: its run directory, where to report, where requests arrive, and a clock."""
+
+    run_dir: Path
+    reporter: Reporter
+    requests: Requests
+    clock: Clock
+
+
+def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
+    """Do `work`, which returns whether it was stopped, and return the exit code of the process."""
+    clock = Clock()
+    reporter = Reporter(run_dir)
+    requests = Requests(run_dir, last_words=lambda: _farewell(reporter))
+    try:
+        stopped = work(Desk(run_dir, reporter, requests, clock))
+    except KeyboardInterrupt:
+        return STOPPED
+    except SeedbedError as error:
+        reporter.error(type(error).__name__, str(error), "")
+        return FAILED
+    except Exception as error:
+        traceback.print_exc()
+        reporter.error(*_card(error))
+        return FAILED
+    else:
+        return STOPPED if stopped else COMPLETED
+    finally:
+        reporter.close()
+
+
+def leave(code: int) -> None:
+    """End the process now: with the outputs in place, tearing down torch would only add a second and surprises."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _farewell(reporter: Reporter) -> None:
+    reporter.progress("stopped before there was anything to save")
+    reporter.close(LAST_WORDS_S)
+
+
+def _card(error: Exception) -> tuple[str, str, str]:
+    """Kind, message and hint for an error that nobody foresaw."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "OutOfMemory", f"A batch does not fit into memory. {text.splitlines()[0]}", MEMORY_HINT
+    return type(error).__name__, text, "The log has the details."

@@ -1,0 +1,129 @@
+"""What a run leaves behind. Everything is written below tmp/ and renamed into place when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from studio.errors import ModelError, NotResumable, RunError
+from studio.files import read_json, write_json, write_text
+from studio.models import read_header
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM_BYTES = 1_000_000
+
+
+class DiskFull(RunError):
+    """Something could not be written for lack of room; nothing half-written is left."""
+
+
+@contextmanager
+def draft(run_dir: Path, name: str) -> Iterator[Path]:
+    """A folder to write into that becomes `run_dir/name` if all goes well, and vanishes if not.
+
+    Raises:
+        DiskFull: there was no room for it.
+    """
+    folder = run_dir / "tmp" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        publish(folder, run_dir / name)
+    except BaseException as error:
+        full = isinstance(error, Exception) and is_full(error, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if full:
+            raise DiskFull(f"no room to write {run_dir / name}: free some disk space") from error
+        raise
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Give a finished folder its name, after its bytes have reached the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    folder.rename(target)
+
+
+def is_full(error: Exception, folder: Path) -> bool:
+    """Whether `error`, met while writing below `folder`, means that the disk is full.
+
+    torch and safetensors report it in their own words or none, so the room that is left is looked at too.
+    """
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return "No space left" in str(error) or shutil.disk_usage(folder).free < NO_ROOM_BYTES
+
+
+def copy_tokenizer(source: Path, target: Path, chat_template: str | None) -> None:
+    """The tokenizer's files as they are, and its chat template as a file of its own."""
+    for name in TOKENIZER_FILES:
+        if (source / name).exists():
+            shutil.copy2(source / name, target / name)
+    if chat_template and not (target / "chat_template.jinja").exists():
+        write_text(target / "chat_template.jinja", chat_template)
+
+
+def write_base(folder: Path, name: str, path: Path) -> None:
+    """base.json: which model an adapter belongs to, as the person named it and as it was found."""
+    digest = hashlib.sha256((path / "config.json").read_bytes()).hexdigest()
+    write_json(folder / "base.json", {"name": name, "path": str(path), "sha256": digest})
+
+
+def check_checkpoint(folder: Path) -> int:
+    """The step of a whole checkpoint.
+
+    Raises:
+        NotResumable: a file of it is missing or damaged.
+    """
+    try:
+        state = read_json(folder / "trainer_state.json")
+        weights = sorted(folder.glob("*.safetensors"))
+        for path in weights:
+            read_header(path)
+    except (ValueError, ModelError) as error:
+        raise NotResumable(
+            f"{folder} is damaged ({error}): start again, or resume from an earlier one"
+        ) from error
+    torn = [name for name in ("optimizer.pt", "scheduler.pt") if not zipfile.is_zipfile(folder / name)]
+    if state is None or not weights or torn:
+        what = ", ".join(torn) or ("weights" if state else "trainer_state.json")
+        raise NotResumable(f"{folder} is incomplete ({what}): start again, or resume from an earlier one")
+    return int(state["global_step"])
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """Checkpoints in a run directory, oldest first."""
+    found = (run_dir / "checkpoints").glob("checkpoint-*")
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def rotate(run_dir: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, each in one step: out of sight first, then gone."""
+    for path in checkpoints(run_dir)[:-keep]:
+        doomed = run_dir / "tmp" / f"old-{path.name}"
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)

@@ -1,0 +1,39 @@
+"""The worker of a training run: python -m studio.worker.train RUN_DIR
+
+Only what is light is imported here; the training itself is in sft.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from studio.worker import imports
+from studio.worker.door import Desk, leave, serve
+
+
+def main(run_dir: Path) -> int:
+    """Train as config.yaml in `run_dir` says. Returns 0 when completed, 10 when stopped as asked, 1 when failed."""
+    return serve(run_dir, _work)
+
+
+def _work(desk: Desk) -> bool:
+    desk.reporter.phase("starting", "loading libraries")
+    _take_one_device()
+    imports.trim()
+    from studio.worker import sft
+
+    imports.settle()
+    desk.clock.lap("imports")
+    return sft.train(desk)
+
+
+def _take_one_device() -> None:
+    """Without a launcher there is one process, and one process trains on one GPU."""
+    if "WORLD_SIZE" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
+if __name__ == "__main__":
+    leave(main(Path(sys.argv[1]).resolve()))
