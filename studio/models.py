@@ -143,6 +143,13 @@ def local_models(folders: list[Path]) -> list[Path]:
     return sorted({path.parent for folder in folders for path in _config_files(folder)})
 
 
+def cached_hub_ids() -> list[str]:
+    """Hub ids whose files are in the Hugging Face cache of this machine."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    folders = (home / "hub").glob("models--*/snapshots/*/config.json")
+    return sorted({path.parts[-4].removeprefix("models--").replace("--", "/") for path in folders})
+
+
 def _config_files(folder: Path) -> Iterator[Path]:
     for pattern in ("config.json", "*/config.json", "*/*/config.json"):
         yield from folder.glob(pattern)

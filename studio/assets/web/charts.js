@@ -1,0 +1,143 @@
+// The curves of one run. Asks the server what is new since a cursor; points are appended, so zoom, hidden traces
+// and hover survive. `element`, `props`, `watch` and `server` come from the component that hosts this script.
+const POLL_MS = 1000;
+const POINTS_MAX = 4000;
+const SMOOTHING = 0.9;
+const PANELS = [
+  { key: "loss", title: "Loss", traces: [["loss", "loss"], ["loss_smoothed", "smoothed"], ["eval_loss", "validation"]] },
+  { key: "learning_rate", title: "Learning rate", traces: [["learning_rate", "learning rate"]] },
+  { key: "grad_norm", title: "Gradient norm", traces: [["grad_norm", "gradient norm"]] },
+  { key: "tokens_per_s", title: "Tokens per second", traces: [["tokens_per_s", "tokens/s"]] },
+  { key: "memory_gb", title: "Memory (GB)", traces: [["memory_gb", "GB"]] },
+];
+const root = element.querySelector(".curves");
+const note = element.querySelector(".curves-empty");
+let run = null, cursor = 0, ema = null, points = 0, drawn = false, busy = false;
+
+function plotly() {
+  window.seedbedPlotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = new URL("seedbed/plotly.min.js", document.baseURI);
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = reject;
+    document.head.appendChild(script);
+  });
+  return window.seedbedPlotly;
+}
+
+function color(name) {
+  return getComputedStyle(element).getPropertyValue(name).trim();
+}
+
+function style(name) {
+  if (name === "loss") return { line: { width: 1, color: color("--curve-faint") } };
+  if (name === "eval_loss") return { mode: "lines+markers", line: { width: 1.5, color: color("--curve-second") } };
+  return { line: { width: 2, color: color("--curve-main") } };
+}
+
+function layout(panel) {
+  const grid = color("--curve-grid");
+  const axis = { gridcolor: grid, linecolor: grid, zeroline: false, automargin: true };
+  return {
+    title: { text: panel.title, font: { size: 13 }, x: 0.02, xanchor: "left", y: 0.97 },
+    height: panel.key === "loss" ? 320 : 220, margin: { l: 48, r: 12, t: 34, b: 32 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { size: 11, color: color("--curve-text"), family: "inherit" },
+    xaxis: { ...axis, title: { text: "step", standoff: 4 } }, yaxis: { ...axis, exponentformat: "power" },
+    showlegend: panel.traces.length > 1, legend: { orientation: "h", x: 1, xanchor: "right", y: 1.12 },
+    hovermode: "x unified", hoverlabel: { bgcolor: color("--curve-hover") }, uirevision: run,
+  };
+}
+
+const CONFIG = {
+  responsive: true, displaylogo: false,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  modeBarButtonsToAdd: [{
+    name: "Logarithmic", title: "Logarithmic / linear scale", icon: { width: 24, height: 24, path: "M3 21V3h2v16h16v2zM7 17c6 0 8-4 9-12h2c-1 9-4 14-11 14z" },
+    click: (plot) => window.Plotly.relayout(plot, { "yaxis.type": plot.layout.yaxis.type === "log" ? "linear" : "log" }),
+  }],
+};
+
+async function draw(series) {
+  const library = await plotly();
+  for (const panel of PANELS) {
+    let plot = root.querySelector(`[data-panel=${panel.key}]`);
+    if (!plot) {
+      plot = document.createElement("div");
+      plot.dataset.panel = panel.key;
+      root.appendChild(plot);
+    }
+    const traces = panel.traces.map(([name, label]) => {
+      const [x, y] = series[name] ?? [[], []];
+      return { type: "scatter", mode: "lines", name: label, x, y, ...style(name) };
+    });
+    await library.react(plot, traces, layout(panel), CONFIG);
+  }
+  drawn = true;
+}
+
+async function extend(series) {
+  const library = await plotly();
+  if (series.loss) series.loss_smoothed = [series.loss[0], series.loss[1].map(smooth)];
+  for (const panel of PANELS) {
+    const indices = panel.traces.map(([name], index) => (series[name] ? index : -1)).filter((index) => index >= 0);
+    if (!indices.length) continue;
+    const names = indices.map((index) => panel.traces[index][0]);
+    const update = { x: names.map((name) => series[name][0]), y: names.map((name) => series[name][1]) };
+    await library.extendTraces(root.querySelector(`[data-panel=${panel.key}]`), update, indices);
+  }
+}
+
+function smooth(value) {
+  if (value !== null) ema = ema === null ? value : SMOOTHING * ema + (1 - SMOOTHING) * value;
+  return ema;
+}
+
+async function refresh() {
+  const asked = run;
+  const answer = await server.curves(asked, cursor);
+  if (asked !== run || !answer) return;
+  const count = answer.series.loss?.[0].length ?? 0;
+  if (cursor === 0 && count) {
+    ema = answer.ema;
+    points = count;
+    await draw(answer.series);
+  } else if (Object.keys(answer.series).length && drawn) {
+    points += count;
+    await extend(answer.series);
+  }
+  if (drawn || count === 0) cursor = drawn ? answer.cursor : 0;
+  if (points > POINTS_MAX) cursor = 0; // thin again: the server sends the whole run within its budget
+  element.dataset.points = points;
+  note.hidden = drawn;
+  root.hidden = !drawn;
+}
+
+function show(name) {
+  run = name || null;
+  cursor = 0; ema = null; points = 0; drawn = false;
+  element.dataset.points = 0;
+  element.dataset.run = run ?? "";
+  root.replaceChildren();
+  root.hidden = true;
+  note.hidden = false;
+  tick();
+}
+
+async function tick() {
+  if (busy || !run || document.hidden || !element.offsetParent) return;
+  busy = true;
+  try {
+    await refresh();
+  } catch (error) {
+    console.warn("curves:", error); // the next tick tries again: a restarted studio answers in a moment
+  } finally {
+    busy = false;
+  }
+}
+
+watch("value", () => { if (props.value !== run) show(props.value); });
+new MutationObserver(() => { if (drawn) { cursor = 0; tick(); } })
+  .observe(document.body, { attributes: true, attributeFilter: ["class"] });
+show(props.value);
+const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), POLL_MS);

@@ -1,0 +1,22 @@
+// The strip under the title: devices, memory, disk. One small question every five seconds while the page is visible.
+const POLL_MS = 5000;
+const strip = element.querySelector(".strip");
+async function tick() {
+  if (document.hidden) return;
+  try {
+    const items = await server.gauges();
+    strip.replaceChildren(...items.map(({ label, text, share }) => {
+      const item = document.createElement("span");
+      item.className = "gauge" + (share > 0.9 ? " high" : "");
+      item.innerHTML = `<b></b><i class="bar"><i style="width:${Math.round(share * 100)}%"></i></i><span></span>`;
+      item.querySelector("b").textContent = label;
+      item.querySelector("span").textContent = text;
+      return item;
+    }));
+    strip.classList.remove("away");
+  } catch (error) {
+    strip.classList.add("away"); // the studio is down or restarting: runs go on without it
+  }
+}
+tick();
+const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), POLL_MS);

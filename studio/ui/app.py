@@ -1,0 +1,151 @@
+"""The page: a title, a strip of gauges, one tab a room. Drawn once, served by uvicorn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from gradio.components import Component
+
+from studio.settings import ASSETS, Settings
+from studio.ui import live
+from studio.ui.context import Context
+from studio.ui.doors import shown
+from studio.ui.login import Login
+from studio.ui.tabs import chat, datasets, export, runs, train
+from studio.ui.text import said, translations
+
+TAB_IDS = ("datasets", "train", "runs", "chat", "export")
+UPLOAD_MAX_BYTES = 4_000_000_000
+TITLE = """# Seedbed
+Fine-tune a language model, watch it learn, compare it with its base, take it home."""
+THEME = gr.themes.Base(
+    primary_hue=gr.themes.colors.emerald,
+    neutral_hue=gr.themes.colors.stone,
+    radius_size=gr.themes.sizes.radius_md,
+    font=["ui-sans-serif", "system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "Menlo", "monospace"],
+)
+
+
+def build(ctx: Context) -> gr.Blocks:
+    """Draw every tab and wire what happens between them."""
+    with gr.Blocks(title="Seedbed") as page:
+        gr.Markdown(TITLE, elem_id="title")
+        live.strip(ctx)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with _tab("datasets", "Datasets", "数据集") as tab:
+                data = datasets.build(ctx, tab)
+            with _tab("train", "Train", "训练") as tab:
+                training = train.build(ctx, tab)
+            with _tab("runs", "Runs", "运行"):
+                watched = runs.build(ctx)
+            with _tab("chat", "Chat", "对话") as tab:
+                talk = chat.build(ctx, tab)
+            with _tab("export", "Export", "导出") as tab:
+                merged = export.build(ctx, tab)
+        _follow_run(training.started, tabs, watched)
+        _follow_run(merged.started, tabs, watched)
+        _carry(data.train, data.chosen, tabs, "train", training.dataset, lambda name: [name])
+        _carry(watched.chat, watched.table, tabs, "chat", talk.right, partial(output_of, ctx))
+        _carry(watched.merge, watched.table, tabs, "export", merged.adapter, partial(output_of, ctx))
+        _carry(merged.chat, merged.model, tabs, "chat", talk.right, str)
+        _remember_place(page, tabs, watched)
+    return page
+
+
+def output_of(ctx: Context, run_id: str) -> str:
+    """The folder that a run made, for a picker."""
+    return str(ctx.store.get(run_id).output or "")
+
+
+def on_place(place: str) -> tuple[Any, Any, Any]:
+    """Where the address says one was: the tab, the chosen run, and whether the runs' clock ticks."""
+    tab, _, run_id = place.partition("/")
+    known = tab if tab in TAB_IDS else TAB_IDS[0]
+    return gr.Tabs(selected=known), run_id, gr.Timer(active=known == "runs")
+
+
+def on_tab(event: gr.SelectData) -> Any:
+    """The chosen run is looked at only while its tab is open."""
+    return gr.Timer(active=event.index == TAB_IDS.index("runs"))
+
+
+def _tab(name: str, english: str, chinese: str) -> gr.Tab:
+    return gr.Tab(said(english, chinese), id=name, elem_id=f"tab-{name}")
+
+
+def _follow_run(started: gr.State, tabs: gr.Tabs, watched: runs.RunsTab) -> None:
+    """A run that was just started is shown at once."""
+    started.change(
+        lambda run_id: (gr.Tabs(selected="runs"), run_id, gr.Timer(active=True)) if run_id else (gr.skip(),) * 3,
+        started,
+        [tabs, watched.table, watched.timer],
+        js="(id) => { if (id) history.replaceState(null, '', '#runs/' + id); return id; }",
+        **runs.QUIET,
+    )
+
+
+def _carry(
+    button: gr.Button,
+    source: Component,
+    tabs: gr.Tabs,
+    tab: str,
+    target: Component,
+    convert: Callable[[Any], Any],
+) -> None:
+    """A button that takes what is chosen here to a picker in another tab, and goes there."""
+    button.click(
+        shown(lambda value: (gr.Tabs(selected=tab), convert(value))), source, [tabs, target], **runs.QUIET
+    )
+
+
+def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> None:
+    """The address keeps the tab and the run, so that a reload or a bookmark comes back to them."""
+    place = gr.Textbox(visible=False)
+    page.load(
+        on_place, place, [tabs, watched.table, watched.timer], js="() => location.hash.slice(1)", **runs.QUIET
+    )
+    tabs.select(on_tab, None, watched.timer, **runs.QUIET)
+
+
+def serve(settings: Settings) -> None:
+    """Serve the studio until it is interrupted."""
+    app = application(settings)
+    print(f"Seedbed is at http://{settings.host}:{settings.port}", flush=True)
+    uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
+
+
+def application(settings: Settings) -> FastAPI:
+    """The web application: our own static files, then the page."""
+    ctx = Context.of(settings)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.get("/seedbed/plotly.min.js", include_in_schema=False)(_plotly)
+    return gr.mount_gradio_app(
+        app,
+        build(ctx),
+        path="/",
+        auth=Login(settings.auth) if settings.auth else None,
+        theme=THEME,
+        css_paths=[ASSETS / "web" / "style.css"],
+        i18n=translations(),
+        max_file_size=UPLOAD_MAX_BYTES,
+        footer_links=[],
+        run_history=False,
+        show_error=True,
+    )
+
+
+def _plotly() -> FileResponse:
+    """Plotly's script comes with its Python package: no other host is ever asked."""
+    script = str(files("plotly") / "package_data" / "plotly.min.js")
+    return FileResponse(script, media_type="text/javascript", headers={"Cache-Control": "max-age=604800"})

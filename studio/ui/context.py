@@ -1,0 +1,23 @@
+"""What every tab needs: the folders, and nothing that outlives a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from studio.datasets.registry import Registry
+from studio.runs.store import Store
+from studio.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """Handed to each tab's `build`; handlers get it by `partial`."""
+
+    settings: Settings
+    store: Store
+    registry: Registry
+
+    @classmethod
+    def of(cls, settings: Settings) -> Context:
+        """The context of a studio with these settings."""
+        return cls(settings, Store(settings.saves_dir), Registry(settings.data_dir))

@@ -1,0 +1,219 @@
+"""The Runs tab: every run there is, and everything about the chosen one, live."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from studio.config import load
+from studio.config.command import command
+from studio.errors import RunNotFound
+from studio.files import tail
+from studio.runs import launchers
+from studio.runs.run import ACTIVE, Run, State
+from studio.runs.summary import Summary
+from studio.runs.summary import of as summary_of
+from studio.ui import live
+from studio.ui.context import Context
+from studio.ui.doors import shown
+from studio.ui.text import said
+
+POLL_S = 1.0
+LOG_BYTES = 16_000
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class RunsTab:
+    """What other tabs listen to or change: the table holds the id of the chosen run."""
+
+    table: gr.HTML
+    timer: gr.Timer
+    merge: gr.Button
+    chat: gr.Button
+
+
+def build(ctx: Context) -> RunsTab:
+    """Draw the tab and wire it."""
+    table = live.runs_table(ctx)
+    seen = gr.State("")
+    timer = gr.Timer(POLL_S, active=False)
+    status = gr.HTML(elem_id="run-status")
+    with gr.Row(elem_classes="actions") as actions:
+        stop = gr.Button(said("Stop and save", "停止并保存"), elem_id="run-stop", size="sm", min_width=110)
+        stop_now = gr.Button(said("Stop now", "立即停止"), elem_id="run-stop-now", size="sm", min_width=90)
+        save = gr.Button(said("Save now", "立即保存"), elem_id="run-save", size="sm", min_width=90)
+        resume = gr.Button(said("Resume", "继续训练"), elem_id="run-resume", size="sm", min_width=90)
+        chat = gr.Button(said("Chat with it", "对话"), elem_id="run-chat", size="sm", min_width=100)
+        merge = gr.Button(said("Merge", "合并"), elem_id="run-merge", size="sm", min_width=80)
+        delete = gr.Button(said("Delete", "删除"), elem_id="run-delete", size="sm", variant="stop", min_width=80)
+    with gr.Row(visible=False, elem_classes="actions") as confirm:
+        gr.Markdown(said("Move this run to the trash?", "把该运行移到回收站？"))
+        yes = gr.Button(said("Move to trash", "移到回收站"), elem_id="run-delete-yes", size="sm", variant="stop")
+        no = gr.Button(said("Keep it", "保留"), size="sm")
+    with gr.Row(visible=False, elem_classes="actions") as undo_row:
+        gr.Markdown(said("The run is in the trash.", "该运行已移到回收站。"))
+        undo = gr.Button(said("Undo", "撤销"), elem_id="run-delete-undo", size="sm")
+    trashed = gr.State("")
+    charts = live.curves(ctx)
+    with gr.Accordion(said("Log", "日志"), open=False):
+        log = gr.Textbox(lines=14, max_lines=14, show_label=False, autoscroll=True, elem_id="run-log", buttons=["copy"])
+    with gr.Accordion(said("Configuration", "配置"), open=False):
+        yaml = gr.Code(language="yaml", interactive=False, show_label=False)
+        shell = gr.Code(language="shell", interactive=False, show_label=False, lines=2)
+
+    buttons = [stop, stop_now, save, resume, chat, merge, delete]
+    ticking = [seen, status, log, actions, *buttons]
+    chosen = [charts, yaml, shell, confirm]
+    table.select(partial(on_select, ctx), table, [*chosen, *ticking], **QUIET)
+    table.change(partial(on_select, ctx), table, [*chosen, *ticking], **QUIET)
+    timer.tick(partial(on_tick, ctx), [table, seen], ticking, **QUIET)
+    stop.click(partial(on_request, ctx, "STOP"), table, None, api_name="stop_run")
+    stop_now.click(partial(on_request, ctx, "STOP_NOW"), table, None, api_name="stop_run_now")
+    save.click(partial(on_request, ctx, "SAVE"), table, None, api_name="save_run")
+    resume.click(partial(on_resume, ctx), table, table, api_name="resume_run")
+    delete.click(lambda: gr.update(visible=True), None, confirm, **QUIET)
+    no.click(lambda: gr.update(visible=False), None, confirm, **QUIET)
+    yes.click(partial(on_delete, ctx), table, [table, trashed, confirm, undo_row], api_name="delete_run")
+    undo.click(partial(on_undo, ctx), trashed, [table, undo_row], api_name="restore_run")
+    return RunsTab(table, timer, merge, chat)
+
+
+def on_select(ctx: Context, run_id: str) -> list[Any]:
+    """Everything about a run that was just chosen."""
+    run = _find(ctx, run_id)
+    if run is None:
+        return ["", "", "", gr.update(visible=False), *_nothing()]
+    return [run.id, load.dump(run.config), command(run.config), gr.update(visible=False), *_view(run)]
+
+
+def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:
+    """What changed about the chosen run since the last look; most often nothing, which costs nothing."""
+    run = _find(ctx, run_id)
+    if run is None:
+        return _nothing() if seen else [gr.skip()] * len(_nothing())
+    if _fingerprint(run) == seen:
+        return [gr.skip()] * len(_nothing())
+    return _view(run)
+
+
+@shown
+def on_request(ctx: Context, name: str, run_id: str) -> None:
+    """Pass on STOP, STOP_NOW or SAVE. The answer comes from the run itself, through its state."""
+    run = ctx.store.get(run_id)
+    if name == "STOP_NOW":
+        run.stop_now()
+    else:
+        run.request(name)
+
+
+@shown
+def on_resume(ctx: Context, run_id: str) -> str:
+    """Go on from the last complete checkpoint, in a new run that is then shown."""
+    run = ctx.store.resume(ctx.store.get(run_id))
+    launchers.start(run)
+    return run.id
+
+
+@shown
+def on_delete(ctx: Context, run_id: str) -> tuple[str, str, Any, Any]:
+    """Move an ended run to the trash and offer to undo it."""
+    run = ctx.store.get(run_id)
+    ctx.store.trash(run)
+    return "", run.id, gr.update(visible=False), gr.update(visible=True)
+
+
+@shown
+def on_undo(ctx: Context, run_id: str) -> tuple[str, Any]:
+    """Bring the run back."""
+    return ctx.store.restore(run_id).id, gr.update(visible=False)
+
+
+def _find(ctx: Context, run_id: str) -> Run | None:
+    try:
+        return ctx.store.get(run_id) if run_id else None
+    except RunNotFound:
+        return None
+
+
+def _fingerprint(run: Run) -> str:
+    """Changes when anything that is shown may have changed."""
+    names = ("status.json", "exit.json", "log.txt", "CLAIM", "STOP", "STOP_NOW", "worker.json", "error.json")
+    stamps = [(run.path / name).stat().st_mtime_ns for name in names if (run.path / name).exists()]
+    return f"{run.id}:{run.state}:{stamps}"
+
+
+def _view(run: Run) -> list[Any]:
+    summary = summary_of(run)
+    return [
+        _fingerprint(run),
+        _status(run, summary),
+        tail(run.log, LOG_BYTES),
+        gr.update(visible=True),
+        *_buttons(run, State(summary.state)),
+    ]
+
+
+def _nothing() -> list[Any]:
+    hint = '<p class="empty">Choose a run above to see its curves, its log and what can be done with it.</p>'
+    return ["", hint, "", gr.update(visible=False), *[gr.update(interactive=False)] * 7]
+
+
+def _buttons(run: Run, state: State) -> list[Any]:
+    active, training = state in ACTIVE, run.kind == "train"
+    output = run.output
+    can = (
+        active and training and state is not State.STOPPING,
+        active,
+        training and state is State.RUNNING,
+        training and not active and bool(run.checkpoints()),
+        output is not None,
+        output is not None and output.name == "adapter",
+        not active,
+    )
+    return [gr.update(interactive=possible) for possible in can]
+
+
+def _status(run: Run, summary: Summary) -> str:
+    return (
+        f'<div class="run-head"><span class="badge {summary.state}">{summary.state}</span>'
+        f"<b>{escape(summary.name)}</b><code>{run.id}</code></div>{_bar(summary)}{_card(run, summary)}"
+    )
+
+
+def _bar(summary: Summary) -> str:
+    if summary.state not in ACTIVE:
+        return ""
+    share = f'<i style="width:{(summary.progress or 0):.1%}"></i>'
+    left = f" · about {_duration(summary.eta_s)} left" if summary.eta_s is not None else ""
+    return f'<div class="bar">{share}</div><p>{escape(summary.message or summary.state)}{left}</p>'
+
+
+def _card(run: Run, summary: Summary) -> str:
+    """How it ended: the reason of a failure and what to change, or what came out."""
+    if summary.state in (State.FAILED, State.LOST):
+        return f'<div class="card bad"><p>{escape(run.reason)}</p></div>'
+    result = run.result
+    if not result:
+        return ""
+    figures = " · ".join(f"{escape(key)} {_figure(value)}" for key, value in result.items() if _is_figure(value))
+    return f'<div class="card good"><p>{figures}</p><p><code>{escape(str(run.output))}</code></p></div>'
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return time.strftime("%H:%M:%S", time.gmtime(seconds)) if seconds < 86_400 else f"{seconds / 3600:.0f} h"

@@ -1,0 +1,40 @@
+"""Every text of the page, in English and Chinese. The browser's language chooses."""
+
+from __future__ import annotations
+
+import zlib
+
+import gradio as gr
+
+ENGLISH: dict[str, str] = {}
+CHINESE: dict[str, str] = {}
+
+GROUPS = {
+    "model": ("Model", "模型"),
+    "method": ("Method", "方法"),
+    "data": ("Data", "数据"),
+    "optimisation": ("Optimisation", "优化"),
+    "saving": ("Checkpoints and validation", "检查点与验证"),
+    "advanced": ("Advanced", "高级"),
+    "server": ("Server", "服务"),
+    "merge": ("Merge", "合并"),
+}
+
+
+def said(english: str, chinese: str) -> gr.i18n.I18nData:
+    """A text that the browser shows in its own language."""
+    # the page looks keys up by dotted path and stops at a brace, so the text itself cannot be the key
+    key = f"t{zlib.crc32(english.encode()):08x}"
+    ENGLISH[key] = english
+    CHINESE[key] = chinese
+    return gr.I18n()(key)
+
+
+def group_title(group: str) -> gr.i18n.I18nData:
+    """The heading of a form section."""
+    return said(*GROUPS[group])
+
+
+def translations() -> gr.I18n:
+    """Everything said so far, for the page. Chinese speakers of every region get the same text."""
+    return gr.I18n(**{"en": ENGLISH, "zh": CHINESE, "zh-CN": CHINESE, "zh-TW": CHINESE})
