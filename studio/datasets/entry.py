@@ -74,11 +74,11 @@ def describe(
     name: str,
     file_name: str,
     formatting: str = "alpaca",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     tags: Mapping[str, str] | None = None,
     ranking: bool = False,
 ) -> Entry:
-    """An entry for a new file, its defaults filled in.
+    """An entry for a new file, its defaults filled in; a column that is None is not used at all.
 
     Raises:
         DatasetError: an unknown formatting, column or tag.
@@ -105,8 +105,10 @@ def dump(entry: Entry) -> dict[str, Any]:
         spec["formatting"] = entry.formatting
     if entry.ranking:
         spec["ranking"] = True
-    columns = {role: column for role, column in entry.columns.items() if role in entry.mapped}
-    if columns and columns != COLUMNS:
+    columns: dict[str, str | None] = {role: entry.columns[role] for role in entry.columns if role in entry.mapped}
+    refilled = _columns(columns, entry.formatting, entry.ranking)
+    columns.update({role: None for role in refilled if role not in entry.columns})
+    if columns:
         spec["columns"] = columns
     if chat and dict(entry.tags) != TAGS:
         spec["tags"] = dict(entry.tags)
@@ -123,12 +125,14 @@ def _parse(name: str, spec: Any) -> Entry:
         raise DatasetError(f"formatting is {formatting!r}; it must be one of {', '.join(FORMATTINGS)}")
     ranking = bool(spec.get("ranking"))
     given = _names(spec, "columns", (*COLUMNS, *OPTIONAL_COLUMNS))
+    columns = _columns(given, formatting, ranking)
+    _require_columns(columns, formatting, ranking)
     return Entry(
         name=name,
         file_name=_text(spec, "file_name") or "",
         formatting=formatting,
         ranking=ranking,
-        columns=_columns(given, formatting, ranking),
+        columns=columns,
         tags={**(OPENAI_TAGS if formatting == "openai" else TAGS), **_present(_names(spec, "tags", tuple(TAGS)))},
         mapped=frozenset(_present(given)),
         split=_text(spec, "split") or "train",
@@ -152,6 +156,15 @@ def _columns(given: Mapping[str, str | None], formatting: str, ranking: bool) ->
     taken = set(given.values())
     free = {role: column for role, column in defaults.items() if role not in given and column not in taken}
     return {**free, **_present(given)}
+
+
+def _require_columns(columns: Mapping[str, str], formatting: str, ranking: bool) -> None:
+    asked = "prompt" if formatting == "alpaca" else "messages"
+    # a list of turns may also come with each of the two answers
+    needed = ["chosen", "rejected", *(["prompt"] if asked == "prompt" else [])] if ranking else [asked]
+    for role in needed:
+        if role not in columns:
+            raise DatasetError(f"columns.{role} must name a column")
 
 
 def _present(names: Mapping[str, str | None]) -> dict[str, str]:

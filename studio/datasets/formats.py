@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from studio.datasets.entry import Entry
@@ -86,6 +87,8 @@ def convert(entry: Entry, row: int, record: Record) -> Row:
         return FORMATS[entry.formatting](entry, record)
     except _Misfit as misfit:
         raise RowError(row, str(misfit)) from misfit
+    except RecursionError as error:
+        raise RowError(row, "it is nested too deeply") from error
 
 
 def chat(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
@@ -134,9 +137,11 @@ def from_alpaca(entry: Entry, record: Record) -> Row:
 
 def _is_text(entry: Entry, record: Record) -> bool:
     """LLaMA-Factory marks plain text by naming a prompt column and nothing to answer with."""
-    if entry.ranking or "prompt" not in entry.mapped or "response" in entry.mapped:
+    if entry.ranking:
         return False
-    return entry.columns.get("response") not in record
+    answer = entry.columns.get("response")
+    guessed = "prompt" in entry.mapped and "response" not in entry.mapped
+    return answer is None or (guessed and answer not in record)
 
 
 def _question(entry: Entry, record: Record) -> str:
@@ -184,9 +189,9 @@ def from_sharegpt(entry: Entry, record: Record) -> Row:
 
 
 def _chat_preference(entry: Entry, record: Record, tools: str | None) -> Preference:
-    name = entry.columns["messages"]
+    name = entry.columns.get("messages")
     chosen, rejected = (_answers(entry, record, entry.columns[key]) for key in ("chosen", "rejected"))
-    if record.get(name) is not None:
+    if name is not None and record.get(name) is not None:
         prompt = _turns(entry, record, name)
     else:
         prompt = chosen[:-1]
@@ -254,7 +259,7 @@ def _role(tags: Mapping[str, str], turn: dict[str, Any], where: str) -> str:
     name = turn.get(key)
     role = roles.get(name) if isinstance(name, str) else None
     if role is None:
-        found = shown(name) if key in turn else f"fields {', '.join(map(str, turn)) or 'none'}"
+        found = shown(name) if key in turn else f"fields {_fields(turn)}"
         raise _Misfit(f"{where}: {key!r} must be one of {', '.join(roles)}, found {found}")
     return role
 
@@ -392,10 +397,15 @@ def _require_text(value: Any, where: str, empty_allowed: bool = False) -> str:
     return value
 
 
+def _fields(record: Record) -> str:
+    names = [name[:SHOWN_CHARS] for name in islice(record, 12)]
+    return ", ".join([*names, "…"] if len(record) > len(names) else names) or "none"
+
+
 def _missing(name: str, record: Record) -> str:
     if name in record:
         return f"{name!r} must not be null"
-    return f"has no field {name!r}; its fields are {', '.join(map(str, record)) or 'none'}"
+    return f"has no field {name!r}; its fields are {_fields(record)}"
 
 
 FORMATS: dict[str, Callable[[Entry, Record], Row]] = {

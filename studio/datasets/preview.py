@@ -75,11 +75,20 @@ def _page_rows(path: Path, entry: Entry, start: Mark, offset: int, limit: int) -
 
 
 def _shown(scanned: Scanned) -> Shown:
-    raw = json.dumps(scanned.record, ensure_ascii=False, indent=1, default=str)[:SHOWN_CHARS] if scanned.record else ""
+    raw = _raw(scanned)
     if isinstance(scanned.value, Fault):
         return Shown(scanned.mark.row, (), error=scanned.value.what, raw=raw)
     turns = tuple(_short(turn) for turn in _turns(scanned.value))
     return Shown(scanned.mark.row, turns, _label(scanned.value), raw=raw)
+
+
+def _raw(scanned: Scanned) -> str:
+    if scanned.record is None:
+        return ""
+    try:
+        return json.dumps(scanned.record, ensure_ascii=False, indent=1, default=str)[:SHOWN_CHARS]
+    except RecursionError:
+        return "(nested too deeply to show)"
 
 
 def _turns(value: Row) -> tuple[Message, ...]:

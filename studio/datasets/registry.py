@@ -19,12 +19,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from studio.datasets.entry import Entry, dump, parse
 from studio.errors import DatasetError, DatasetNotFound, PathError
-from studio.files import inside, write_json, write_text
+from studio.files import inside, read_json, write_json, write_text
 
 FILE_NAME = "dataset_info.json"
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -88,23 +89,24 @@ class Registry:
             raise DatasetError(f"dataset {name!r} cannot be used: {entry.note}")
         return inside(self.data_dir, entry.file_name)
 
-    def add(self, entry: Entry) -> Entry:
-        """Append `entry`; the entry as it now reads. Its name must be free.
+    def add(self, entry: Entry, numbered: bool = False) -> Entry:
+        """Append `entry`; the entry as it now reads. If its name is taken, `numbered` takes name-2, name-3, …
 
         Raises:
             DatasetError: the name is taken, or the registry file is damaged.
         """
-        self.add_spec(entry.name, dump(entry))
-        return self.entry(entry.name)
+        return self.entry(self._add(entry.name, dump(entry), numbered))
 
-    def add_spec(self, name: str, spec: dict[str, Any]) -> None:
-        """Append `spec` as it is, under `name`."""
+    def _add(self, name: str, spec: Any, numbered: bool) -> str:
         with self._lock():
             text = self._text()
             members = _scan(text, self.path)
-            if any(member.name == name for member in members):
+            taken = {member.name for member in members}
+            if name in taken and not numbered:
                 raise DatasetError(f"there is already a dataset {name!r}: choose another name")
-            write_text(self.path, _inserted(text, members, name, spec))
+            free = next(each for each in _numbered(name) if each not in taken)
+            write_text(self.path, _inserted(text, members, free, spec))
+        return free
 
     def remove(self, name: str) -> str:
         """Take `name` out; its file moves to the trash unless another entry uses it. The id to restore it by."""
@@ -123,9 +125,8 @@ class Registry:
 
     def trashed(self) -> list[Trashed]:
         """What can be restored, latest first."""
-        records = ((path.parent, _record(path)) for path in self.trash.glob("*/entry.json"))
-        found = [Trashed(folder.name, record["name"], record["at"], _kept_bytes(folder)) for folder, record in records]
-        return sorted(found, key=lambda item: item.removed_at, reverse=True)
+        found = (_trashed(folder) for folder in self.trash.glob("*"))
+        return sorted(filter(None, found), key=lambda item: item.removed_at, reverse=True)
 
     def restore(self, trash_id: str) -> Entry:
         """Undo a removal.
@@ -135,14 +136,14 @@ class Registry:
             DatasetError: its name or its file's name is taken by now.
         """
         folder = inside(self.trash, trash_id)
-        if not (folder / "entry.json").is_file():
+        record = _record(folder)
+        if record is None:
             raise DatasetNotFound(f"nothing in the trash is called {trash_id!r}")
-        record = _record(folder / "entry.json")
         kept = folder / "file"
         target = inside(self.data_dir, record["file_name"]) if kept.exists() else None
         if target is not None and target.exists():
             raise DatasetError(f"{record['file_name']} exists again: rename that file, then restore")
-        self.add_spec(record["name"], record["spec"])
+        self._add(record["name"], record["spec"], numbered=False)
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(kept, target)
@@ -227,7 +228,7 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _inserted(text: str, members: list[_Member], name: str, spec: dict[str, Any]) -> str:
+def _inserted(text: str, members: list[_Member], name: str, spec: Any) -> str:
     indent = _indent(text, members)
     body = json.dumps(spec, ensure_ascii=False, indent=indent).replace("\n", "\n" + indent)
     member = f"{indent}{json.dumps(name, ensure_ascii=False)}: {body}\n"
@@ -235,6 +236,11 @@ def _inserted(text: str, members: list[_Member], name: str, spec: dict[str, Any]
         end = members[-1].end
         return f"{text[:end]},\n{member}{text[end:].lstrip()}"
     return "{\n" + member + "}\n"
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
 
 
 def _indent(text: str, members: list[_Member]) -> str:
@@ -256,11 +262,17 @@ def _without(text: str, members: list[_Member], name: str) -> str:
     return "".join([*parts, text[members[-1].end :]])
 
 
-def _record(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
+def _record(folder: Path) -> dict[str, Any] | None:
+    try:
+        record = read_json(folder / "entry.json")
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and {"name", "spec", "file_name", "at"} <= record.keys() else None
 
 
-def _kept_bytes(folder: Path) -> int:
+def _trashed(folder: Path) -> Trashed | None:
+    record = _record(folder)
+    if record is None:
+        return None
     kept = folder / "file"
-    return kept.stat().st_size if kept.exists() else 0
+    return Trashed(folder.name, record["name"], record["at"], kept.stat().st_size if kept.exists() else 0)
