@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio.errors import ConfigError, Problem
@@ -24,7 +24,7 @@ class Settings:
     data_dir: Path = ROOT / "data"
     saves_dir: Path = ROOT / "saves"
     models_dir: Path | None = None
-    auth: tuple[str, str] | None = None
+    auth: tuple[str, str] | None = field(default=None, repr=False)
     next_port: bool = False
     share_without_login: bool = False
 
@@ -40,11 +40,11 @@ def from_environment(environment: Mapping[str, str] = os.environ, **given: objec
         ConfigError: a port that is no port, or an open address without a login.
     """
     values: dict[str, object] = {
-        "host": environment.get("SEEDBED_HOST"),
+        "host": environment.get("SEEDBED_HOST") or None,
         "port": _port(environment.get("SEEDBED_PORT")),
-        "data_dir": _folder(environment.get("SEEDBED_DATA")),
-        "saves_dir": _folder(environment.get("SEEDBED_SAVES")),
-        "models_dir": _folder(environment.get("SEEDBED_MODELS")),
+        "data_dir": folder(environment.get("SEEDBED_DATA")),
+        "saves_dir": folder(environment.get("SEEDBED_SAVES")),
+        "models_dir": folder(environment.get("SEEDBED_MODELS")),
         "auth": _login(environment.get("SEEDBED_AUTH")),
     }
     values.update({key: value for key, value in given.items() if value is not None})
@@ -65,14 +65,15 @@ def _guard_open_address(settings: Settings) -> None:
 
 
 def _port(text: str | None) -> int | None:
-    if text is None:
+    if not text:
         return None
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:6]) < 65536:
         raise ConfigError([Problem("SEEDBED_PORT", f"{text!r} is not a port: use a number from 1 to 65535")])
     return int(text)
 
 
-def _folder(text: str | None) -> Path | None:
+def folder(text: str | None) -> Path | None:
+    """A folder as typed by a person, absolute; None where nothing was typed."""
     return Path(text).expanduser().resolve() if text else None
 
 
