@@ -66,7 +66,8 @@ class Adapters:
             raise ServingError(f"{name!r} is the base model's name here: give the adapter another one")
         if not _same_base(info, self._base_path):
             raise ServingError(
-                f"{path} was trained on {info.base}, but this server holds {self._base_path}: start a server for that model"
+                f"{path} was trained on {info.base}, but this server holds {self._base_path}: "
+                "start a server for that model"
             )
         if info.rank > self._config.max_lora_rank:
             raise ServingError(
@@ -122,7 +123,7 @@ class Adapters:
 
     async def _answer(self, path: Path) -> dict[str, Any]:
         try:
-            request = read_json(path)
+            request: Any = read_json(path)
             if path.name.startswith("unload-"):
                 await self.unload(request["name"])
                 return {"ok": True, "message": f"{request['name']} is unloaded"}
@@ -162,4 +163,4 @@ def _refusal(name: str, message: str) -> str:
 
 
 def _pending(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.glob("*.json") if not path.name.startswith(".") and not path.name.endswith(".done.json"))
+    return (path for path in folder.glob("*load-*.json") if path.suffixes == [".json"])

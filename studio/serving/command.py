@@ -107,7 +107,9 @@ def _cuda_options(config: ServeConfig) -> dict[str, Any]:
 
 
 def _cpu_environment(config: ServeConfig, inherited: Mapping[str, str]) -> dict[str, str]:
-    values = {}
+    # eager everywhere: vLLM compiles a helper at the first request for log-probabilities, which takes 20 s, and
+    # kills the engine on a machine without a C++ compiler
+    values = {"TORCHDYNAMO_DISABLE": "1"}
     openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
     if openmp.exists():  # GNU's barriers collapse when a training shares the cores
         values["LD_PRELOAD"] = _joined(str(openmp), inherited.get("LD_PRELOAD"))

@@ -13,7 +13,7 @@ _SERVER_SAYS_NOTHING = "Engine core initialization failed"
 
 # pattern in the cause -> what to change. The first that matches counts.
 HINTS: tuple[tuple[str, str], ...] = (
-    (r"Address already in use", "Another process took the port meanwhile. Start the server again: it picks a new port."),
+    (r"Address already in use", "Another process took the port. Start the server again: it picks a new one."),
     (
         r"max_model_len|maximum model length|max seq len",
         "Lower max_model_len, or leave it empty to use the model's own limit.",

@@ -32,7 +32,7 @@ class Pane:
     server: Server
     model: str
     messages: tuple[Message, ...]
-    sampling: Sampling = Sampling()
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
