@@ -6,6 +6,7 @@ one writer) and network file systems without atomic rename.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -43,21 +44,32 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 def read_json(path: Path) -> Any | None:
     """The value in `path`, or None where there is no file. A damaged file raises ValueError with its name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    try:
-        return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; empty where there is none, or none that can be read."""
+    try:
+        value = read_json(path)
+    except (ValueError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def append_line(path: Path, value: Any) -> None:
-    """Append `value` as one JSON line, in one write, so that a reader sees all of it or none."""
+    """Append `value` as one JSON line: all of it, or nothing and an OSError."""
     line = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    data = line.encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, line.encode())
+        if (written := os.write(descriptor, data)) < len(data):
+            # a disk that fills up takes the first part without complaint, and the next line would stick to it
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
 
@@ -111,11 +123,15 @@ def inside(root: Path, name: str | Path) -> Path:
     """`name` resolved below `root`.
 
     Raises:
-        PathError: the name is empty, absolute elsewhere, or climbs out (also through a link).
+        PathError: the name is empty, absolute elsewhere, no possible path, or climbs out (also through a link).
     """
-    resolved = (root / name).resolve()
-    if str(name).strip() in ("", ".") or not resolved.is_relative_to(root.resolve()):
-        raise PathError(f"{str(name)!r} is not a name inside {root}: use a plain file name")
+    problem = f"{str(name)!r} is not a name inside {root}: use a plain file name"
+    try:
+        top, resolved = root.resolve(), (root / name).resolve()
+    except (ValueError, RuntimeError) as error:  # a NUL character, a lone surrogate; links in a circle
+        raise PathError(problem) from error
+    if not str(name).strip() or resolved == top or not resolved.is_relative_to(top):
+        raise PathError(problem)
     return resolved
 
 
@@ -125,11 +141,11 @@ def safe_name(name: str) -> str:
     Letters of any script are kept. Never empty, never hidden, at most 120 bytes, the extension kept.
     """
     base = unicodedata.normalize("NFC", name).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    base = re.sub(r"[^\w.\- ()]", "_", base).strip(" .").lstrip("-")
+    base = re.sub(r"[^\w.\- ()]", "_", base).lstrip(" .-").rstrip(" .")
     stem, dot, extension = base.rpartition(".")
     if not dot:
         stem, extension = base, ""
-    suffix = f".{extension[:16]}" if extension else ""
+    suffix = f".{extension.strip()[:16].rstrip()}" if extension else ""
     room = NAME_MAX_BYTES - len(suffix.encode())
     return (stem.encode()[:room].decode(errors="ignore").strip() or "file") + suffix
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from studio.errors import ModelError
 from studio.settings import ASSETS
 
+# what reading a field of a file that somebody else wrote can raise
+MALFORMED = (struct.error, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError)
 BUNDLED = "seedling"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 HEADER_MAX_BYTES = 100_000_000  # the format's own limit; a larger figure means the file is no safetensors
 
 
@@ -47,8 +52,8 @@ def resolve(name: str) -> str:
     """A model name as a person gives it: the bundled model's or a local folder's absolute path, or a hub id."""
     if name == BUNDLED:
         return str(ASSETS / BUNDLED)
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.is_absolute() or path.exists() or name.startswith(".") else name
+    path = Path(os.path.expanduser(name))
+    return os.path.abspath(path) if path.is_absolute() or path.exists() or name.startswith(".") else name
 
 
 def display_name(name: str) -> str:
@@ -72,13 +77,14 @@ def check(folder: Path) -> ModelInfo:
         raise ModelError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): copy the model's again")
     headers = [read_header(folder / name) for name in weight_files(folder)]
     tensors = [tensor for header in headers for tensor in header.values()]
-    text = config.get("text_config", config)
+    text = config.get("text_config") or config
+    architectures, limit = config.get("architectures"), _entry(text, "max_position_embeddings")
     return ModelInfo(
         path=folder,
-        architecture=(config.get("architectures") or ["unknown"])[0],
+        architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "unknown",
         parameters=sum(math.prod(tensor["shape"]) for tensor in tensors),
         dtype=tensors[0]["dtype"] if tensors else "unknown",
-        max_position_embeddings=text.get("max_position_embeddings"),
+        max_position_embeddings=limit if isinstance(limit, int) else None,
         has_chat_template=_has_chat_template(folder),
     )
 
@@ -93,24 +99,23 @@ def check_adapter(folder: Path) -> AdapterInfo:
     if config.get("peft_type") != "LORA":
         raise ModelError(f"{folder} holds a {config.get('peft_type')} adapter; only LoRA adapters are supported")
     read_header(folder / "adapter_model.safetensors")
-    return AdapterInfo(path=folder, rank=_largest_rank(config), base=_base_of(folder, config))
+    try:
+        return AdapterInfo(path=folder, rank=_largest_rank(config), base=_base_of(folder, config))
+    except MALFORMED as error:
+        raise ModelError(f"{folder / 'adapter_config.json'} is damaged ({error}): copy the adapter again") from error
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of a model's safetensors files, from its index where it has one.
+    """Names of a model's safetensors files: model.safetensors, or those that the index names.
 
     Raises:
         ModelError: none there, or one of the index's is missing.
     """
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        names = sorted(set(_json(folder, index.name, "a model folder").get("weight_map", {}).values()))
-    else:
-        names = sorted(path.name for path in folder.glob("*.safetensors"))
+    names = _indexed(folder) if (folder / WEIGHTS_INDEX).exists() else [WEIGHTS]
     missing = [name for name in names if not (folder / name).exists()]
-    if missing or not names:
+    if missing:
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
-        raise ModelError(f"{folder} lacks {', '.join(missing) or 'safetensors weights'}; it has: {found}")
+        raise ModelError(f"{folder} lacks {', '.join(missing)}; it has: {found}. Copy the whole model again")
     return names
 
 
@@ -126,16 +131,18 @@ def read_header(path: Path) -> dict[str, Any]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(HEADER_MAX_BYTES, size):
                 raise ModelError(f"{path} is damaged: its header is cut short. Copy or download it again")
-            header: dict[str, Any] = json.loads(file.read(length))
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            expected = 8 + length + _data_bytes(header)
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing") from error
-    except (struct.error, ValueError) as error:
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    except MALFORMED as error:
         raise ModelError(f"{path} is damaged: it has no readable header. Copy or download it again") from error
-    header.pop("__metadata__", None)
-    expected = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
     if size != expected:
         raise ModelError(f"{path} is damaged: {size} bytes where its header says {expected}. Copy it again")
-    return header
+    return cast(dict[str, Any], header)
 
 
 def local_models(folders: list[Path]) -> list[Path]:
@@ -155,6 +162,41 @@ def _config_files(folder: Path) -> Iterator[Path]:
         yield from folder.glob(pattern)
 
 
+def _data_bytes(header: dict[str, Any]) -> int:
+    """Bytes of data behind a header, whose tensors must follow one another without gap or overlap.
+
+    Raises:
+        MALFORMED: they do not, or are no tensors.
+    """
+    end = 0
+    for tensor in sorted(header.values(), key=lambda tensor: tensor["data_offsets"]):
+        start, stop = tensor["data_offsets"]
+        if start != end or stop - start != _tensor_bytes(tensor):
+            raise ValueError("tensors overlap, or their shapes do not fit their bytes")
+        end = stop
+    return end
+
+
+def _tensor_bytes(tensor: dict[str, Any]) -> int:
+    """By dtype and shape; sub-byte types are rounded up. The dtype's name ends in its bits: BF16, F8_E4M3."""
+    if any(size < 0 for size in tensor["shape"]):
+        raise ValueError("a negative shape")
+    bits = 8 if tensor["dtype"] == "BOOL" else int(re.findall(r"\d+", tensor["dtype"])[0])
+    return int((math.prod(tensor["shape"]) * bits + 7) // 8)
+
+
+def _indexed(folder: Path) -> list[str]:
+    names = _entry(_json(folder, WEIGHTS_INDEX, "a model folder"), "weight_map")
+    files = set(names.values()) if isinstance(names, dict) else set()
+    if not files or not all(isinstance(name, str) and name == Path(name).name for name in files):
+        raise ModelError(f"{folder / WEIGHTS_INDEX} names no weight files of this folder: copy it again")
+    return sorted(files)
+
+
+def _entry(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
 def _json(folder: Path, name: str, kind: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder on this machine: check the path")
@@ -162,7 +204,9 @@ def _json(folder: Path, name: str, kind: str) -> dict[str, Any]:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{folder} is not {kind}: it has no {name}") from error
-    except ValueError as error:
+    except OSError as error:
+        raise ModelError(f"{folder / name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{folder / name} is not valid JSON ({error}): copy it again") from error
     if not isinstance(value, dict):
         raise ModelError(f"{folder / name} should hold a JSON object")
@@ -177,7 +221,10 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _largest_rank(config: dict[str, Any]) -> int:
-    return max([int(config.get("r", 0)), *map(int, (config.get("rank_pattern") or {}).values())])
+    ranks = [config.get("r", 0), *(config.get("rank_pattern") or {}).values()]
+    if (rank := max(int(rank) for rank in ranks)) < 1:
+        raise ValueError(f"rank {rank}")
+    return rank
 
 
 def _base_of(folder: Path, config: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -28,7 +28,12 @@ KINDS: dict[str, type[RunConfig]] = {"train": TrainConfig, "serve": ServeConfig,
 SCHEMA_VERSION = 1
 
 # the C loader is six times faster; PyYAML builds without libyaml lack it
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Loader: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
+# no option is a date, and 2026-13-01 is a good name for a run
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in Loader.yaml_implicit_resolvers.items()
+}
 
 
 def parse(kind: type[C], values: Mapping[str, Any]) -> C:
@@ -53,6 +58,11 @@ def parse(kind: type[C], values: Mapping[str, Any]) -> C:
     return config
 
 
+def without_effect(values: Mapping[str, Any]) -> list[Problem]:
+    """Keys of a LLaMA-Factory file that `parse` leaves out, each with the reason, to be told to the user."""
+    return [Problem(key, why) for key, why in WITHOUT_EFFECT.items() if values.get(key) not in (None, False)]
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping.
 
@@ -63,8 +73,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError([Problem(str(path), "there is no such file")]) from error
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise ConfigError([Problem(str(path), "is not a text file")]) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError([Problem(str(path), f"is not a text file that can be read ({error})")]) from error
     return parse_yaml(text, str(path))
 
 
@@ -76,7 +86,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError([Problem(name, f"{place}{error.problem}")]) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError([Problem(name, f"is not YAML: {error}")]) from error
     if value is None:
         return {}
@@ -103,7 +113,7 @@ def overrides(words: Iterable[str]) -> dict[str, Any]:
 def dump(config: RunConfig) -> str:
     """The whole configuration as YAML, in the order of its declaration."""
     values = {"schema_version": SCHEMA_VERSION, **config.model_dump(mode="json")}
-    return cast(str, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
 
 
 def changed(config: RunConfig) -> dict[str, Any]:
@@ -180,7 +190,7 @@ def _problem(kind: type[Config], detail: ErrorDetails) -> Problem:
 
 
 def _similar(kind: type[Config], key: str) -> str:
-    close = difflib.get_close_matches(key, [option.key for option in options(kind)], n=1)
+    close = difflib.get_close_matches(key, [option.key for option in options(kind)], n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -191,5 +201,5 @@ def _lower(sentence: str) -> str:
 def _scalar(text: str) -> Any:
     try:
         return yaml.load(text, Loader=Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text

@@ -19,7 +19,14 @@ from pydantic.fields import FieldInfo
 class Config(BaseModel):
     """Base of every configuration: a frozen value, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        validate_default=True,
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,  # `run_name=2` is a name
+    )
 
 
 def option(
@@ -43,7 +50,7 @@ def option(
         label: what the form calls it (English, Chinese); the key itself where None.
         bounds: pydantic's ge, gt, le, lt, min_length.
     """
-    extra = {"zh": zh, "group": group, "when": dict(when or {}), "label": label}
+    extra: dict[str, Any] = {"zh": zh, "group": group, "when": dict(when or {}), "label": label}
     return Field(default=default, description=en, json_schema_extra=extra, **bounds)
 
 
@@ -128,4 +135,4 @@ def _bounds(field: FieldInfo) -> tuple[float | None, float | None, bool]:
             low, open_low = getattr(rule, "ge", getattr(rule, "gt", None)), isinstance(rule, Gt)
         elif isinstance(rule, Le | Lt):
             high = getattr(rule, "le", getattr(rule, "lt", None))
-    return low, high, open_low  # type: ignore[return-value]
+    return low, high, open_low

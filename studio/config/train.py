@@ -123,12 +123,6 @@ class TrainConfig(Config):
         group="advanced",
         min_length=1,
     )
-    template: str | None = option(
-        None,
-        en="Chat template; empty means the tokenizer's own.",
-        zh="对话模板；留空使用分词器自带的模板。",
-        group="advanced",
-    )
     cutoff_len: int = option(
         2048,
         en="Tokens kept of a row; what is longer is cut.",
@@ -330,6 +324,11 @@ class TrainConfig(Config):
         None, en="The run that this one continues.", zh="被本运行继续的运行。", group="internal"
     )
 
+    @property
+    def title(self) -> str:
+        """What the run is called where no name was given."""
+        return self.run_name or "+".join(self.dataset)
+
     def problems(self) -> Iterator[Problem]:
         """Everything that is wrong between fields that are each right alone."""
         for rule in RULES:
@@ -347,13 +346,6 @@ def _one_precision(config: TrainConfig) -> Problem | None:
     if not (config.bf16 and config.fp16):
         return None
     return Problem("fp16", "bf16 and fp16 exclude each other: keep bf16 unless the GPU lacks it")
-
-
-def _own_template(config: TrainConfig) -> Problem | None:
-    if config.template in (None, "default"):
-        return None
-    what = f"named template {config.template!r} is not supported: leave it empty for the tokenizer's own template"
-    return Problem("template", what)
 
 
 def _rows_to_validate(config: TrainConfig) -> Problem | None:
@@ -379,7 +371,6 @@ def _some_steps(config: TrainConfig) -> Problem | None:
 RULES: tuple[Callable[[TrainConfig], Problem | None], ...] = (
     _needs_data,
     _one_precision,
-    _own_template,
     _rows_to_validate,
     _one_warmup,
     _some_steps,

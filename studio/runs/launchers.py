@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from studio.errors import AlreadyStarted
+from studio.errors import AlreadyStarted, RunError
 from studio.runs.run import Run
 from studio.settings import ROOT
 
@@ -20,13 +20,19 @@ def start(run: Run, wait: bool = False) -> None:
 
     Raises:
         AlreadyStarted: somebody started it before.
+        ConfigError: its config.yaml cannot be read.
+        RunError: no process could be started.
     """
+    kind = run.config.kind
+    if kind in QUEUED_KINDS:
+        run.request("DEVICES")  # before the claim: who sees the claim must see that it takes the devices
     _claim(run)
-    if run.kind in QUEUED_KINDS:
-        run.request("DEVICES")
     if wait:
         run.request("WAIT")
-    _launch(run, [sys.executable, "-m", WORKERS[run.kind], str(run.path)])
+    try:
+        _launch(run, [sys.executable, "-m", WORKERS[kind], str(run.path)])
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise RunError(f"{run.id} could not be started: {error}. Its log says more: {run.log}") from error
 
 
 def _claim(run: Run) -> None:

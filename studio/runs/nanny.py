@@ -14,23 +14,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from studio.files import read_json, write_json
+from studio.files import write_json
 from studio.runs import queue
-from studio.runs.process import RUN_VARIABLE, Identity, kill, of_run
+from studio.runs.process import RUN_VARIABLE, Identity, descendants, kill, of_run
 
 POLL_S = 0.1
 WAIT_POLL_S = 0.5
+INSIST_S = 1.0
 STOPPED_CODE = 10
+NOT_STARTED_CODE = 127  # as a shell has it
 RESERVE_BYTES = 4096
 
 # after STOP: how long the worker may take to save (large models take minutes), then how long each stronger
 # request is given; STOP_NOW is there for the impatient
-STOP_LADDER = ((600.0, signal.SIGINT), (10.0, signal.SIGTERM), (5.0, signal.SIGKILL))
-STOP_NOW_LADDER = ((0.0, signal.SIGTERM), (1.0, signal.SIGKILL))
+Rungs = tuple[tuple[float, signal.Signals], ...]
+STOP_LADDER: Rungs = ((600.0, signal.SIGINT), (10.0, signal.SIGTERM), (5.0, signal.SIGKILL))
+STOP_NOW_LADDER: Rungs = ((0.0, signal.SIGTERM), (1.0, signal.SIGKILL))
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -38,7 +42,7 @@ PR_SET_CHILD_SUBREAPER = 36
 class Ladder:
     """Stronger and stronger requests to end, each after its patience has run out."""
 
-    rungs: tuple[tuple[float, signal.Signals], ...]
+    rungs: Rungs
     climbed: int = 0
     since: float = field(default_factory=time.monotonic)
 
@@ -54,17 +58,34 @@ class Ladder:
         return number
 
 
-def main(run: Path, command: list[str]) -> None:
-    """Be the nanny of `command` in the run directory `run` until it has ended."""
+def main(run: Path, command: list[str], stop_ladder: Rungs = STOP_LADDER) -> None:
+    """Be the nanny of `command` in the run directory `run` until it has ended.
+
+    Args:
+        run: the run directory, absolute.
+        command: the worker's program and arguments.
+        stop_ladder: what follows when the file STOP goes unheeded: (patience in seconds, signal) pairs.
+    """
     _adopt_orphans()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: (run / "STOP").touch())
-    _insist(lambda: write_json(run / "nanny.json", Identity.of().to_json()))
+    _handle_signals(run)
+    _insist(run, lambda: write_json(run / "nanny.json", Identity.of().to_json()))
     _reserve(run)
-    status = _watch(run, _start(run, command)) if _wait_for_turn(run) else STOPPED_CODE << 8
+    status = _care(run, command, stop_ladder) if _wait_for_turn(run) else STOPPED_CODE << 8
     _kill_strays(run)
     _write_exit(run, status)
+
+
+def _handle_signals(run: Path) -> None:
+    """SIGTERM asks for a stop; the others are for the studio, not for us. They are handled, not ignored: the worker
+    would inherit that, and then be deaf to the ladder's SIGINT."""
+    signal.signal(signal.SIGTERM, lambda *_: _ask_to_stop(run))
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+
+def _ask_to_stop(run: Path) -> None:
+    with suppress(OSError):
+        (run / "STOP").touch()
 
 
 def _adopt_orphans() -> None:
@@ -82,20 +103,27 @@ def _wait_for_turn(run: Path) -> bool:
     return not _stop_requested(run)
 
 
-def _start(run: Path, command: list[str]) -> int:
+def _care(run: Path, command: list[str], stop_ladder: Rungs) -> int:
+    """Start the worker and stay with it until it has ended. Returns its wait status."""
     environment = {**os.environ, RUN_VARIABLE: str(run), "PYTHONUNBUFFERED": "1"}
-    worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    _insist(lambda: write_json(run / "worker.json", {**Identity.of(worker.pid).to_json(), "cmd": command}))
-    return worker.pid
+    try:
+        # kept for as long as it is watched: a Popen that is thrown away collects its child behind our back
+        worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        _say(f"{command[0]} could not be started: {error}")
+        return NOT_STARTED_CODE << 8
+    record = {**Identity.of(worker.pid).to_json(), "cmd": command}
+    _insist(run, lambda: write_json(run / "worker.json", record), until=lambda: _stop_requested(run))
+    return _watch(run, worker.pid, stop_ladder)
 
 
-def _watch(run: Path, worker: int) -> int:
+def _watch(run: Path, worker: int, stop_ladder: Rungs) -> int:
     """Until the worker has ended: pass on stop requests. Returns its wait status."""
     ladder: Ladder | None = None
     while True:
         if (status := _reap(worker)) is not None:
             return status
-        ladder = _ladder(run, ladder)
+        ladder = _ladder(run, ladder, stop_ladder)
         if ladder and (number := ladder.due()):
             _signal_group(worker, number)
         time.sleep(POLL_S)
@@ -114,11 +142,11 @@ def _reap(worker: int) -> int | None:
             return status
 
 
-def _ladder(run: Path, ladder: Ladder | None) -> Ladder | None:
+def _ladder(run: Path, ladder: Ladder | None, stop_ladder: Rungs) -> Ladder | None:
     if (run / "STOP_NOW").exists():
         return ladder if ladder and ladder.rungs is STOP_NOW_LADDER else Ladder(STOP_NOW_LADDER)
     if ladder is None and (run / "STOP").exists():
-        return Ladder(STOP_LADDER)
+        return Ladder(stop_ladder)
     return ladder
 
 
@@ -134,9 +162,10 @@ def _signal_group(worker: int, number: signal.Signals) -> None:
 
 
 def _kill_strays(run: Path) -> None:
-    """Whatever the worker left running dies with it."""
+    """Whatever the worker left running dies with it: our descendants, as orphans come to us, and what bears the
+    run's name."""
     deadline = time.monotonic() + 5
-    while (strays := of_run(run)) and time.monotonic() < deadline:
+    while (strays := descendants() | of_run(run)) and time.monotonic() < deadline:
         kill(strays)
         time.sleep(0.05)
         _reap(-1)
@@ -155,29 +184,30 @@ def _write_exit(run: Path, status: int) -> None:
     code = None if number else os.waitstatus_to_exitcode(status)
     value = {"code": code, "signal": number, "reason": _reason(run, code), "at": time.time()}
     (run / ".reserve").unlink(missing_ok=True)
-    _insist(lambda: write_json(run / "exit.json", value))
+    _insist(run, lambda: write_json(run / "exit.json", value))
 
 
 def _reason(run: Path, code: int | None) -> str:
     if code == 0:
         return "completed"
-    return "stopped" if code == STOPPED_CODE or (_stop_requested(run) and not _has_error(run)) else "failed"
+    has_error = (run / "error.json").exists()
+    return "stopped" if code == STOPPED_CODE or (_stop_requested(run) and not has_error) else "failed"
 
 
-def _has_error(run: Path) -> bool:
-    return read_json(run / "error.json") is not None
-
-
-def _insist(write: Any) -> None:
-    """A full disk is waited out: without these files the run would be lost."""
-    while True:
+def _insist(run: Path, write: Callable[[], None], until: Callable[[], bool] = lambda: False) -> None:
+    """A full disk is waited out: without these files the run would be lost. A run that was deleted is not."""
+    while run.is_dir() and not until():
         try:
-            write()
+            return write()
         except OSError as error:
-            print(f"nanny: {error}; trying again", flush=True)
-            time.sleep(1)
-        else:
-            return
+            _say(f"{error}; trying again")
+            time.sleep(INSIST_S)
+
+
+def _say(text: str) -> None:
+    """The log may be on the very disk that is full."""
+    with suppress(OSError):
+        print(f"nanny: {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class Output:
 
     @property
     def label(self) -> str:
-        return f"{self.run.config.run_name or self.run.id[16:22]} · {self.run.id[:15]}"
+        return f"{self.run.name} · {self.run.id[:15]}"
 
 
 def adapters(store: Store) -> list[Output]:

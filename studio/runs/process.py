@@ -8,64 +8,113 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from studio.files import read_record
+
 RUN_VARIABLE = "SEEDBED_RUN"
 HEARTBEAT_MAX_AGE_S = 60.0
-# psutil derives start times from the boot time, which NTP may shift by a second while a process lives
-START_TOLERANCE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Identity:
-    """One process for ever: `started` is in unix seconds."""
+    """One process for ever.
+
+    `started` is in clock ticks since the boot that `boot` names: setting the clock moves no process, and after a
+    restart of the machine none of them lives.
+    """
 
     pid: int
-    started: float
+    started: int
+    boot: str
     host: str
 
     @classmethod
     def of(cls, pid: int | None = None) -> Identity:
-        """The identity of a living process, by default of this one."""
-        process = psutil.Process(pid)
-        return cls(process.pid, process.create_time(), socket.gethostname())
+        """The identity of a process that has not been reaped, by default of this one."""
+        pid = pid or os.getpid()
+        return cls(pid, int(_stat(pid)[19]), _boot(), socket.gethostname())
 
     @classmethod
-    def from_json(cls, value: Any) -> Identity | None:
-        """The identity written in a run's nanny.json or worker.json; None where there is none."""
-        return cls(value["pid"], value["started"], value["host"]) if value else None
+    def read(cls, path: Path) -> Identity | None:
+        """The identity in a run's nanny.json or worker.json; None where there is no whole one."""
+        value = read_record(path)
+        try:
+            return cls(int(value["pid"]), int(value["started"]), str(value["boot"]), str(value["host"]))
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def to_json(self) -> dict[str, Any]:
-        """The value that `from_json` reads back."""
+        """The value that `read` reads back."""
         return asdict(self)
 
 
-def is_alive(identity: Identity | None, heartbeat_at: float | None = None) -> bool:
-    """Whether that very process lives. One of another host is judged by the age of its heartbeat."""
+def lives(run: Path, name: str) -> bool:
+    """Whether the `nanny` or `worker` of a run directory lives. One of another host is judged by the heartbeat."""
+    identity = Identity.read(run / f"{name}.json")
     if identity is None:
         return False
-    if identity.host != socket.gethostname():
-        return heartbeat_at is not None and time.time() - heartbeat_at < HEARTBEAT_MAX_AGE_S
-    return _same(identity) is not None
+    return is_alive(identity) if identity.host == socket.gethostname() else _has_heartbeat(run)
 
 
-def _same(identity: Identity) -> psutil.Process | None:
+def is_alive(identity: Identity) -> bool:
+    """Whether that very process of this machine lives."""
     try:
-        process = psutil.Process(identity.pid)
-        if abs(process.create_time() - identity.started) > START_TOLERANCE_S:
-            return None
-        return process if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) else None
-    except psutil.NoSuchProcess:
-        return None
+        stat = _stat(identity.pid)
+    except ProcessLookupError:
+        return False
+    return int(stat[19]) == identity.started and identity.boot == _boot() and stat[0] not in ("Z", "X")
 
 
-def of_run(run: Path) -> list[psutil.Process]:
-    """Every living process that carries the run's name in its environment: the worker and all it started."""
+def of_run(run: Path) -> set[psutil.Process]:
+    """Every living process that carries the run's name in its environment, and their descendants.
+
+    The worker and all it started, that is, but for an orphan that hides its environment (a changed process title
+    does); those are known to the nanny alone, as its children.
+    """
     marker = str(run)
-    return [process for process in psutil.process_iter() if _environment(process).get(RUN_VARIABLE) == marker]
+    marked = [process for process in psutil.process_iter() if _environment(process).get(RUN_VARIABLE) == marker]
+    return {*marked, *(child for process in marked for child in _descendants(process))}
+
+
+def descendants() -> set[psutil.Process]:
+    """Every process below this one."""
+    return set(_descendants(psutil.Process()))
+
+
+def kill(processes: Iterable[psutil.Process], number: int = signal.SIGKILL) -> None:
+    """Send a signal to each; one that is gone already is fine."""
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the name, which may hold spaces and brackets: the state comes first."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError as error:
+        raise ProcessLookupError(f"no process {pid}") from error
+    return text.rpartition(")")[2].split()
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # some sandboxes hide it
+        return ""
+
+
+def _has_heartbeat(run: Path) -> bool:
+    at = read_record(run / "status.json").get("at")
+    return isinstance(at, int | float) and time.time() - at < HEARTBEAT_MAX_AGE_S
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
@@ -77,10 +126,8 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
-def kill(processes: Iterable[psutil.Process], number: int = signal.SIGKILL) -> None:
-    """Send a signal to each; one that is gone already is fine."""
-    for process in processes:
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

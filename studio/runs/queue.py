@@ -1,6 +1,6 @@
 """Whose turn it is. A waiting run has its nanny already; it starts its worker when nothing is ahead of it.
 
-Standard library only: the nanny imports this.
+Standard library and psutil only: the nanny imports this.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from studio.files import read_json
-from studio.runs.process import Identity, is_alive
+from studio.runs import process
 
 STARTING_S = 10.0
 NEVER_NS = 2**63
@@ -22,29 +21,26 @@ def ahead(run: Path) -> list[Path]:
 
 def holds_devices(run: Path) -> bool:
     """Whether a run is one that trains (DEVICES marks it) and its nanny or worker lives."""
-    if not (run / "DEVICES").exists() or (run / "exit.json").exists():
-        return False
+    return (run / "DEVICES").exists() and not (run / "exit.json").exists() and is_attended(run)
+
+
+def is_attended(run: Path) -> bool:
+    """Whether somebody looks after a run: its nanny or worker lives, or the nanny is about to say so."""
     if not (run / "nanny.json").exists():
-        return is_starting(run)
-    status = read_json(run / "status.json") or {}
-    names = ("nanny.json", "worker.json")
-    return any(is_alive(Identity.from_json(read_json(run / name)), status.get("at")) for name in names)
-
-
-def is_starting(run: Path) -> bool:
-    """Whether a run was claimed a moment ago, so that its nanny may not have said so yet."""
-    return abs(time.time() - _claimed_ns(run) / 1e9) < STARTING_S
+        return abs(time.time() - _claimed_ns(run) / 1e9) < STARTING_S
+    return process.lives(run, "nanny") or process.lives(run, "worker")
 
 
 def _is_before(other: Path, run: Path) -> bool:
-    """By the time of the claim: ids sort by creation, but a run may be created early and started late."""
+    """By the time of the claim, because a run may be created early and started late; the clock of a file system
+    ticks every few milliseconds, so that two claims may need their names to tell them apart."""
     if other.name.startswith(".") or other == run:
         return False
-    return _claimed_ns(other) < _claimed_ns(run)
+    return (_claimed_ns(other), other.name) < (_claimed_ns(run), run.name)
 
 
 def _claimed_ns(run: Path) -> int:
     try:
         return (run / "CLAIM").stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return NEVER_NS

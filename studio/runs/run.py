@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from studio.config.load import RunConfig, load_run_config
-from studio.files import read_json, tail
+from studio.errors import ConfigError
+from studio.files import read_json, read_record, tail
 from studio.runs import process, queue
-from studio.runs.process import Identity
 
 
 class State(StrEnum):
@@ -26,9 +26,12 @@ class State(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     LOST = "lost"
+    DAMAGED = "damaged"
 
 
 ACTIVE = frozenset({State.QUEUED, State.RUNNING, State.STOPPING})
+ENDS = frozenset({State.COMPLETED, State.STOPPED, State.FAILED})
+UNKNOWN_KIND = "unknown"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,17 @@ class Run:
 
     @property
     def kind(self) -> str:
-        return self.config.kind
+        """train, serve or merge; unknown where the config cannot be read."""
+        try:
+            return self.config.kind
+        except ConfigError:
+            return UNKNOWN_KIND
+
+    @property
+    def name(self) -> str:
+        """What lists call it: the name that it was given, or the random part of its id."""
+        given = None if self.kind == UNKNOWN_KIND else self.config.run_name
+        return given or self.id[16:22] or self.id
 
     @property
     def metrics(self) -> Path:
@@ -85,11 +98,15 @@ class Run:
 
     @property
     def created(self) -> datetime:
-        return datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S").astimezone()
+        try:
+            return datetime.strptime(self.id[:15], "%Y%m%d-%H%M%S").astimezone()
+        except ValueError:  # a folder that a person named
+            return datetime.fromtimestamp(self.path.stat().st_mtime).astimezone()
 
     @property
     def state(self) -> State:
-        return _ended(self.exit) or self._living() or _ended(self.exit) or self._unattended()
+        # exit.json once more after the processes: they may end while we look
+        return self._ended() or self._living() or self._ended() or self._unattended()
 
     @property
     def is_active(self) -> bool:
@@ -101,20 +118,36 @@ class Run:
         state = self.state
         if state is State.FAILED:
             return self._failure()
+        if state is State.DAMAGED:
+            return f"{self.damage}. Put the file right, or delete the run."
         if state is State.LOST:
-            return "The machine or its processes went down without a word. Resume it from its last checkpoint."
+            advice = "Resume it from its last checkpoint." if self.checkpoints() else "Start it again."
+            return f"The machine or its processes went down without a word. {advice}"
+        return ""
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the files that the state follows from; empty for a sound run."""
+        try:
+            self.config  # noqa: B018 (reading it is the check)
+            for name in ("exit.json", "result.json", "error.json", "nanny.json", "worker.json"):
+                if not isinstance(read_json(self.path / name), dict | None):
+                    return f"{self.path / name} holds no JSON object"
+        except (ConfigError, ValueError, OSError) as error:
+            return str(error)
+        if self.exit and self.exit.get("reason") not in ENDS:
+            return f"{self.path / 'exit.json'} gives no reason for the end that this version knows"
         return ""
 
     def process_alive(self, name: str) -> bool:
         """Whether the `nanny` or `worker` of this run lives."""
-        identity = Identity.from_json(self._json(f"{name}.json"))
-        return process.is_alive(identity, self.status.get("at"))
+        return process.lives(self.path, name)
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first. They appear by rename; the state file is a second belt."""
         found = (self.path / "checkpoints").glob("checkpoint-*")
-        complete = [path for path in found if (path / "trainer_state.json").exists()]
-        return sorted(complete, key=lambda path: int(path.name.rpartition("-")[2]))
+        complete = [path for path in found if _step(path) and (path / "trainer_state.json").exists()]
+        return sorted(complete, key=_step)
 
     def request(self, name: str) -> None:
         """Touch a request file: STOP, STOP_NOW or SAVE."""
@@ -130,23 +163,33 @@ class Run:
         if not self.process_alive("nanny"):
             process.kill(process.of_run(self.path), signal.SIGKILL)
 
+    def _ended(self) -> State | None:
+        if not (self.path / "exit.json").exists():
+            return None
+        return State.DAMAGED if self.damage else State(self.exit["reason"])
+
     def _living(self) -> State | None:
-        if not (self.path / "CLAIM").exists():
-            return State.QUEUED
-        alive = self.process_alive("nanny") or self.process_alive("worker")
-        if not alive and not ((self.path / "nanny.json").exists() or queue.is_starting(self.path)):
+        if not queue.is_attended(self.path):
             return None
-        if not alive and (self.path / "nanny.json").exists():
-            return None
-        if (self.path / "STOP").exists() or (self.path / "STOP_NOW").exists():
+        if self._is_asked_to_stop():
             return State.STOPPING
         return State.QUEUED if (self.path / "WAIT").exists() else State.RUNNING
 
     def _unattended(self) -> State:
-        """No exit.json and nobody alive: the nanny was killed. A result is written last, so it proves the end."""
+        """No exit.json and nobody alive: never started, or the nanny was killed. A result is written last, so it
+        proves the end."""
+        if self.damage:
+            return State.DAMAGED
         if result := self.result:
             return State.STOPPED if result.get("stopped") else State.COMPLETED
-        return State.FAILED if self.error else State.LOST
+        if self.error:
+            return State.FAILED
+        if self._is_asked_to_stop():
+            return State.STOPPED
+        return State.LOST if (self.path / "CLAIM").exists() else State.QUEUED
+
+    def _is_asked_to_stop(self) -> bool:
+        return (self.path / "STOP").exists() or (self.path / "STOP_NOW").exists()
 
     def _failure(self) -> str:
         if error := self.error:
@@ -157,21 +200,23 @@ class Run:
         return f"The worker ended with code {self.exit.get('code')}: {last or 'it printed nothing'}"
 
     def _json(self, name: str) -> dict[str, Any]:
-        return cast(dict[str, Any], read_json(self.path / name) or {})
+        return read_record(self.path / name)
 
 
-def _ended(exit_record: dict[str, Any]) -> State | None:
-    return State(exit_record["reason"]) if exit_record else None
+def _step(checkpoint: Path) -> int:
+    """The step in a checkpoint's name; 0 for a folder that is called otherwise."""
+    number = checkpoint.name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() else 0
 
 
 def _signal_sentence(number: int) -> str:
-    name = signal.Signals(number).name
     if number == signal.SIGKILL:
         return (
             "The worker was killed (SIGKILL). If nobody did, the kernel ran out of memory: lower the batch size or "
             "cutoff_len, or choose a smaller model."
         )
-    return f"The worker was ended by {name}; the last lines of the log say more."
+    named = {known.value: known.name for known in signal.Signals}
+    return f"The worker was ended by {named.get(number, f'signal {number}')}; the last lines of the log say more."
 
 
 def newest_first(runs: Iterator[Run]) -> list[Run]:

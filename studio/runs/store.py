@@ -6,13 +6,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from studio.config.load import RunConfig, dump, save
 from studio.config.train import TrainConfig
-from studio.errors import NotResumable, PathError, RunError, RunNotFound
+from studio.errors import ConfigError, NotResumable, PathError, RunError, RunNotFound
 from studio.files import inside, safe_name
 from studio.runs import events
 from studio.runs.run import Run, newest_first
@@ -30,14 +31,7 @@ class Store:
 
     def create(self, config: RunConfig) -> Run:
         """A new run directory that holds its request. It does not start."""
-        self.saves.mkdir(parents=True, exist_ok=True)
-        run = Run(self.saves.resolve() / _new_id(config.run_name))
-        # complete before it has its name: a lister must never meet a run without a config
-        draft = run.path.with_name(f".{run.id}")
-        draft.mkdir()
-        save(config, draft / "config.yaml")
-        draft.rename(run.path)
-        return run
+        return self._create(config, lambda draft: None)
 
     def list(self, kind: str | None = None) -> list[Run]:
         """Every run, newest first. Folders that are no runs are passed over."""
@@ -53,7 +47,7 @@ class Store:
             path = inside(self.saves, run_id)
         except PathError as error:
             raise RunNotFound(str(error)) from error
-        if path.parent == self.saves.resolve() and (path / "config.yaml").exists():
+        if path.parent == self.saves.resolve() and _is_run(path):
             return Run(path)
         found = [run for run in self._runs() if run.id.startswith(run_id)]
         if len(found) == 1:
@@ -63,9 +57,8 @@ class Store:
 
     def twin(self, config: RunConfig, within_s: float) -> Run | None:
         """A run with the very same request created a moment ago: the other half of a double click."""
-        text, now = dump(config), time.time()
-        recent = (run for run in self._runs() if now - run.path.stat().st_ctime < within_s)
-        return next((run for run in recent if dump(run.config) == text), None)
+        text, since = dump(config), time.time() - within_s
+        return next((run for run in self._runs() if _requested_since(run, since) and _says(run, text)), None)
 
     def resume(self, run: Run) -> Run:
         """A new run that goes on from the last complete checkpoint of `run`, its curves included.
@@ -76,10 +69,12 @@ class Store:
         config, checkpoint = _resumable(run)
         name = checkpoint.relative_to(run.path)
         update = {"resume_from_checkpoint": str(name), "resumed_from": run.id}
-        new = self.create(config.model_copy(update=update))
-        shutil.copytree(checkpoint, new.path / name, copy_function=_link)
-        _copy_metrics(run, new, until_step=int(checkpoint.name.rpartition("-")[2]))
-        return new
+
+        def inherit(draft: Path) -> None:
+            shutil.copytree(checkpoint, draft / name, copy_function=_link)
+            _copy_metrics(run, Run(draft), until_step=int(checkpoint.name.rpartition("-")[2]))
+
+        return self._create(config.model_copy(update=update), inherit)
 
     def trash(self, run: Run) -> Path:
         """Move an ended run to the trash. `restore` undoes it.
@@ -98,22 +93,38 @@ class Store:
         Raises:
             RunNotFound: it is not there.
         """
-        trashed = inside(self.trash_dir, run_id)
-        if not (trashed / "config.yaml").exists():
+        trashed = next((run for run in self.trashed() if run.id == run_id), None)
+        if trashed is None:
             raise RunNotFound(f"{run_id!r} is not in the trash")
-        return Run(trashed.rename(self.saves.resolve() / run_id))
+        return Run(trashed.path.rename(self.saves.resolve() / run_id))
 
-    def trashed(self) -> list[Run]:
+    def trashed(self) -> tuple[Run, ...]:
         """Runs in the trash, newest first."""
-        return newest_first(Store(self.trash_dir)._runs())
+        return tuple(newest_first(Store(self.trash_dir)._runs()))
+
+    def _create(self, config: RunConfig, fill: Callable[[Path], None]) -> Run:
+        """Complete before it has its name: a lister must never meet a run without its config or its checkpoint."""
+        self.saves.mkdir(parents=True, exist_ok=True)
+        run = Run(self.saves.resolve() / _new_id(config.title))
+        draft = run.path.with_name(f".{run.id}")
+        draft.mkdir()
+        try:
+            save(config, draft / "config.yaml")
+            fill(draft)
+            draft.rename(run.path)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return run
 
     def _runs(self) -> Iterator[Run]:
         root = self.saves.resolve()
-        if not root.is_dir():
-            return
-        for entry in os.scandir(root):
-            if not entry.name.startswith(".") and os.path.exists(os.path.join(entry.path, "config.yaml")):
-                yield Run(Path(entry.path))
+        return (Run(path) for path in root.iterdir() if _is_run(path)) if root.is_dir() else iter(())
+
+
+def _is_run(path: Path) -> bool:
+    """A link is no run: what lies behind it is not ours to move or delete."""
+    return not path.name.startswith(".") and not path.is_symlink() and (path / "config.yaml").exists()
 
 
 def _new_id(name: str | None) -> str:
@@ -134,6 +145,21 @@ def _resumable(run: Run) -> tuple[TrainConfig, Path]:
     return config, checkpoints[-1]
 
 
+def _requested_since(run: Run, at: float) -> bool:
+    """config.yaml is never rewritten; the folder's own times change with every file in it."""
+    try:
+        return (run.path / "config.yaml").stat().st_mtime > at
+    except FileNotFoundError:
+        return False
+
+
+def _says(run: Run, text: str) -> bool:
+    try:
+        return dump(run.config) == text
+    except ConfigError:
+        return False
+
+
 def _link(source: str, target: str) -> None:
     """Checkpoints are never edited, so a second name costs no disk; another file system needs a copy."""
     try:
@@ -144,5 +170,10 @@ def _link(source: str, target: str) -> None:
 
 def _copy_metrics(old: Run, new: Run, until_step: int) -> None:
     known, _ = events.read(old.metrics)
-    kept = [event for event in known if event.get("step", 0) <= until_step and event.get("type") != "note"]
+    kept = [event for event in known if _is_before(event, until_step) and event.get("type") != "note"]
     events.write(new.metrics, kept)
+
+
+def _is_before(event: dict[str, Any], step: int) -> bool:
+    at = event.get("step", 0)
+    return isinstance(at, int) and at <= step

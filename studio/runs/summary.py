@@ -8,7 +8,7 @@ from typing import Any
 from studio.config.merge import MergeConfig
 from studio.config.train import TrainConfig
 from studio.models import display_name
-from studio.runs.run import ACTIVE, Run, State
+from studio.runs.run import ENDS, UNKNOWN_KIND, Run, State
 from studio.runs.store import Store
 
 
@@ -43,7 +43,7 @@ def of(run: Run) -> Summary:
     return Summary(
         id=run.id,
         kind=run.kind,
-        name=run.config.run_name or run.id[16:22],
+        name=run.name,
         model=model,
         detail=detail,
         state=state.value,
@@ -58,13 +58,15 @@ def _of(run: Run) -> Summary:
     key = str(run.path)
     if key not in _ended:
         summary = of(run)
-        if State(summary.state) in ACTIVE or summary.state == State.LOST:
+        if State(summary.state) not in ENDS:
             return summary
         _ended[key] = summary
     return _ended[key]
 
 
 def _subject(run: Run) -> tuple[str, str]:
+    if run.kind == UNKNOWN_KIND:
+        return "", ""
     config = run.config
     if isinstance(config, TrainConfig):
         return display_name(config.model_name_or_path), f"{config.finetuning_type} · {', '.join(config.dataset)}"
@@ -81,7 +83,7 @@ def _progress(state: State, status: dict[str, Any]) -> float | None:
 
 
 def _message(run: Run, state: State, status: dict[str, Any]) -> str:
-    if state in (State.FAILED, State.LOST):
+    if state in (State.FAILED, State.LOST, State.DAMAGED):
         return run.reason
     if state is State.COMPLETED:
         return ""
