@@ -52,6 +52,11 @@ class MergeConfig(Config):
         label=("Name", "名称"),
     )
 
+    @property
+    def title(self) -> str:
+        """What the merge is called where no name was given."""
+        return self.run_name or "merged"
+
     def problems(self) -> Iterator[Problem]:
         """Everything that is wrong between fields that are each right alone."""
         if not self.adapter_name_or_path:

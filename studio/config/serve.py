@@ -84,6 +84,11 @@ class ServeConfig(Config):
         le=512,
     )
 
+    @property
+    def title(self) -> str:
+        """What the server is called where no name was given."""
+        return self.run_name or self.model_name_or_path.rstrip("/").rpartition("/")[2]
+
     def problems(self) -> Iterator[Problem]:
         """Everything that is wrong between fields that are each right alone."""
         names = [adapter.name for adapter in self.adapters]

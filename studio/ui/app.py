@@ -34,6 +34,15 @@ THEME = gr.themes.Base(
     radius_size=gr.themes.sizes.radius_md,
     font=["ui-sans-serif", "system-ui", "sans-serif"],
     font_mono=["ui-monospace", "Menlo", "monospace"],
+).set(
+    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued_dark="*neutral_400",
+    block_info_text_color="*neutral_500",
+    block_info_text_color_dark="*neutral_400",
+    block_label_text_color="*neutral_700",
+    block_label_text_color_dark="*neutral_200",
+    block_title_text_color="*neutral_700",
+    block_title_text_color_dark="*neutral_200",
 )
 
 
@@ -90,7 +99,7 @@ def _follow_run(started: gr.State, tabs: gr.Tabs, watched: runs.RunsTab) -> None
         lambda run_id: (gr.Tabs(selected="runs"), run_id, gr.Timer(active=True)) if run_id else (gr.skip(),) * 3,
         started,
         [tabs, watched.table, watched.timer],
-        js="(id) => { if (id) history.replaceState(null, '', '#runs/' + id); return id; }",
+        js="(id) => { history.replaceState(null, '', '#runs'); return id; }",
         **runs.QUIET,
     )
 

@@ -84,7 +84,7 @@ def _widget(option: Option, choices: Sequence[Any] | None) -> gr.components.Comp
         common["visible"] = True
     if option.kind == "bool":
         return gr.Dropdown(TRISTATE, **common) if option.nullable else gr.Checkbox(**common)
-    if option.kind in ("int", "float"):
+    if option.kind in ("int", "float") and not option.nullable:
         # bounds are left to the validation, which says what is wrong instead of clamping what was typed
         return gr.Number(precision=0 if option.kind == "int" else None, **common)
     return _text_widget(option, choices, common)
@@ -95,7 +95,7 @@ def _text_widget(option: Option, choices: Sequence[Any] | None, common: dict[str
         return gr.Dropdown([*option.choices], **common)
     if choices is not None:
         return gr.Dropdown([*choices], multiselect=option.kind == "list", allow_custom_value=True, **common)
-    return gr.Textbox(**common)
+    return gr.Textbox(placeholder=said("automatic", "自动") if option.nullable else None, **common)
 
 
 def _read(option: Option, value: Any) -> Any:
@@ -111,4 +111,4 @@ def _write(option: Option, value: Any) -> Any:
         return TO_TRISTATE[value]
     if option.kind == "list":
         return list(value) if option.key == "dataset" else ",".join(value)
-    return "" if value is None and option.kind == "str" else value
+    return "" if value is None else str(value) if option.nullable else value

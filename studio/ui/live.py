@@ -31,7 +31,8 @@ also after the page or the studio was closed.</p>
 def curves(ctx: Context) -> gr.HTML:
     """Live charts of the run whose id is the value."""
 
-    def curves(run_id: str, cursor: int) -> dict[str, Any] | None:
+    def curves(asked: list[Any]) -> dict[str, Any] | None:
+        run_id, cursor = asked  # several arguments arrive as one list
         try:
             metrics = ctx.store.get(run_id).metrics
         except RunNotFound:
@@ -57,7 +58,7 @@ def runs_table(ctx: Context) -> gr.HTML:
 def strip(ctx: Context) -> gr.HTML:
     """Devices, memory and disk."""
 
-    def gauges() -> list[dict[str, Any]]:
+    def gauges(_: list[Any]) -> list[dict[str, Any]]:
         return [asdict(gauge) for gauge in read_gauges(ctx.settings.saves_dir)]
 
     script = (WEB / "strip.js").read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ function color(name) {
 
 function style(name) {
   if (name === "loss") return { line: { width: 1, color: color("--curve-faint") } };
-  if (name === "eval_loss") return { mode: "lines+markers", line: { width: 1.5, color: color("--curve-second") } };
+  if (name === "eval_loss") return { line: { width: 1.5, color: color("--curve-second") } };
   return { line: { width: 2, color: color("--curve-main") } };
 }
 
@@ -69,7 +69,8 @@ async function draw(series) {
     }
     const traces = panel.traces.map(([name, label]) => {
       const [x, y] = series[name] ?? [[], []];
-      return { type: "scatter", mode: "lines", name: label, x, y, ...style(name) };
+      const few = name === "eval_loss" || x.length < 40; // a lone point has no line
+      return { type: "scatter", mode: few ? "lines+markers" : "lines", marker: { size: 4 }, name: label, x, y, ...style(name) };
     });
     await library.react(plot, traces, layout(panel), CONFIG);
   }
@@ -101,6 +102,8 @@ async function refresh() {
   if (cursor === 0 && count) {
     ema = answer.ema;
     points = count;
+    note.hidden = true;
+    root.hidden = false; // before drawing: a hidden chart has no width
     await draw(answer.series);
   } else if (Object.keys(answer.series).length && drawn) {
     points += count;
@@ -109,8 +112,6 @@ async function refresh() {
   if (drawn || count === 0) cursor = drawn ? answer.cursor : 0;
   if (points > POINTS_MAX) cursor = 0; // thin again: the server sends the whole run within its budget
   element.dataset.points = points;
-  note.hidden = drawn;
-  root.hidden = !drawn;
 }
 
 function show(name) {

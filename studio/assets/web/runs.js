@@ -76,7 +76,10 @@ function select(id) {
   trigger("select", { run: id });
 }
 
+// the address follows the chosen run, so that a reload or a bookmark comes back to it
 function mark() {
+  window.seedbedRun = props.value;
+  if (props.value && location.hash.startsWith("#runs")) history.replaceState(null, "", `#runs/${props.value}`);
   for (const tr of body.children) tr.setAttribute("aria-selected", tr.dataset.run === props.value);
 }
 

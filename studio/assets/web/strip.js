@@ -18,5 +18,9 @@ async function tick() {
     strip.classList.add("away"); // the studio is down or restarting: runs go on without it
   }
 }
+document.querySelector("#tabs")?.addEventListener("click", (event) => {
+  const tab = event.target.closest("[role=tab]")?.id.replace(/^tab-|-button$/g, "");
+  if (tab) history.replaceState(null, "", tab === "runs" && window.seedbedRun ? `#runs/${window.seedbedRun}` : `#${tab}`);
+});
 tick();
 const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), POLL_MS);

@@ -121,7 +121,7 @@ def on_start(ctx: Context, form: Form, wait: bool, *values: Any) -> str:
 
 
 def _loading_row() -> tuple[gr.Dropdown, gr.UploadButton]:
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="loading-row"):
         preset = gr.Dropdown(
             [BLANK, *load.preset_names()],
             value=BLANK,

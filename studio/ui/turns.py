@@ -1,0 +1,50 @@
+"""Rows of a dataset as HTML: turns as bubbles, two answers side by side, text as text. Everything is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from studio.datasets.formats import Message
+from studio.datasets.preview import Shown
+
+RANKED = ("chosen", "rejected")
+BUBBLES = {"chosen": "assistant", "text": "text", "rejected": "rejected"}
+VERDICTS = {"good": "completed", "bad": "failed"}
+
+
+def rows_html(rows: Sequence[Shown]) -> str:
+    """The rows of a page, one under the other."""
+    return f'<div class="data-rows">{"".join(map(_row, rows))}</div>'
+
+
+def lines_html(text: str, tone: str) -> str:
+    """A message of several lines as a card: the first is its heading, the others its list. `tone`: good, wait, bad."""
+    first, *others = text.splitlines() or [""]
+    items = "".join(f"<li>{escape(line)}</li>" for line in others)
+    listed = f"<ul>{items}</ul>" if items else ""
+    return f'<div class="card {tone}"><p>{escape(first)}</p>{listed}</div>'
+
+
+def _row(row: Shown) -> str:
+    verdict = f'<span class="badge {VERDICTS[row.label]}">{row.label}</span>' if row.label else ""
+    body = _fault(row) if row.error else _turns(row.turns)
+    return f'<section class="data-row"><h4>Row {row.row:,} {verdict}</h4>{body}</section>'
+
+
+def _fault(row: Shown) -> str:
+    raw = f"<pre>{escape(row.raw)}</pre>" if row.raw else ""
+    return f'<div class="card bad"><p>{escape(row.error)}</p>{raw}</div>'
+
+
+def _turns(turns: Iterable[Message]) -> str:
+    turns = list(turns)
+    told = "".join(_bubble(turn) for turn in turns if turn.role not in RANKED)
+    ranked = "".join(_bubble(turn) for turn in turns if turn.role in RANKED)
+    return f'{told}<div class="pair">{ranked}</div>' if ranked else told
+
+
+def _bubble(turn: Message) -> str:
+    calls = "".join(f"<code>{escape(call.name)}({escape(call.arguments)})</code>" for call in turn.tool_calls)
+    kind = BUBBLES.get(turn.role, turn.role)
+    return f'<div class="turn {escape(kind)}"><b>{escape(turn.role)}</b>{escape(turn.content)}{calls}</div>'
