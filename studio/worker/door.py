@@ -10,13 +10,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from studio.errors import SeedbedError
-from studio.worker.report import Reporter
+from studio.worker.report import Reporter, say
 from studio.worker.stop import STOPPED, Requests
 
 COMPLETED, FAILED = 0, 1
@@ -75,8 +76,8 @@ def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
     except SeedbedError as error:
         reporter.error(type(error).__name__, str(error), "")
         return FAILED
-    except Exception as error:
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001  # this is the front door
+        say(traceback.format_exc())
         reporter.error(*_card(error))
         return FAILED
     else:
@@ -87,8 +88,8 @@ def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
 
 def leave(code: int) -> None:
     """End the process now: with the outputs in place, tearing down torch would only add a second and surprises."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
     os._exit(code)
 
 

@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from studio.errors import RunError
 from studio.runs.events import Eval, Step
 from studio.worker.door import Desk
+from studio.worker.report import say
 
 WINDOW_STEPS = 20
 GB = 1e9
@@ -23,11 +24,11 @@ class Diverged(RunError):
     """The loss or the gradient is not a number any more."""
 
 
-class Interrupted(Exception):  # noqa: N818  # no error: how a stop request leaves the middle of a validation
+class Interrupted(Exception):  # no error: how a stop request leaves the middle of a validation
     """The run was asked to stop."""
 
 
-class Progress(TrainerCallback):
+class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     """Writes metrics and status, raises on a broken loss, and turns STOP and SAVE into the trainer's own flags.
 
     `tokens` counts what went through the model, beginning with those before a resume.
@@ -81,7 +82,7 @@ class Progress(TrainerCallback):
     def _log_step(self, state: TrainerState, logs: dict[str, Any]) -> None:
         if not self._desk.clock.is_stopped:
             self._desk.clock.stop()
-            print(self._desk.clock, flush=True)
+            say(str(self._desk.clock))
         tokens_per_s, step_s = self._mark(state)
         step = Step(
             step=state.global_step,

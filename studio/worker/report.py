@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +54,7 @@ class Reporter:
 
     def phase(self, name: str, message: str = "") -> None:
         """A new phase begins."""
-        print(f"[{name}] {message}".rstrip(), flush=True)
+        say(f"[{name}] {message}".rstrip())
         self._update(replace(self._status, phase=name, message=message, eta_s=None))
 
     def progress(self, message: str) -> None:
@@ -72,12 +73,12 @@ class Reporter:
 
     def note(self, level: Literal["info", "warning"], text: str) -> None:
         """Tell the user something that needs no answer."""
-        print(f"{level}: {text}", flush=True)
+        say(f"{level}: {text}")
         self.event(Note(level=level, text=text, at=time.time()))
 
     def error(self, kind: str, message: str, hint: str) -> None:
         """Leave the error card."""
-        print(f"error: {message} {hint}".rstrip(), flush=True)
+        say(f"error: {message} {hint}".rstrip())
         self._insist("error.json", {"kind": kind, "message": message, "hint": hint, "at": time.time()})
 
     def result(self, **figures: Any) -> None:
@@ -152,6 +153,12 @@ class Reporter:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(RETRY_S)
+
+
+def say(text: str) -> None:
+    """A line for log.txt, which a full disk may swallow: no reason to end a training."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 def _append(path: Path, event: Event) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from studio.config.train import TrainConfig
-from studio.datasets.formats import Conversation
+from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text
 from studio.datasets.loading import Fault, load
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, RowError
 from studio.worker.encode import Encoded, Masking, encode
 
 BATCH_ROWS = 128
-STAGES = {"Text": "continued pre-training", "Preference": "preference training"}
+STAGES = {Text: "continued pre-training", Preference: "preference training", Feedback: "preference training"}
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,16 @@ def _read(config: TrainConfig, registry: Registry, name: str) -> Source:
     source = Source(name, [], [])
     try:
         for number, row in load(registry, name, limit=config.max_samples, leave_out=source.faults.append):
-            if not isinstance(row, Conversation):
-                stage = STAGES[type(row).__name__]
-                raise RowError(
-                    number, f"is data for {stage}, not for stage sft: choose a dataset of conversations"
-                )
-            source.rows.append((number, _fill(config, number, row)))
+            source.rows.append((number, _fill(config, number, _conversation(number, row))))
     except RowError as error:
         raise DatasetError(f"dataset {name}, {error}") from error
     return source
+
+
+def _conversation(number: int, row: Row) -> Conversation:
+    if isinstance(row, Conversation):
+        return row
+    raise RowError(number, f"is data for {STAGES[type(row)]}, not for sft: choose a dataset of conversations")
 
 
 def _fill(config: TrainConfig, number: int, row: Conversation) -> Conversation:

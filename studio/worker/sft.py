@@ -28,7 +28,8 @@ from studio.worker import model as base
 from studio.worker import outputs, rows
 from studio.worker.door import Desk
 from studio.worker.encode import Encoded
-from studio.worker.progress import Interrupted, Progress
+from studio.worker.progress import Diverged, Interrupted, Progress
+from studio.worker.report import say
 from studio.worker.rows import Rows
 
 ISOLATION_TOLERANCE = 1e-2  # of the logits' spread; rows that see each other differ by far more
@@ -60,7 +61,7 @@ def train(desk: Desk) -> bool:
     return stopped
 
 
-class RunTrainer(SFTTrainer):
+class RunTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's trainer with checkpoints that appear whole or not at all, and with every token counted."""
 
     desk: Desk
@@ -235,7 +236,7 @@ def _run(desk: Desk, trainer: RunTrainer, checkpoint: Path | None) -> bool:
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Interrupted:
-        print("stopped while validating", flush=True)
+        say("stopped while validating")
     stopped = desk.requests.stop and trainer.state.global_step < trainer.state.max_steps
     if stopped and trainer.state.global_step:
         trainer._save_checkpoint(trainer.model, None)
@@ -261,6 +262,7 @@ def _save(
 
 def _conclude(desk: Desk, trainer: RunTrainer, output: str, train_seconds: float, stopped: bool) -> None:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
     desk.reporter.result(
         output=output,
         steps=trainer.state.global_step,

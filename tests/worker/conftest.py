@@ -45,10 +45,33 @@ TEXT = [
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A worker process in its run directory."""
+class Finished:
+    """A run directory, read as the studio reads it."""
 
     run_dir: Path
+
+    def json(self, name: str) -> Any:
+        path = self.run_dir / name
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        path = self.run_dir / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [event for event in map(json.loads, lines) if event["type"] == kind]
+
+    @property
+    def losses(self) -> dict[int, float]:
+        return {event["step"]: event["loss"] for event in self.events("step")}
+
+    @property
+    def notes(self) -> str:
+        return "\n".join(event["text"] for event in self.events("note"))
+
+
+@dataclass(frozen=True)
+class Worker(Finished):
+    """A worker process in its run directory."""
+
     process: subprocess.Popen[bytes]
 
     def wait(self, timeout_s: float = 120) -> int:
@@ -74,21 +97,9 @@ class Worker:
     def phase(self) -> str:
         return str((self.json("status.json") or {}).get("phase"))
 
-    def json(self, name: str) -> Any:
-        path = self.run_dir / name
-        return json.loads(path.read_text()) if path.exists() else None
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        path = self.run_dir / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [event for event in map(json.loads, lines) if event["type"] == kind]
-
-    @property
-    def losses(self) -> dict[int, float]:
-        return {event["step"]: event["loss"] for event in self.events("step")}
-
 
 Start = Callable[..., Worker]
+Train = Callable[..., Finished]
 
 
 @pytest.fixture(scope="session")
@@ -169,6 +180,19 @@ def register(folder: Path, **sets: list[dict[str, Any]]) -> Path:
 
 
 @pytest.fixture
+def train(tmp_path: Path, tiny_model: Path, data_dir: Path) -> Train:
+    """Train in this process and hand back the run."""
+
+    def _train(name: str = "run", **keys: Any) -> Finished:
+        run_dir = tmp_path / name
+        write_config(run_dir, "train", tiny_model, data_dir, keys)
+        train_here(run_dir)
+        return Finished(run_dir)
+
+    return _train
+
+
+@pytest.fixture
 def start(tmp_path: Path, tiny_model: Path, data_dir: Path) -> Iterator[Start]:
     """Start a worker of kind train or merge with a configuration; it is gone at the end of the test."""
     workers: list[Worker] = []
@@ -204,6 +228,20 @@ def write_config(run_dir: Path, kind: str, model: Path, data_dir: Path, keys: di
     return None
 
 
+def train_here(run_dir: Path) -> None:
+    """Train in this process, which saves the seconds of the imports; the watcher is left out by a desk without STOP."""
+    from studio.worker import sft
+    from studio.worker.door import Clock, Desk
+    from studio.worker.report import Reporter
+    from studio.worker.stop import Requests
+
+    reporter = Reporter(run_dir)
+    try:
+        sft.train(Desk(run_dir, reporter, Requests(run_dir, last_words=lambda: None), Clock()))
+    finally:
+        reporter.close()
+
+
 def spawn(kind: str, run_dir: Path) -> Worker:
     """The worker process: own session, log file, SEEDBED_RUN in its environment."""
     environment = {
@@ -224,3 +262,30 @@ def spawn(kind: str, run_dir: Path) -> Worker:
             start_new_session=True,
         )
     return Worker(run_dir, process)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A small file system of its own."""
+
+    path: Path
+
+    def fill(self, leave_bytes: int = 0) -> None:
+        """Write until only `leave_bytes` (in whole pages) are left."""
+        free = os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize
+        (self.path / "filler").write_bytes(b"\0" * max(0, free - leave_bytes))
+
+    def empty(self) -> None:
+        (self.path / "filler").unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
+    """A memory file system of 8 MB, to be filled up."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("filling up a disk needs one of its own: this user may not mount a tmpfs")
+    yield Disk(folder)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
