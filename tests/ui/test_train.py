@@ -1,0 +1,79 @@
+"""Handlers of the Train tab, called the way the page calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from studio.config.load import preset_names
+from studio.config.train import TrainConfig
+from studio.ui.context import Context
+from studio.ui.form import Form, draw
+from studio.ui.tabs import train
+
+
+@pytest.fixture(scope="module")
+def form() -> Form:
+    with gr.Blocks():
+        return draw(TrainConfig, {"model_name_or_path": ["seedling"], "dataset": ["identity"]}, train.GROUPS)
+
+
+def filled(form: Form, **values: Any) -> list[Any]:
+    return form.write({"dataset": ["identity"], "max_steps": 1, **values})
+
+
+def test_all_problems_are_listed_and_start_is_off(form: Form) -> None:
+    verdict, shell, yaml, button = train.on_change(form, *filled(form, dataset=[], learning_rate=7, eval_steps=3))
+    assert all(f"**{key}**" in verdict for key in ("dataset", "learning_rate", "eval_steps"))
+    assert (shell, yaml, button["interactive"]) == ("", "", False)
+
+
+def test_a_good_form_shows_command_and_yaml(form: Form) -> None:
+    verdict, shell, yaml, button = train.on_change(form, *filled(form))
+    assert verdict.startswith("### Ready")
+    assert "python -m studio train" in shell
+    assert "dataset=identity" in shell
+    assert "learning_rate: 0.0002" in yaml
+    assert button["interactive"] is True
+
+
+def test_double_click_starts_one_run(ctx: Context, form: Form) -> None:
+    values = filled(form, model_name_or_path="nowhere/at-all")
+    first = train.on_start(ctx, form, False, *values)
+    second = train.on_start(ctx, form, False, *values)
+    assert first == second
+    assert [run.id for run in ctx.store.list()] == [first]
+    ctx.store.get(first).stop_now()
+
+
+def test_a_bad_form_starts_nothing(ctx: Context, form: Form) -> None:
+    with pytest.raises(gr.Error, match="dataset"):
+        train.on_start(ctx, form, False, *filled(form, dataset=[]))
+    assert ctx.store.list() == []
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_fill_the_form(form: Form, name: str) -> None:
+    values = train.on_preset(form, name)
+    assert len(values) == len(form.components)
+
+
+def test_yaml_of_llama_factory_fills_the_form(form: Form, tmp_path: Path) -> None:
+    path = tmp_path / "lf.yaml"
+    path.write_text(
+        "stage: sft\ndataset: identity,alpaca_demo\nlora_rank: 16\nlearning_rate: 1.0e-4\noutput_dir: saves/x/y\n"
+    )
+    values = dict(zip((option.key for option in form.options), train.on_upload(form, str(path)), strict=True))
+    assert values["dataset"] == ["identity", "alpaca_demo"]
+    assert values["lora_rank"] == 16
+    assert values["run_name"] == "y"
+
+
+def test_broken_yaml_names_the_line(form: Form, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("stage: sft\ndataset: [a, b\nlora_rank: 3\n")
+    with pytest.raises(gr.Error, match="line 3"):
+        train.on_upload(form, str(path))
