@@ -108,13 +108,29 @@ def _care(run: Path, command: list[str], stop_ladder: Rungs) -> int:
     environment = {**os.environ, RUN_VARIABLE: str(run), "PYTHONUNBUFFERED": "1"}
     try:
         # kept for as long as it is watched: a Popen that is thrown away collects its child behind our back
-        worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        worker = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            # by the worker-to-be itself, so that it never runs unrecorded, even if we are killed right now
+            preexec_fn=lambda: _record_myself(run, command),
+        )
     except OSError as error:
         _say(f"{command[0]} could not be started: {error}")
         return NOT_STARTED_CODE << 8
-    record = {**Identity.of(worker.pid).to_json(), "cmd": command}
-    _insist(run, lambda: write_json(run / "worker.json", record), until=lambda: _stop_requested(run))
+    if not (run / "worker.json").exists():
+        _insist(run, lambda: _record(run, command, worker.pid), until=lambda: _stop_requested(run))
     return _watch(run, worker.pid, stop_ladder)
+
+
+def _record_myself(run: Path, command: list[str]) -> None:
+    with suppress(OSError):
+        _record(run, command, os.getpid())
+
+
+def _record(run: Path, command: list[str], pid: int) -> None:
+    write_json(run / "worker.json", {**Identity.of(pid).to_json(), "cmd": command})
 
 
 def _watch(run: Path, worker: int, stop_ladder: Rungs) -> int:
