@@ -36,7 +36,7 @@ class Report:
         """One or more lines for a person."""
         left_out = f", {self.fault_count} left out" if self.fault_count and not self.fatal else ""
         lines = [self.fatal] if self.fatal else [f"{self.rows} rows, {self.usable} usable{left_out}"]
-        lines += [f"row {fault.row}: {fault.what}" for fault in self.faults]
+        lines += [f"row {fault.row}: {fault.what}" for fault in self.faults if fault.what not in self.fatal]
         if self.fault_count > len(self.faults):
             lines.append(f"… and {self.fault_count - len(self.faults)} more rows")
         if self.ignored:

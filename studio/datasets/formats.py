@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import orjson
+
 from studio.datasets.entry import Entry
 from studio.errors import RowError
 
@@ -148,11 +150,9 @@ def _question(entry: Entry, record: Record) -> str:
     names = [entry.columns[role] for role in ("prompt", "query") if role in entry.columns]
     present = [name for name in names if record.get(name) is not None]
     if not present:
-        raise _Misfit(_missing(names[0] if names else "prompt", record))
-    for name in present:
-        if not isinstance(record[name], str):
-            raise _Misfit(f"{name!r} must be text, found {shown(record[name])}")
-    question = "\n".join(record[name] for name in present if record[name].strip())
+        raise _Misfit(_missing(names[0], record))
+    texts = [_require_text(record[name], name, empty_allowed=True) for name in present]
+    question = "\n".join(text for text in texts if text.strip())
     if not question:
         raise _Misfit(f"{' and '.join(map(repr, present))} must not be empty")
     return question
@@ -169,10 +169,10 @@ def _history(entry: Entry, record: Record) -> tuple[Message, ...]:
 
 
 def _pair(pair: Any, where: str) -> tuple[Message, Message]:
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
         raise _Misfit(f"{where} must be [question, answer], found {shown(pair)}")
-    for part, text in zip(("question", "answer"), pair, strict=True):
-        _require_text(text, f"{where}: the {part}")
+    if not all(text.strip() for text in pair):
+        raise _Misfit(f"{where} must not hold an empty text, found {shown(pair)}")
     return Message("user", pair[0]), Message("assistant", pair[1])
 
 
@@ -189,17 +189,21 @@ def from_sharegpt(entry: Entry, record: Record) -> Row:
 
 
 def _chat_preference(entry: Entry, record: Record, tools: str | None) -> Preference:
-    name = entry.columns.get("messages")
     chosen, rejected = (_answers(entry, record, entry.columns[key]) for key in ("chosen", "rejected"))
-    if name is not None and record.get(name) is not None:
-        prompt = _turns(entry, record, name)
-    else:
-        prompt = chosen[:-1]
-        if prompt != rejected[:-1]:
-            raise _Misfit("the turns before the last differ between the chosen and the rejected conversation")
+    prompt = _asked(entry, record, chosen)
+    if any(answer[:-1] not in ((), prompt) for answer in (chosen, rejected)):
+        raise _Misfit("the chosen and the rejected conversation must both begin with the same prompt")
     prompt = _with_system(entry, record, prompt)
     _check_order((*prompt, chosen[-1]))
     return _preference(prompt, chosen[-1], rejected[-1], tools)
+
+
+def _asked(entry: Entry, record: Record, chosen: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The prompt: in its own column, or else at the beginning of the chosen conversation."""
+    name = entry.columns.get("messages")
+    if name is not None and (record.get(name) is not None or len(chosen) == 1):
+        return _turns(entry, record, name)
+    return chosen[:-1]
 
 
 def _answers(entry: Entry, record: Record, name: str) -> tuple[Message, ...]:
@@ -208,7 +212,7 @@ def _answers(entry: Entry, record: Record, name: str) -> tuple[Message, ...]:
     if value is None:
         raise _Misfit(_missing(name, record))
     if isinstance(value, str):
-        return (Message("assistant", _require_text(value, repr(name))),)
+        return (Message("assistant", _require_text(value, name)),)
     turns = _messages(entry, value if isinstance(value, list) else [value], repr(name))
     if not turns or turns[-1].role != "assistant":
         raise _Misfit(f"{name!r} must end with an assistant turn, found {shown(value)}")
@@ -227,76 +231,78 @@ def _turns(entry: Entry, record: Record, name: str) -> tuple[Message, ...]:
 
 
 def _messages(entry: Entry, turns: list[Any], where: str) -> tuple[Message, ...]:
-    messages = [_message(entry.tags, turn, f"{where} turn {number}") for number, turn in enumerate(turns, 1)]
+    roles = _roles(entry.tags)
+    messages = []
+    for number, turn in enumerate(turns, 1):
+        try:
+            messages.append(_message(entry.tags, roles, turn))
+        except _Misfit as misfit:
+            raise _Misfit(f"{where} turn {number}: {misfit}") from misfit
     if messages and messages[0].role == "system" and not messages[0].content.strip():
         messages = messages[1:]
     return tuple(messages)
 
 
-def _message(tags: Mapping[str, str], turn: Any, where: str) -> Message:
-    if not isinstance(turn, dict):
-        raise _Misfit(
-            f"{where} must be an object with {tags['role_tag']!r} and {tags['content_tag']!r}, found {shown(turn)}"
-        )
-    role = _role(tags, turn, where)
-    content = turn.get(tags["content_tag"])
-    if role == "function":
-        return Message("assistant", "", _calls(_loads(content, where), where))
-    calls = _calls(turn["tool_calls"], where) if role == "assistant" and turn.get("tool_calls") else ()
-    text = _plain(content, f"{where}: {tags['content_tag']!r}", empty_allowed=bool(calls) or role in ("tool", "system"))
-    return Message(role, text, calls)
-
-
-def _role(tags: Mapping[str, str], turn: dict[str, Any], where: str) -> str:
-    key = tags["role_tag"]
-    roles = {
+def _roles(tags: Mapping[str, str]) -> dict[str, str]:
+    return {
         tags["user_tag"]: "user",
         tags["assistant_tag"]: "assistant",
         tags["observation_tag"]: "tool",
         tags["function_tag"]: "function",
         tags["system_tag"]: "system",
     }
-    name = turn.get(key)
+
+
+def _message(tags: Mapping[str, str], roles: Mapping[str, str], turn: Any) -> Message:
+    role_key, content_key = tags["role_tag"], tags["content_tag"]
+    if not isinstance(turn, dict):
+        raise _Misfit(f"must be an object with {role_key!r} and {content_key!r}, found {shown(turn)}")
+    name = turn.get(role_key)
     role = roles.get(name) if isinstance(name, str) else None
     if role is None:
-        found = shown(name) if key in turn else f"fields {_fields(turn)}"
-        raise _Misfit(f"{where}: {key!r} must be one of {', '.join(roles)}, found {found}")
-    return role
+        found = shown(name) if role_key in turn else f"fields {_fields(turn)}"
+        raise _Misfit(f"{role_key!r} must be one of {', '.join(roles)}, found {found}")
+    content = turn.get(content_key)
+    if role == "function":
+        return Message("assistant", "", _calls(_loads(content, repr(content_key))))
+    calls = _calls(turn["tool_calls"]) if role == "assistant" and turn.get("tool_calls") else ()
+    silent = bool(calls) or role in ("tool", "system")
+    return Message(role, _plain(content, content_key, empty_allowed=silent), calls)
 
 
-def _plain(content: Any, where: str, empty_allowed: bool) -> str:
+def _plain(content: Any, name: str, empty_allowed: bool) -> str:
     """The text of a turn, also where it comes as a list of parts."""
     if isinstance(content, list):
-        content = "".join(_part(part, where) for part in content)
+        content = "".join(map(_part, content))
     if empty_allowed and (content is None or content == ""):
         return ""
-    return _require_text(content, where, empty_allowed)
+    return _require_text(content, name, empty_allowed)
 
 
-def _part(part: Any, where: str) -> str:
+def _part(part: Any) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise _Misfit(f"{where}: only parts of type text can be trained here, found {shown(part)}")
+    raise _Misfit(f"only parts of type text can be trained here, found {shown(part)}")
 
 
-def _loads(content: Any, where: str) -> Any:
+def _loads(content: Any, name: str) -> Any:
     try:
-        return json.loads(content) if isinstance(content, str) else content
-    except (ValueError, RecursionError) as error:
-        raise _Misfit(f'{where} must be JSON like {{"name": …, "arguments": {{…}}}}, found {shown(content)}') from error
+        return orjson.loads(content) if isinstance(content, str) else content
+    except orjson.JSONDecodeError as error:
+        raise _Misfit(f"{name} must be JSON, found {shown(content)}") from error
 
 
-def _calls(calls: Any, where: str) -> tuple[ToolCall, ...]:
-    return tuple(_call(call, where) for call in (calls if isinstance(calls, list) else [calls]))
+def _calls(calls: Any) -> tuple[ToolCall, ...]:
+    return tuple(map(_call, calls if isinstance(calls, list) else [calls]))
 
 
-def _call(call: Any, where: str) -> ToolCall:
+def _call(call: Any) -> ToolCall:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise _Misfit(f'{where}: a tool call must be {{"name": …, "arguments": {{…}}}}, found {shown(call)}')
-    arguments = _loads(function.get("arguments") or {}, where)
+        raise _Misfit(f'a tool call must be {{"name": …, "arguments": {{…}}}}, found {shown(call)}')
+    arguments = _loads(function.get("arguments") or {}, "'arguments'")
     if not isinstance(arguments, dict):
-        raise _Misfit(f"{where}: the arguments of {function['name']!r} must be an object, found {shown(arguments)}")
+        raise _Misfit(f"the arguments of {function['name']!r} must be an object, found {shown(arguments)}")
     return ToolCall(function["name"], json.dumps(arguments, ensure_ascii=False))
 
 
@@ -357,9 +363,9 @@ def _judgement(record: Record, name: str) -> bool:
 def _system(entry: Entry, record: Record) -> tuple[Message, ...]:
     name = entry.columns.get("system")
     value = record.get(name) if name else None
-    if value is None or value == "":
+    if name is None or value is None or (isinstance(value, str) and not value.strip()):
         return ()
-    return (Message("system", _require_text(value, repr(name))),)
+    return (Message("system", _require_text(value, name)),)
 
 
 def _tools(entry: Entry, record: Record) -> str | None:
@@ -367,7 +373,7 @@ def _tools(entry: Entry, record: Record) -> str | None:
     value = record.get(name) if name else None
     if value is None or value in ("", []):
         return None
-    tools = _loads(value, f"{name!r}")
+    tools = _loads(value, repr(name))
     if not isinstance(tools, list):
         raise _Misfit(f"{name!r} must be a JSON list of tools, found {shown(value)}")
     return json.dumps(tools, ensure_ascii=False) if tools else None
@@ -377,8 +383,8 @@ def _parsed(value: Any, name: str | None) -> Any:
     """CSV cells and some exports hold lists as JSON text."""
     if isinstance(value, str) and value.lstrip().startswith(("[{", "[[", "[]")):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError) as error:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
             raise _Misfit(f"{name!r} looks like JSON but is damaged: found {shown(value)}") from error
     return value
 
@@ -386,14 +392,14 @@ def _parsed(value: Any, name: str | None) -> Any:
 def _text(record: Record, name: str) -> str:
     if record.get(name) is None:
         raise _Misfit(_missing(name, record))
-    return _require_text(record[name], repr(name))
+    return _require_text(record[name], name)
 
 
-def _require_text(value: Any, where: str, empty_allowed: bool = False) -> str:
+def _require_text(value: Any, name: str, empty_allowed: bool = False) -> str:
     if not isinstance(value, str):
-        raise _Misfit(f"{where} must be text, found {shown(value)}")
+        raise _Misfit(f"{name!r} must be text, found {shown(value)}")
     if not empty_allowed and not value.strip():
-        raise _Misfit(f"{where} must not be empty")
+        raise _Misfit(f"{name!r} must not be empty")
     return value
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,10 +68,11 @@ def cached(path: Path, cache_dir: Path) -> Index | None:
 
 
 def save(path: Path, index: Index, cache_dir: Path) -> Index:
-    """Keep `index` for the next call."""
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    """Keep `index` for the next call, if the folder can be written to and the disk has room: it is only a cache."""
     stored = {"file": path.name, "rows": index.rows, "marks": index.marks}
-    write_text(_place(path, cache_dir), json.dumps(stored, separators=(",", ":")))
+    with suppress(OSError):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        write_text(_place(path, cache_dir), json.dumps(stored, separators=(",", ":")))
     return index
 
 

@@ -57,7 +57,7 @@ def parse_line(data: bytes, mark: Mark) -> dict[str, Any]:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
         # the slow way round: for the message, and for what orjson alone refuses (integers beyond 64 bits)
-        value = _parse_slowly(decode(data, mark), mark)
+        value = _parse_slowly(decode(data, mark).rstrip(), mark)
     if not isinstance(value, dict):
         raise RowError(mark.row, f"(line {mark.line}) must be an object {{…}}, found {type(value).__name__}")
     return value
@@ -137,6 +137,7 @@ class _Window:
         self._text = ""
         self._at = 0
         self._ended = False
+        self._bad_bytes = b""
         self._column = 0
         self.row, self._offset, self._line = start
 
@@ -167,44 +168,59 @@ class _Window:
             raise self._error(self._at, f"expected the end of the file after the list, found {found!r}")
 
     def value(self) -> Any:
+        """The value that begins here."""
+        value, end = self._parse()
+        # a number that touches the window's end may go on in the next piece
+        while end == len(self._text) and self._grow():
+            value, end = self._parse()
+        if end - self._at > ROW_MAX_BYTES:
+            raise too_long(self.mark())
+        checked = _checked(value, self._text[self._at : end], self.mark())
+        self._consume(end)
+        return checked
+
+    def _parse(self) -> tuple[Any, int]:
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                return _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 if not (self._may_be_cut(error) and self._grow()):
                     raise self._error(error.pos, _sentence(error)) from error
             except (ValueError, RecursionError) as error:
                 raise self._error(self._at, _reason(error)) from error
-            else:
-                # a number that touches the window's end may go on in the next piece
-                if end < len(self._text) or not self._grow():
-                    break
-        checked = _checked(value, self._text[self._at : end], self.mark())
-        self._consume(end)
-        return checked
 
     def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
         return error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _CUT_CHARS
 
     def _grow(self) -> bool:
         """Read another piece, letting go of what was consumed; whether there was one."""
+        self._refuse_bad_bytes()
         if self._ended:
             return False
         if len(self._text) - self._at > ROW_MAX_BYTES:
             raise too_long(self.mark())
         data = self._stream.read(max(_CHUNK_BYTES, len(self._text) - self._at))
-        self._ended = not data
+        more = self._decode(data)
+        if not data:
+            self._ended = True
+            self._refuse_bad_bytes()
+            return False
         self._column = self._column_of(self._at) - 1
-        self._text = self._text[self._at :] + self._decode(data)
+        self._text = self._text[self._at :] + more
         self._at = 0
-        return not self._ended
+        return True
 
     def _decode(self, data: bytes) -> str:
+        """`data` as text, up to what is no UTF-8: the rows before that are still read."""
         try:
             return self._decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            decode(error.object, self.mark())
-            raise
+            self._bad_bytes = error.object[error.start :]
+            return error.object[: error.start].decode()
+
+    def _refuse_bad_bytes(self) -> None:
+        if self._bad_bytes:
+            decode(self._bad_bytes, self.mark())
 
     def _consume(self, end: int) -> None:
         passed = self._text[self._at : end]

@@ -63,8 +63,7 @@ def accept(
             raise UploadError(f"{name}: {report.summary()}")
         entry = _register(copy, file_name, proposal, Registry(data_dir))
     registry = Registry(data_dir)
-    with suppress(OSError):  # a full disk now costs only the speed of the first jump
-        save(registry.file(entry.name), index, registry.cache_dir)
+    save(registry.file(entry.name), index, registry.cache_dir)
     return Accepted(entry, proposal, report)
 
 

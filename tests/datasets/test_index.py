@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.datasets import index
+from studio.datasets.bytestream import BEGIN
+
+Write = Callable[[str, Any], Path]
+LINES = [{"text": str(number)} for number in range(1, 1001)]
+
+
+def test_an_index_is_made_once_and_made_again_when_the_file_changes(write: Write, tmp_path: Path) -> None:
+    path, cache = write("a.jsonl", LINES), tmp_path / "cache"
+    assert index.cached(path, cache) is None
+    made = index.indexed(path, cache)
+    assert (made.rows, len(made.marks)) == (1000, 8)
+    assert index.cached(path, cache) == made
+    write("a.jsonl", LINES[:5])
+    assert index.cached(path, cache) is None
+    assert index.indexed(path, cache).rows == 5
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"rows": "x", "marks": []}', b'{"rows": 1, "marks": [[1]]}'])
+def test_a_damaged_index_is_made_again(damage: bytes, write: Write, tmp_path: Path) -> None:
+    path, cache = write("a.jsonl", LINES), tmp_path / "cache"
+    index.indexed(path, cache)
+    next(cache.iterdir()).write_bytes(damage)
+    assert index.indexed(path, cache).rows == 1000
+
+
+def test_the_nearest_mark(write: Write) -> None:
+    made = index.survey(write("a.jsonl", LINES))
+    assert [made.before(row).row for row in (1, 128, 129, 1000, 5000)] == [1, 1, 129, 897, 897]
+    assert index.survey(write("b.jsonl", "")).before(9) == BEGIN
+
+
+def test_rows_count_up_to_the_one_that_cannot_be_passed(write: Write) -> None:
+    assert index.survey(write("a.json", '[{"a": 1}, {"a": 2}, {"a"]')).rows == 3
