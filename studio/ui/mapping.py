@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from studio.datasets.detect import Proposal
-from studio.datasets.entry import OPENAI_TAGS, TAGS, describe
+from studio.datasets.entry import OPENAI_TAGS, TAGS, Entry
 from studio.errors import DatasetError
 from studio.ui.text import said
 
@@ -32,27 +32,28 @@ ROLES = {
     "tools": ("Tools", "工具"),
     "kto_tag": ("Judgement (true or false)", "评价（true 或 false）"),
 }
-TAG_LABELS = {
-    "role_tag": ("Who speaks, key", "说话者字段"),
-    "content_tag": ("What is said, key", "内容字段"),
-    "user_tag": ("User's name", "用户角色名"),
-    "assistant_tag": ("Assistant's name", "助手角色名"),
-    "system_tag": ("System's name", "系统角色名"),
-    "observation_tag": ("Tool result's name", "工具结果角色名"),
-    "function_tag": ("Tool call's name", "工具调用角色名"),
+NAMES = {
+    "role_tag": ("Key of who speaks", "说话者的键"),
+    "content_tag": ("Key of what is said", "内容的键"),
+    "user_tag": ("The user is called", "用户角色名"),
+    "assistant_tag": ("The assistant is called", "助手角色名"),
+    "system_tag": ("The system is called", "系统角色名"),
+    "observation_tag": ("A tool's result is called", "工具结果角色名"),
+    "function_tag": ("A tool call is called", "工具调用角色名"),
 }
+FIELD_COUNT = 3 + len(ROLES) + len(NAMES)
 UNUSED = ("—", "")
 
 
 @dataclass(frozen=True)
 class Fields:
-    """The widgets, in the order of their values: format, ranked, a column for each role, the tags."""
+    """The widgets, in the order of their values: format, ranked, a column for each role, the names inside turns."""
 
     format: gr.Dropdown
     ranked: gr.Checkbox
     roles: tuple[gr.Dropdown, ...]
     tags: tuple[gr.Textbox, ...]
-    tag_section: gr.Accordion
+    names: gr.Accordion
 
     @property
     def components(self) -> list[gr.components.Component]:
@@ -60,82 +61,100 @@ class Fields:
         return [self.format, self.ranked, *self.roles, *self.tags]
 
     @property
-    def shapely(self) -> list[gr.blocks.Block]:
-        """All that change with the format."""
-        return [self.ranked, *self.roles, *self.tags, self.tag_section]
+    def shaped(self) -> list[gr.blocks.Block]:
+        """All that follow from the format."""
+        return [self.ranked, *self.roles, *self.tags, self.names]
 
 
 def draw() -> Fields:
     """Draw the fields, empty."""
     offered = [(label, name) for name, label in FORMATS.items()]
     format = gr.Dropdown(offered, label=said("Format", "格式"), elem_id="data-format")
-    ranked = gr.Checkbox(label=said("Each row has a better and a worse answer", "每行有更好与较差的回答"))
+    ranked = gr.Checkbox(
+        label=said("Each row has a better and a worse answer", "每行有更好与较差的回答"), elem_id="data-ranked"
+    )
     with gr.Row(elem_classes="form-row"):
         roles = tuple(_role(role) for role in ROLES)
-    with gr.Accordion(said("Names inside the turns", "轮次内部的名称"), open=False, visible=False) as section:  # noqa: SIM117
+    with gr.Accordion(said("Names inside the turns", "轮次内部的名称"), open=False, visible=False) as names:  # noqa: SIM117
         with gr.Row(elem_classes="form-row"):
-            tags = tuple(gr.Textbox(label=said(*TAG_LABELS[tag]), elem_id=f"data-{tag}") for tag in TAG_LABELS)
-    return Fields(format, ranked, roles, tags, section)
+            tags = tuple(gr.Textbox(label=said(*NAMES[tag]), elem_id=f"data-{tag}", max_lines=1) for tag in NAMES)
+    return Fields(format, ranked, roles, tags, names)
 
 
 def read(values: Sequence[Any]) -> Proposal:
-    """The proposal that the fields say.
+    """The proposal that the values of `Fields.components` say.
 
     Raises:
         DatasetError: a column or name that the format needs is empty.
     """
     format, ranked, *rest = values
     by_role = dict(zip(ROLES, rest, strict=False))
-    tags = dict(zip(TAG_LABELS, rest[len(ROLES) :], strict=True))
     columns = {role: by_role[role] or None for role in _used(format, ranked)}
+    needed = ("chosen", "rejected") if ranked and format not in (TEXT, "alpaca") else _used(format, ranked)[:1]
+    if missing := [ROLES[role][0] for role in needed if not columns[role]]:
+        raise DatasetError(f"choose the column for: {', '.join(missing)}")
     if format == TEXT:
         return Proposal("alpaca", {**columns, "query": None, "response": None})
     if format == "alpaca":
         return Proposal(format, columns, ranking=ranked)
-    if empty := [TAG_LABELS[tag][0] for tag, name in tags.items() if not name]:
-        raise DatasetError(f"fill in under 'Names inside the turns': {', '.join(empty)}")
-    return Proposal(format, columns, tags, ranked)
+    return Proposal(format, columns, _tags(rest[len(ROLES) :]), ranked)
 
 
 def write(proposal: Proposal, found: Sequence[str]) -> list[Any]:
-    """Updates that show `proposal` about a file whose columns are `found`."""
-    entry = describe("sample", "sample", proposal.formatting, proposal.columns, proposal.tags, proposal.ranking)
-    plain = entry.formatting == "alpaca" and not entry.ranking and "response" not in entry.columns
-    format = TEXT if plain else entry.formatting
+    """Updates of `Fields.components` and `Fields.names` that show `proposal`, for a file whose columns are `found`."""
+    entry = proposal.entry("sample", "sample")
+    format = _format(entry)
     choices = [UNUSED, *((name, name) for name in found)]
-    names = {role: column for role, column in entry.columns.items() if column in found}
-    shown = _used(format, entry.ranking)
-    roles = [gr.update(choices=choices, value=names.get(role, ""), visible=role in shown) for role in ROLES]
-    return [format, gr.update(value=entry.ranking, visible=format != TEXT), *roles, *(entry.tags[tag] for tag in TAG_LABELS)]
-
-
-def reshaped(format: str, ranked: bool) -> list[Any]:
-    """Updates of `Fields.shapely` after the format or the ranking was changed by hand: only what matters is shown,
-    and the names inside the turns are the usual ones."""
-    shown, names = _used(format, ranked), OPENAI_TAGS if format == "openai" else TAGS
+    columns = {role: column for role, column in entry.columns.items() if column in found}
+    used = _used(format, entry.ranking)
     return [
-        gr.update(visible=format != TEXT),
-        *(gr.update(visible=role in shown) for role in ROLES),
-        *(names[tag] for tag in TAG_LABELS),
-        section(format),
+        format,
+        gr.update(value=entry.ranking, visible=format != TEXT),
+        *(gr.update(choices=choices, value=columns.get(role, ""), visible=role in used) for role in ROLES),
+        *(entry.tags[tag] for tag in NAMES),
+        gr.update(visible=format in ("sharegpt", "openai")),
     ]
 
 
-def section(format: str) -> Any:
-    """An update that shows the names inside the turns where there are turns."""
-    return gr.update(visible=format in ("sharegpt", "openai"))
+def reshaped(format: str, ranked: bool) -> list[Any]:
+    """Updates of `Fields.shaped` after the format or the ranking was changed by hand: only what matters is shown, and
+    the names inside the turns are the usual ones."""
+    used, names = _used(format, ranked), OPENAI_TAGS if format == "openai" else TAGS
+    return [
+        gr.update(visible=format != TEXT),
+        *(gr.update(visible=role in used) for role in ROLES),
+        *(names[tag] for tag in NAMES),
+        gr.update(visible=format in ("sharegpt", "openai")),
+    ]
+
+
+def label_of(proposal: Proposal) -> str:
+    """What a person calls it."""
+    return ("a choice between answers, " if proposal.ranking else "") + FORMATS[_format(proposal.entry("sample", ""))]
+
+
+def _format(entry: Entry) -> str:
+    plain = entry.formatting == "alpaca" and not entry.ranking and "response" not in entry.columns
+    return TEXT if plain else entry.formatting
 
 
 def _used(format: str, ranked: bool) -> tuple[str, ...]:
+    """The roles that a format knows, the one that it cannot do without first."""
     if format == TEXT:
         return ("prompt",)
-    asked: tuple[str, ...] = ("prompt", "query") if format == "alpaca" else ("messages",)
-    answers = ("chosen", "rejected") if ranked else ("response", "kto_tag") if format == "alpaca" else ("kto_tag",)
-    extras = ("system", "history", "tools") if format == "alpaca" else ("system", "tools")
-    return (*asked, *answers, *extras)
+    if format == "alpaca":
+        answers: tuple[str, ...] = ("chosen", "rejected") if ranked else ("response", "kto_tag")
+        return ("prompt", "query", *answers, "system", "history", "tools")
+    return ("messages", *(("chosen", "rejected") if ranked else ("kto_tag",)), "system", "tools")
+
+
+def _tags(names: Sequence[str]) -> dict[str, str]:
+    tags = dict(zip(NAMES, names, strict=True))
+    if empty := [NAMES[tag][0] for tag, name in tags.items() if not name]:
+        raise DatasetError(f"fill in under 'Names inside the turns': {', '.join(empty)}")
+    return tags
 
 
 def _role(role: str) -> gr.Dropdown:
-    return gr.Dropdown(
-        [UNUSED], value="", label=said(*ROLES[role]), allow_custom_value=True, min_width=160, elem_id=f"data-{role}"
-    )
+    label = said(*ROLES[role])
+    return gr.Dropdown([UNUSED], value="", label=label, allow_custom_value=True, min_width=160, elem_id=f"data-{role}")
