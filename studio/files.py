@@ -128,7 +128,8 @@ def inside(root: Path, name: str | Path) -> Path:
     problem = f"{str(name)!r} is not a name inside {root}: use a plain file name"
     try:
         top, resolved = root.resolve(), (root / name).resolve()
-    except (ValueError, RuntimeError) as error:  # a NUL character, a lone surrogate; links in a circle
+        resolved.exists()  # raises for a name that is too long
+    except (ValueError, RuntimeError, OSError) as error:  # a NUL character, a lone surrogate; links in a circle
         raise PathError(problem) from error
     if not str(name).strip() or resolved == top or not resolved.is_relative_to(top):
         raise PathError(problem)

@@ -13,7 +13,12 @@ from studio.runs.events import Checkpoint, Eval, Note, Step
 STEP = Step(
     step=3, loss=1.5, learning_rate=1e-4, grad_norm=0.5, tokens=99, tokens_per_s=10.0, epoch=0.1, memory_gb=0.0, at=7.0
 )
-ALL = (STEP, Eval(step=3, eval_loss=2.0, at=8.0), Checkpoint(3, "checkpoints/checkpoint-3", 9.0), Note("info", "好", 1.0))
+ALL = (
+    STEP,
+    Eval(step=3, eval_loss=2.0, at=8.0),
+    Checkpoint(3, "checkpoints/checkpoint-3", 9.0),
+    Note("info", "好", 1.0),
+)
 
 
 def test_events_come_back_in_order_and_by_cursor(tmp_path):

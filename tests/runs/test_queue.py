@@ -31,7 +31,9 @@ def test_waiting_runs_start_in_the_order_of_their_claims_one_at_a_time(store, pr
     until(lambda: all(run.state is State.COMPLETED for run in runs))
     seen = spans(store)
     assert list(seen) == [run.id for run in order]
-    assert all(earlier[1] < later[0] for earlier, later in zip(list(seen.values())[:-1], list(seen.values())[1:], strict=True))
+    assert all(
+        earlier[1] < later[0] for earlier, later in zip(list(seen.values())[:-1], list(seen.values())[1:], strict=True)
+    )
 
 
 def test_a_waiting_run_can_be_cancelled(store, begin, until):
@@ -59,7 +61,8 @@ def test_killing_nanny_and_worker_frees_the_queue(begin, until):
 
 def test_a_start_without_waiting_is_not_held(begin, until):
     begin(["sleep", 60])
-    until(lambda run=begin(): run.state is State.COMPLETED)
+    second = begin()
+    until(lambda: second.state is State.COMPLETED)
 
 
 def test_damaged_neighbours_do_not_stop_the_queue(store, begin, until):
@@ -71,7 +74,8 @@ def test_damaged_neighbours_do_not_stop_the_queue(store, begin, until):
         (folder / "nanny.json").write_text("{}")
         (folder / name).write_text(text)
     (store.saves / "a file").touch()
-    until(lambda run=begin(wait=True): run.state is State.COMPLETED)
+    run = begin(wait=True)
+    until(lambda: run.state is State.COMPLETED)
 
 
 def test_claims_within_one_tick_of_the_clock_still_have_an_order(prepare):
