@@ -61,13 +61,6 @@ def open_text(path: Path, offset: int = 0) -> BinaryIO:
         raise
 
 
-def is_plain(path: Path) -> bool:
-    """Whether an offset can be reached without reading everything before it."""
-    with open(path, "rb") as file:
-        head = file.read(4)
-    return not head.startswith((b"\x1f\x8b", *_UTF16))
-
-
 def decode(data: bytes, mark: Mark) -> str:
     """`data` as text.
 

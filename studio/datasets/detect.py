@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from studio.datasets.reading import Record, rows
 from studio.errors import RowError
 
 SAMPLE_ROWS = 200
+SAMPLE_BYTES = 4 << 20
 SURE = 0.5  # below this nobody should train on it without a look
 
 PROMPTS = ("instruction", "prompt", "question", "query", "problem", "user", "human", "request", "user_prompt", "input")
@@ -100,7 +101,9 @@ def propose_for(path: Path) -> Proposal:
     Raises:
         UploadError, RowError: it cannot be read that far.
     """
-    read = [record for _, record in islice(rows(path), SAMPLE_ROWS)]
+    first = islice(rows(path), SAMPLE_ROWS)
+    # rows may have megabytes each: the sample stays small
+    read = [record for _, record in takewhile(lambda item: item[0].offset < SAMPLE_BYTES, first)]
     records = [record for record in read if not isinstance(record, RowError)]
     broken = [record for record in read if isinstance(record, RowError)]
     if broken and not records:

@@ -88,11 +88,6 @@ def survey(path: Path) -> Index:
     return surveyor.index()
 
 
-def forget(path: Path, cache_dir: Path) -> None:
-    """Drop what is cached about `path`, before it changes or goes."""
-    _place(path, cache_dir).unlink(missing_ok=True)
-
-
 def fingerprint(path: Path) -> str:
     """Changes whenever the file does: its place, size and time of change."""
     status = path.stat()

@@ -19,14 +19,19 @@ from studio.datasets import json_text
 from studio.datasets.bytestream import BEGIN, HEAD_BYTES, ROW_MAX_BYTES, Mark, decode, open_text, too_long
 from studio.errors import RowError, UploadError
 
+BATCH_ROWS = 256
 Record = dict[str, Any]
 
 
 class Kind(NamedTuple):
-    """A file kind: `split` finds the rows without understanding them, `parse` makes one a record."""
+    """A file kind: `split` finds the rows without understanding them, `parse` makes one a record.
+
+    `marks` is given where the places of the rows are known without looking at them.
+    """
 
     split: Callable[[Path, Mark], Iterator[tuple[Mark, Any]]]
     parse: Callable[[Any, Mark], Record]
+    marks: Callable[[Path], Iterator[Mark]] | None = None
 
 
 def rows(path: Path, start: Mark = BEGIN) -> Iterator[tuple[Mark, Record | RowError]]:
@@ -47,9 +52,9 @@ def rows(path: Path, start: Mark = BEGIN) -> Iterator[tuple[Mark, Record | RowEr
 
 def marks(path: Path) -> Iterator[Mark]:
     """The place of every row, found as cheaply as the kind allows. Raises as `rows` does."""
+    kind = kind_of(path)
     with _explained(path):
-        for mark, _ in kind_of(path).split(path, BEGIN):
-            yield mark
+        yield from kind.marks(path) if kind.marks else (mark for mark, _ in kind.split(path, BEGIN))
 
 
 def kind_of(path: Path) -> Kind:
@@ -65,6 +70,12 @@ def kind_of(path: Path) -> Kind:
         with _explained(path):
             return _json_kind(path, suffix)
     return READERS[suffix]
+
+
+def stem_of(file_name: str) -> str:
+    """The name without its extension; `.jsonl.gz` is one extension."""
+    bare = file_name[:-3] if file_name.lower().endswith(".gz") else file_name
+    return bare[: len(bare) - len(format_name(file_name))]
 
 
 def format_name(file_name: str) -> str:
@@ -106,20 +117,43 @@ def split_array(path: Path, start: Mark) -> Iterator[tuple[Mark, Any]]:
 
 def split_batches(path: Path, start: Mark) -> Iterator[tuple[Mark, Any]]:
     """The rows of a parquet file. Its marks count rows, not bytes."""
+    with _parquet(path) as file:
+        groups, row = _groups_from(file.metadata, start.row)
+        # one thread: a page of a few rows is not worth a pool of them, each with memory of its own
+        for batch in file.iter_batches(_batch_rows(file.metadata), groups, use_threads=False):
+            wanted = batch.slice(max(0, start.row - row))
+            first = row + batch.num_rows - wanted.num_rows
+            for number, record in enumerate(wanted.to_pylist(), first):
+                yield _row_mark(number), record
+            row += batch.num_rows
+
+
+def count_batches(path: Path) -> Iterator[Mark]:
+    """The marks of a parquet file, which knows how many rows it has."""
+    with _parquet(path) as file:
+        yield from map(_row_mark, range(1, file.metadata.num_rows + 1))
+
+
+def _row_mark(row: int) -> Mark:
+    return Mark(row, row - 1, row)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            groups, row = _groups_from(file.metadata, start.row)
-            for batch in file.iter_batches(batch_size=256, row_groups=groups):
-                wanted = batch.slice(max(0, start.row - row))
-                first = row + batch.num_rows - wanted.num_rows
-                for number, record in enumerate(wanted.to_pylist(), first):
-                    yield Mark(number, number - 1, number), record
-                row += batch.num_rows
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            yield file
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise UploadError(f"{path.name} is not a parquet file that can be read: {error}") from error
+
+
+def _batch_rows(metadata: Any) -> int:
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    row_bytes: int = sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows)
+    return max(1, min(BATCH_ROWS, ROW_MAX_BYTES // max(1, row_bytes)))
 
 
 def _groups_from(metadata: Any, row: int) -> tuple[list[int], int]:
@@ -250,5 +284,5 @@ READERS = {
     ".csv": Kind(split_csv, parse_cells),
     ".tsv": Kind(split_tsv, parse_cells),
     ".txt": Kind(split_lines, parse_text),
-    ".parquet": Kind(split_batches, parse_record),
+    ".parquet": Kind(split_batches, parse_record, count_batches),
 }

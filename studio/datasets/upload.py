@@ -17,7 +17,7 @@ from studio.datasets.check import Report, detected, survey
 from studio.datasets.detect import Proposal
 from studio.datasets.entry import Entry
 from studio.datasets.index import save
-from studio.datasets.reading import READERS, format_name
+from studio.datasets.reading import READERS, format_name, stem_of
 from studio.datasets.registry import FILE_NAME as REGISTRY_NAME
 from studio.datasets.registry import Registry
 from studio.errors import UploadError
@@ -139,7 +139,7 @@ def _register(copy: Path, file_name: str, proposal: Proposal, registry: Registry
     place = _claimed(registry.data_dir, file_name)
     try:
         os.replace(copy, place)
-        return registry.add(proposal.entry(_stem(place.name), place.name), numbered=True)
+        return registry.add(proposal.entry(stem_of(place.name), place.name), numbered=True)
     except BaseException:
         place.unlink(missing_ok=True)
         raise
@@ -147,16 +147,10 @@ def _register(copy: Path, file_name: str, proposal: Proposal, registry: Registry
 
 def _claimed(data_dir: Path, file_name: str) -> Path:
     """An empty file of that name, or of the next free one (-2, -3, …): two uploads never share one."""
-    stem = _stem(file_name)
+    stem = stem_of(file_name)
     for name in (file_name, *(f"{stem}-{number}{file_name[len(stem) :]}" for number in range(2, 10_000))):
         with suppress(FileExistsError):
             if name != REGISTRY_NAME:
                 (data_dir / name).open("x").close()
                 return data_dir / name
     raise UploadError(f"{file_name}: there are thousands of files of that name; choose another one")
-
-
-def _stem(file_name: str) -> str:
-    """The name without its extension; `.jsonl.gz` is one extension."""
-    bare = file_name[:-3] if file_name.lower().endswith(".gz") else file_name
-    return bare[: -len(format_name(file_name))]

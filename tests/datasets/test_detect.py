@@ -133,3 +133,10 @@ def test_any_records_get_a_proposal(records: list[dict[str, Any]]) -> None:
     assert 0 <= proposal.confidence <= 1
     assert proposal.reason
     assert proposal.confidence == 0 or proposal.entry("n", "n.json").file_name == "n.json"
+
+
+def test_a_sample_of_huge_rows_stays_small(tmp_path: Path) -> None:
+    path = tmp_path / "huge.jsonl"
+    row = json.dumps({"question": Q, "answer": "x" * 3_000_000})
+    path.write_text(f"{row}\n{row}\nbroken, but too far down to matter here")
+    assert propose_for(path).confidence == 0.9

@@ -97,7 +97,7 @@ def test_two_uploads_of_one_name_at_once(write: Write, data_dir: Path) -> None:
         ("a.json", b'[{"instruction": "q", "output": "a"},\n{"instruction": "q" "output": "a"}]',
          "row 2: line 2, column 21: expected ',' or the closing bracket, found '\"'"),
         ("a.jsonl", b'{"instruction": "q", "output": "a"}\n' * 300 + b'{"instruction": \n',
-         "row 301: line 301, column 16: expected a value"),
+         "row 301 cannot be read: line 301, column 16: expected a value"),
         ("a.jsonl", b"{bad\n{bad\n", "row 1: line 1, column 2: expected a field name"),
         ("a.jsonl", b'{"instruction": "q"}\n', "no row can be used"),
         ("a.jsonl", b'{"foo": 1}\n', "not sure what its columns mean"),
