@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from weakref import WeakValueDictionary
@@ -60,7 +60,7 @@ class Round:
         self._loop: asyncio.AbstractEventLoop | None = None
         ROUNDS[self.id] = self
 
-    async def stream(self) -> AsyncIterator[tuple[View, ...]]:
+    async def stream(self) -> AsyncGenerator[tuple[View, ...], None]:
         """Views of all panes, at most every FLUSH_S seconds and only when one has changed; the last is final.
 
         Closing this iterator stops all panes.

@@ -145,7 +145,7 @@ def application(settings: Settings) -> FastAPI:
         path="/",
         auth=Login(settings.auth) if settings.auth else None,
         theme=THEME,
-        css_paths=[ASSETS / "web" / "style.css"],
+        css_paths=sorted((ASSETS / "web").glob("*.css")),
         i18n=translations(),
         max_file_size=UPLOAD_MAX_BYTES,
         footer_links=[],

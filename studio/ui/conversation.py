@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from html import escape
 from typing import Any, TypeVar
@@ -14,8 +15,7 @@ T = TypeVar("T")
 
 NO_ANSWER = "No answer"
 REASONS = {"stop": "finished", "length": "cut at max_tokens", "stopped": "stopped"}
-LIVE = '<span class="live">answering…</span>'
-HALTED = "<span>stopped</span>"
+LIVE = re.compile('<span class="live">.*?</span>')
 
 
 def asked(history: Sequence[Turn], prompt: str) -> list[Turn]:
@@ -60,7 +60,7 @@ def note(sentence: str) -> Turn:
 
 def figures(view: View) -> str:
     """Time to first token, speed, length and end of an answer, as HTML."""
-    parts = [LIVE] if view.state in (State.WAITING, State.STREAMING) else []
+    parts = [_live("answering")] if view.state in (State.WAITING, State.STREAMING) else []
     if view.ttft_s is not None:
         parts.append(f"<span>first token {_seconds(view.ttft_s)}</span>")
     if view.tokens_per_s is not None:
@@ -76,12 +76,12 @@ def waiting(status: Mapping[str, Any]) -> str:
     """The line of a pane whose server is still starting."""
     left = status.get("eta_s")
     more = f", about {left:.0f} s left" if left else ""
-    return _line([LIVE, f"<span>{escape(str(status.get('message') or 'starting the model server'))}{more}</span>"])
+    return _line([_live(f"{status.get('message') or 'asking'}{more}")])
 
 
 def halted(line: str) -> str:
     """The line of a pane that was stopped."""
-    return line.replace(LIVE, HALTED)
+    return LIVE.sub("<span>stopped</span>", line)
 
 
 async def abreast(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[list[T | None], None]:
@@ -111,6 +111,10 @@ def _goes_on(turn: Turn, after: Turn | None) -> bool:
 
 def _is_note(turn: Turn) -> bool:
     return (turn.get("metadata") or {}).get("title") == NO_ANSWER
+
+
+def _live(words: str) -> str:
+    return f'<span class="live">{escape(words)}</span>'
 
 
 def _seconds(value: float) -> str:

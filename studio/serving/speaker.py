@@ -1,0 +1,91 @@
+"""Who answers: a base model, or an adapter on its base. And what it takes to have them answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio import models
+from studio.config.serve import ServeConfig
+from studio.runs.run import Run
+from studio.runs.store import Store
+from studio.serving import command, servers
+from studio.serving.adapters import smallest_rank
+
+GB = 1e9
+# three processes that have each imported torch, before any weight is loaded
+PROCESSES_GB = 1.7
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One that can be talked to. `base` is a folder or hub id; `adapter` is a folder, or None for the base itself.
+
+    `facts` is what the folder says of itself, for people.
+    """
+
+    base: str
+    adapter: str | None
+    rank: int
+    facts: str
+
+
+def speaker(name: str) -> Speaker:
+    """The adapter or model of that name: a folder, the bundled model's name, or a hub id.
+
+    Raises:
+        ModelError: a folder that is missing, damaged, or neither.
+    """
+    path = models.resolve(name)
+    if not models.is_local(path):
+        return Speaker(path, None, 0, "from the hub or its cache")
+    if (Path(path) / "adapter_config.json").exists():
+        info = models.check_adapter(Path(path))
+        return Speaker(info.base, path, info.rank, f"LoRA of rank {info.rank} on {_short(info.base)}")
+    return Speaker(path, None, 0, _facts(models.check(Path(path))))
+
+
+def bases(speakers: Iterable[Speaker]) -> list[str]:
+    """The base models that are needed, each once: one server each."""
+    return list(dict.fromkeys(speaker.base for speaker in speakers))
+
+
+def start(store: Store, base: str, speakers: Iterable[Speaker]) -> Run:
+    """The server of `base`, started if need be, so that all these speakers can answer at the same time.
+
+    Raises:
+        ConfigError, ServingError
+    """
+    together = list(speakers)
+    rank = max((speaker.rank for speaker in together if speaker.base == base), default=0)
+    options: dict[str, Any] = {"max_lora_rank": smallest_rank(max(rank, 16))}
+    if len(bases(together)) > 1 and command.platform()[0] == "cuda":
+        options["gpu_memory_utilization"] = _default("gpu_memory_utilization") / len(bases(together))
+    return servers.start(store, base, **options)
+
+
+def memory_gb(base: str) -> float | None:
+    """What a server of this model takes on a CPU; None on a GPU, where it takes a share, and for an unknown size."""
+    if not models.is_local(base) or command.platform()[0] == "cuda":
+        return None
+    weights = sum((Path(base) / name).stat().st_size for name in models.weight_files(Path(base)))
+    cache = str(_default("kv_cache_memory"))
+    return PROCESSES_GB + (weights + int(cache[:-1]) * UNITS[cache[-1]]) / GB
+
+
+def _default(key: str) -> Any:
+    return ServeConfig.model_fields[key].default
+
+
+def _facts(info: models.ModelInfo) -> str:
+    size = f"{info.parameters / 1e9:.1f} B" if info.parameters >= 1e9 else f"{info.parameters / 1e6:.1f} M"
+    context = f" · {info.max_position_embeddings} tokens of context" if info.max_position_embeddings else ""
+    return f"{size} parameters · {info.dtype}{context}"
+
+
+def _short(base: str) -> str:
+    name = models.display_name(base)
+    return Path(name).name if Path(name).is_absolute() else name
