@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from studio.config.load import RunConfig, changed
+from studio.config.option import split_names
 
 
 def command(config: RunConfig) -> str:
@@ -24,6 +25,7 @@ SUBJECT = {"train": (), "serve": ("model_name_or_path",), "merge": ("adapter_nam
 
 def _text(value: Any) -> str:
     """A value as YAML on one line, which is how overrides are read."""
-    if isinstance(value, list) and all(isinstance(item, str) and "," not in item for item in value):
-        return ",".join(value)
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+    if isinstance(value, list) and all(isinstance(item, str) and split_names(item) == [item] for item in value):
+        value = ",".join(value)
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("\n").removesuffix("\n...")

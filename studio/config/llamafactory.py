@@ -64,6 +64,7 @@ INSTEAD = {
     "video_max_pixels": "text data with a text model",
     "freeze_vision_tower": "text data with a text model",
     "freeze_multi_modal_projector": "text data with a text model",
+    "freeze_language_model": "text data with a text model",
     "pref_beta": "stage: sft",
     "pref_loss": "stage: sft",
     "reward_model": "stage: sft",

@@ -27,13 +27,17 @@ C = TypeVar("C", bound=Config)
 KINDS: dict[str, type[RunConfig]] = {"train": TrainConfig, "serve": ServeConfig, "merge": MergeConfig}
 SCHEMA_VERSION = 1
 
-# the C loader is six times faster; PyYAML builds without libyaml lack it
-Loader: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
 # no option is a date, and 2026-13-01 is a good name for a run
-Loader.yaml_implicit_resolvers = {
+RESOLVERS = {
     first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
-    for first, rules in Loader.yaml_implicit_resolvers.items()
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# the C loader is six times faster, but deep nesting ends the whole process where Python's raises RecursionError;
+# PyYAML builds without libyaml lack it
+FastLoader: Any = type("FastLoader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
+SafeLoader: Any = type("SafeLoader", (yaml.SafeLoader,), {})
+FastLoader.yaml_implicit_resolvers = SafeLoader.yaml_implicit_resolvers = RESOLVERS
+FAST_NESTING_MAX = 2000
 
 
 def parse(kind: type[C], values: Mapping[str, Any]) -> C:
@@ -81,7 +85,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """A YAML text's mapping; `name` is what an error calls it."""
     try:
-        value = yaml.load(text, Loader=Loader)
+        value = _yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -199,7 +203,14 @@ def _lower(sentence: str) -> str:
 
 
 def _scalar(text: str) -> Any:
+    """No option is a mapping or a comment: "Answer: yes" and "# 1" are texts."""
     try:
-        return yaml.load(text, Loader=Loader)
+        value = _yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         return text
+    return text if isinstance(value, dict) or (value is None and "#" in text) else value
+
+
+def _yaml(text: str) -> Any:
+    nesting = sum(map(text.count, "[{-?"))
+    return yaml.load(text, Loader=SafeLoader if nesting > FAST_NESTING_MAX else FastLoader)

@@ -79,9 +79,9 @@ def options(config: type[Config]) -> list[Option]:
 
 
 def split_names(value: Any) -> Any:
-    """A comma-separated string as a list, the way LLaMA-Factory writes `dataset: a,b`."""
-    if isinstance(value, str):
-        return [name.strip() for name in value.split(",") if name.strip()]
+    """A comma-separated string as a list, the way LLaMA-Factory writes `dataset: a,b`; 2026 is a name too."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return [name.strip() for name in str(value).split(",") if name.strip()]
     return value
 
 
