@@ -21,10 +21,10 @@ class Phase:
 
 PHASES = (
     Phase("importing", "importing vLLM", 6.0),
-    Phase("starting engine", "starting the engine process", 6.0, re.compile(r"non-default args")),
+    Phase("starting engine", "starting the engine process", 1.0, re.compile(r"non-default args")),
     Phase("starting worker", "starting the worker process", 6.0, re.compile(r"Initializing a V1 LLM engine")),
     Phase("loading weights", "loading weights", 1.0, re.compile(r"Starting to load model")),
-    Phase("warming up", "warming up and reserving the KV cache", 1.0, re.compile(r"Loading weights took")),
+    Phase("warming up", "warming up and reserving the KV cache", 1.5, re.compile(r"Loading weights took")),
     Phase("opening", "opening the HTTP interface", 1.0, re.compile(r"init engine \(profile")),
     Phase("checking", "loading adapters and checking answers", 1.0),
     Phase("ready", "ready", 0.0),

@@ -1,12 +1,13 @@
 """What Seedbed adds to vLLM, inside vLLM's own processes (API server, engine, workers).
 
 vLLM finds `register` through the entry point in the dist-info folder beside this file, once this folder is on
-PYTHONPATH: nothing is installed. Three things, each by itself:
+PYTHONPATH: nothing is installed. Four things, each by itself:
 
 - every process dies with the one that started it; vLLM's engine otherwise outlives a killed server for ever;
-- `RequireKey` guards every path but /health; vLLM's own check leaves full inference and adapter loading open;
+- `RequireKey` guards every path but /health: vLLM's own check leaves full inference and adapter loading open;
 - on a CPU, LoRA products skip rows without an adapter. vLLM 0.32 indexes its weights with -1 for "none", which
-  Python reads as "the last", so in a mixed batch the base model answers like an adapter.
+  Python reads as "the last", so in a mixed batch the base model answers like an adapter;
+- on a CPU, the engine is forked, which spares one of three imports of vLLM.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import hmac
 import inspect
 import logging
+import multiprocessing
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -26,16 +28,34 @@ import torch
 PR_SET_PDEATHSIG = 1
 logger = logging.getLogger("vllm.seedbed")  # below "vllm", so that it prints by vLLM's own handler
 
-Rows = slice | torch.Tensor
+Rows = Any  # slice or torch.Tensor: what indexes the first dimension
 
 
 def register() -> None:
     """Called by vLLM in each of its processes, possibly more than once."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
+    os.register_at_fork(after_in_child=die_with_parent)
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
         replace_operators()
+        fork_engine()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def fork_engine() -> None:
+    """Start the engine by fork, as vLLM does by itself on a GPU: one import of vLLM less, a third of the start.
+
+    On a CPU vLLM always spawns, because workers read their OpenMP settings when they start. They still do: only
+    the engine, which computes nothing, is forked.
+    """
+    import vllm.v1.engine.utils as module
+
+    module.get_mp_context = lambda: multiprocessing.get_context("fork")
 
 
 class RequireKey:
