@@ -53,7 +53,7 @@ def resolve(name: str) -> str:
     if name == BUNDLED:
         return str(ASSETS / BUNDLED)
     path = Path(os.path.expanduser(name))
-    return os.path.abspath(path) if path.is_absolute() or path.exists() or name.startswith(".") else name
+    return os.path.abspath(path) if path.is_absolute() or os.path.exists(path) or name.startswith(".") else name
 
 
 def display_name(name: str) -> str:
@@ -198,7 +198,7 @@ def _entry(value: Any, key: str) -> Any:
 
 
 def _json(folder: Path, name: str, kind: str) -> dict[str, Any]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ModelError(f"{folder} is not a folder on this machine: check the path")
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -234,4 +234,4 @@ def _base_of(folder: Path, config: dict[str, Any]) -> str:
     resolved = [resolve(name) for name in names if name]
     if not resolved:
         raise ModelError(f"{folder} does not say which model it belongs to (base_model_name_or_path is empty)")
-    return next((name for name in resolved if Path(name).is_dir()), resolved[0])
+    return next((name for name in resolved if os.path.isdir(name)), resolved[0])

@@ -262,7 +262,7 @@ def test_the_other_kinds_survive_their_files(tmp_path, config):
 def test_a_run_of_another_version_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(dump(TrainConfig(**DATA)).replace("schema_version: 1", "schema_version: 7"))
-    with pytest.raises(ConfigError, match="another version.*7"):
+    with pytest.raises(ConfigError, match=r"another version.*7"):
         load_run_config(path)
 
 

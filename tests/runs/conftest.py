@@ -1,7 +1,6 @@
 """Real runs with small programs as workers; every test ends with all of its processes gone."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -113,17 +112,3 @@ def nurse(cleared: None) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for nanny in nannies:
         nanny.terminate()
         nanny.wait(10)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 kB that can be filled."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no small disk here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -65,8 +65,13 @@ def test_runs_outlive_the_killed_studio_and_any_other_process_takes_over(prepare
     os.killpg(studio.pid, signal.SIGKILL)
     studio.communicate()
     assert [run.state for run in runs] == [State.RUNNING] * 2
-    script = f"from studio.runs.store import Store; from pathlib import Path; [print(run.state) or run.stop() for run in Store(Path({str(runs[0].path.parent)!r})).list()]"
-    seen = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    script = (
+        "import sys; from pathlib import Path; from studio.runs.store import Store\n"
+        "for run in Store(Path(sys.argv[1])).list(): print(run.state); run.stop()"
+    )
+    seen = subprocess.run(
+        [sys.executable, "-c", script, str(runs[0].path.parent)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert seen.stdout.split() == ["running", "running"]
     until(lambda: [run.state for run in runs] == [State.STOPPED] * 2, within_s=2)
 
