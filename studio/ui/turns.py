@@ -28,13 +28,14 @@ def lines_html(text: str, tone: str) -> str:
 
 def _row(row: Shown) -> str:
     verdict = f'<span class="badge {VERDICTS[row.label]}">{row.label}</span>' if row.label else ""
-    body = _fault(row) if row.error else _turns(row.turns)
+    body = _turns(row.turns) if row.turns else _unread(row)
     return f'<section class="data-row"><h4>Row {row.row:,} {verdict}</h4>{body}</section>'
 
 
-def _fault(row: Shown) -> str:
+def _unread(row: Shown) -> str:
+    """What the file holds, and why that cannot be used where there is a reason."""
     raw = f"<pre>{escape(row.raw)}</pre>" if row.raw else ""
-    return f'<div class="card bad"><p>{escape(row.error)}</p>{raw}</div>'
+    return f'<div class="card bad"><p>{escape(row.error)}</p>{raw}</div>' if row.error else raw
 
 
 def _turns(turns: Iterable[Message]) -> str:

@@ -23,8 +23,9 @@ from studio.ui.tabs import upload
 from studio.ui.text import said
 
 PAGE_ROWS = 5
-COUNTS_AT_ONCE = 4
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# an error reaches the page only through the queue
+TOLD: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "api_visibility": "private"}
 NOT_CHOSEN = '<p class="empty">Choose a dataset in the list to read its rows, or add one of your own.</p>'
 TEMPLATE = """<input type="search" placeholder="Search" aria-label="Search datasets" hidden>
 <div class="card bad" hidden></div>
@@ -103,11 +104,10 @@ def build(ctx: Context, tab: gr.Tab) -> DatasetsTab:
             sample = upload.draw_sample()
     about = [head, actions.row, actions.train, actions.question, command, shell, pages.bar, *pages.turned]
     table.change(partial(on_select, ctx), table, about, **QUIET).then(
-        partial(on_count, ctx), [table, pages.offset, pages.total], pages.counted,
-        show_progress="hidden", concurrency_limit=COUNTS_AT_ONCE, api_visibility="private",
-    )  # fmt: skip
+        partial(on_count, ctx), [table, pages.offset, pages.total], pages.counted, **TOLD
+    )
     table.select(clear, None, notice, **QUIET)
-    _wire_actions(ctx, table, actions)
+    _wire_actions(ctx, table, notice, actions)
     _wire_pages(ctx, table, pages)
     upload.wire(ctx, way_in, guess, sample, table, notice, [listed, chosen])
     return DatasetsTab(actions.train, table)
@@ -168,9 +168,9 @@ def on_count(ctx: Context, name: str, offset: int, total: int | None) -> list[An
 
 
 @shown
-def on_delete(ctx: Context, name: str) -> tuple[str, str, Any, Any]:
-    """Move a set to the trash and offer to undo it."""
-    return "", ctx.registry.remove(name), gr.update(visible=False), gr.update(visible=True)
+def on_delete(ctx: Context, name: str) -> tuple[str, str, str, Any, Any]:
+    """Move a set to the trash and offer to undo it: nothing is chosen then, and nothing told of it."""
+    return "", "", ctx.registry.remove(name), gr.update(visible=False), gr.update(visible=True)
 
 
 @shown
@@ -228,21 +228,20 @@ def _draw_pages() -> Pages:
     return Pages(bar, steps, place, jump, gr.HTML(elem_id="data-rows"), gr.State(0), gr.State(None))
 
 
-def _wire_actions(ctx: Context, table: gr.HTML, actions: Actions) -> None:
+def _wire_actions(ctx: Context, table: gr.HTML, notice: gr.HTML, actions: Actions) -> None:
     trashed = gr.State("")
     actions.delete.click(show, None, actions.question, **QUIET)
     actions.no.click(hide, None, actions.question, **QUIET)
-    actions.yes.click(
-        partial(on_delete, ctx), table, [table, trashed, actions.question, actions.undo_row], api_name="delete_dataset"
-    )
+    after = [table, notice, trashed, actions.question, actions.undo_row]
+    actions.yes.click(partial(on_delete, ctx), table, after, api_name="delete_dataset")
     actions.undo.click(partial(on_undo, ctx), trashed, [table, actions.undo_row], api_name="restore_dataset")
 
 
 def _wire_pages(ctx: Context, table: gr.HTML, pages: Pages) -> None:
     where = [table, pages.offset, pages.total]
     for step, button in zip(STEPS, pages.steps, strict=True):
-        button.click(partial(on_page, ctx, step), where, pages.turned, **QUIET)
-    pages.jump.submit(partial(on_page, ctx, "row"), [*where, pages.jump], pages.turned, **QUIET)
+        button.click(partial(on_page, ctx, step), where, pages.turned, **TOLD)
+    pages.jump.submit(partial(on_page, ctx, "row"), [*where, pages.jump], pages.turned, **TOLD)
 
 
 def _names(ctx: Context) -> list[str]:

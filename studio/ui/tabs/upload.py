@@ -27,6 +27,7 @@ from studio.ui.doors import shown
 from studio.ui.text import said
 
 SAMPLED_ROWS = 3
+SHOWN_CHARS = 4000
 UPLOADS_AT_ONCE = 4
 PROGRESS = gr.Progress()
 EXAMPLE = '{"instruction": "Who are you?", "output": "I am Fern."}'
@@ -97,7 +98,7 @@ def draw_sample() -> Sample:
             register = gr.Button(said("Register", "注册"), variant="primary", elem_id="data-register", min_width=140)
             cancel = gr.Button(said("Cancel", "取消"), elem_id="data-cancel", min_width=100)
         verdict = gr.HTML(elem_id="data-verdict", elem_classes="maybe")
-        gr.Markdown(said("### The first rows, as a training will see them", "### 训练时看到的前几行"))
+        gr.Markdown(said("### The first rows", "### 前几行"))
         rows = gr.HTML(elem_id="data-sample")
         title = said("As a command and an entry of dataset_info.json", "等价命令与 dataset_info.json 条目")
         with gr.Accordion(title, open=False):
@@ -135,9 +136,12 @@ def on_file(path: str) -> list[Any]:
     source = Path(path)
     try:
         proposal, columns = propose_for(source), _columns(source)
+    except RowError as error:
+        return _refused(f"{source.name}: {error}")
     except DatasetError as error:
-        skipped = [gr.skip()] * (2 + mapping.FIELD_COUNT)
-        return [turns.lines_html(f"{source.name}: {error}", "bad"), "", *skipped]
+        return _refused(str(error))
+    if not columns:
+        return _refused(f"{source.name} is empty: it has no rows")
     return ["", path, _guess(proposal), _stem(source.name), *mapping.write(proposal, columns)]
 
 
@@ -169,7 +173,8 @@ def on_mapping(path: str, name: str, *fields: Any) -> list[Any]:
         entry = mapping.read(fields).entry(name, _stored_name(source, name))
         sample = preview.sample(source, entry, SAMPLED_ROWS)
     except DatasetError as error:
-        return [turns.lines_html(str(error), "wait"), "", "", "", gr.update(interactive=False)]
+        found = turns.rows_html(_as_they_are(source))
+        return [turns.lines_html(str(error), "wait"), found, "", "", gr.update(interactive=False)]
     spec = json.dumps({name: dump(entry)}, ensure_ascii=False, indent=2)
     shell = shlex.join(["python", "-m", "studio", "data", "add", source.name, "--name", entry.file_name])
     return ["", turns.rows_html(sample), shell, spec, gr.update(interactive=bool(name.strip()))]
@@ -203,10 +208,25 @@ def discard(path: str) -> None:
             Path(path).parent.rmdir()
 
 
+def _refused(problem: str) -> list[Any]:
+    return [turns.lines_html(problem, "bad"), "", *[gr.skip()] * (2 + mapping.FIELD_COUNT)]
+
+
 def _columns(source: Path) -> list[str]:
     """Every column of the first rows, in the order of their appearance."""
     first = (record for _, record in islice(rows(source), SAMPLE_ROWS))
     return list(dict.fromkeys(name for record in first if not isinstance(record, RowError) for name in record))
+
+
+def _as_they_are(source: Path) -> list[preview.Shown]:
+    """The first rows as the file holds them, for a person who has to say what they mean."""
+    first = [(mark.row, record) for mark, record in islice(rows(source), SAMPLED_ROWS)]
+    return [
+        preview.Shown(row, (), error=str(record))
+        if isinstance(record, RowError)
+        else preview.Shown(row, (), raw=json.dumps(record, ensure_ascii=False, indent=1, default=str)[:SHOWN_CHARS])
+        for row, record in first
+    ]
 
 
 def _guess(proposal: Proposal) -> str:
