@@ -25,7 +25,7 @@ VENV = ROOT / ".venv"
 NEEDED = (3, 11)
 DEVICES = ("cpu", "cuda")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-SIZES = {"cpu": "2.5 GB, two to five minutes", "cuda": "about 10 GB, five minutes and more"}
+SIZES = {"cpu": "3.3 GB, two to five minutes", "cuda": "about 10 GB, five minutes and more"}
 
 
 def main(dev: bool) -> None:

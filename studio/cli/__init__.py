@@ -1,0 +1,1 @@
+"""The command line: `python -m studio COMMAND`. Every action of a tab is a command, and calls the same functions."""

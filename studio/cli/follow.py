@@ -1,0 +1,115 @@
+"""Watching a run from the terminal: what it does, line by line, until it ends. The run does not notice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from studio.cli.terminal import duration, say, tick
+from studio.runs import events, launchers
+from studio.runs.run import Run, State
+from studio.runs.store import Store
+
+POLL_S = 0.3
+EXIT_CODES = {State.COMPLETED: 0, State.STOPPED: 10, State.FAILED: 1, State.LOST: 1}
+
+
+def start(store: Store, run: Run, wait: bool = False) -> None:
+    """Start a run that was just created; if it cannot be started, it does not stay behind."""
+    try:
+        launchers.start(run, wait=wait)
+    except BaseException:
+        store.trash(run)
+        raise
+
+
+def follow(run: Run, until: Callable[[Run], bool] = lambda run: False) -> int:
+    """Print what `run` does until it has ended or `until` says that this is enough; the exit code.
+
+    Ctrl-C asks the run to save and stop, a second one to stop now.
+    """
+    say(f"Run {run.id}")
+    watch = _Watch(run)
+    while True:
+        try:
+            while run.is_active and not until(run):
+                watch.show()
+                time.sleep(POLL_S)
+            watch.show()
+            return _end(run)
+        except KeyboardInterrupt:
+            _stop(run)
+
+
+class _Watch:
+    """What has been shown of a run so far."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.cursor = 0
+        self.message = ""
+
+    def show(self) -> None:
+        """Print what is new: every note, and the newest step or else what the worker says it does."""
+        new, self.cursor = events.read(self.run.metrics, self.cursor)
+        steps = [event for event in new if event["type"] == "step"]
+        status = self.run.status
+        for event in new:
+            if event["type"] in LASTING:
+                say(LASTING[event["type"]](event))
+        if steps:
+            tick(_step(steps[-1], status))
+        elif status.get("message") and status["message"] != self.message and status.get("phase") != "training":
+            tick(status["message"])
+        self.message = status.get("message", "")
+
+
+def _end(run: Run) -> int:
+    state = run.state
+    if state not in EXIT_CODES:
+        return 0
+    say(f"{state}: {run.reason}" if run.reason else f"{state}: {_summary(run)}")
+    if state in (State.FAILED, State.LOST):
+        say(f"Its log: python -m studio runs log {run.id}")
+    return EXIT_CODES[state]
+
+
+def _summary(run: Run) -> str:
+    figures = ", ".join(f"{key} {_figure(value)}" for key, value in run.result.items() if _is_figure(value))
+    return " → ".join(part for part in (figures, str(run.output or "")) if part) or run.id
+
+
+def _stop(run: Run) -> None:
+    if (run.path / "STOP").exists():
+        say("Stopping now.")
+        run.stop_now()
+    else:
+        say("Stopping; what is learned so far is saved. Ctrl-C again stops at once, without saving.")
+        run.stop()
+
+
+def _step(event: dict[str, Any], status: dict[str, Any]) -> str:
+    parts = [f"step {event['step']}/{status.get('total_steps') or '?'}"]
+    parts += [f"{label} {_figure(event[key])}" for key, label in FIGURES.items() if event.get(key) is not None]
+    if status.get("eta_s") is not None:
+        parts.append(f"{duration(status['eta_s'])} left")
+    return " · ".join(parts)
+
+
+FIGURES = {"loss": "loss", "learning_rate": "lr", "tokens_per_s": "tokens/s", "memory_gb": "GB"}
+LASTING: dict[str, Callable[[dict[str, Any]], str]] = {
+    "eval": lambda event: f"validation after step {event['step']}: loss {_figure(event['eval_loss'])}",
+    "checkpoint": lambda event: f"saved {event['path']}",
+    "note": lambda event: f"{event['level']}: {event['text']}",
+}
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "not finite"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

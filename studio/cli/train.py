@@ -1,0 +1,75 @@
+"""python -m studio train [CONFIG.yaml | PRESET] key=value ..."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio import settings
+from studio.cli.follow import follow, start
+from studio.config import load
+from studio.config.train import TrainConfig
+from studio.errors import ConfigError, Problem
+from studio.runs.store import Store
+from studio.settings import ROOT
+
+
+def main(words: Sequence[str]) -> int:
+    """Create a training, start it, follow it."""
+    arguments = _parser().parse_intermixed_args(words)
+    here = settings.from_environment()
+    config = read(arguments.words, here.data_dir)
+    if arguments.dry_run:
+        print(load.dump(config), end="")
+        return 0
+    store = Store(here.saves_dir)
+    run = store.create(config)
+    start(store, run, wait=arguments.wait)
+    if arguments.detach:
+        print(run.id)
+        return 0
+    return follow(run)
+
+
+def read(words: Sequence[str], data_dir: Path) -> TrainConfig:
+    """The configuration that the words of the command line stand for.
+
+    Raises:
+        ConfigError: with every problem at once.
+    """
+    sources = [word for word in words if "=" not in word]
+    if len(sources) > 1:
+        what = f"give one YAML file or preset, not {len(sources)}; options are written key=value"
+        raise ConfigError([Problem(" ".join(sources), what)])
+    values = dict(_source(sources[0])) if sources else {}
+    values |= load.overrides(word for word in words if "=" in word)
+    values.pop("schema_version", None)
+    if data_dir != ROOT / "data":
+        values.setdefault("dataset_dir", str(data_dir))
+    return load.parse(TrainConfig, values)
+
+
+def _source(name: str) -> Mapping[str, Any]:
+    if name in load.preset_names():
+        return load.preset(name)
+    if name.endswith((".yaml", ".yml")) or Path(name).exists():
+        return load.read_yaml(Path(name))
+    what = f"is neither a YAML file nor a preset; presets: {', '.join(load.preset_names())}"
+    raise ConfigError([Problem(name, what)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m studio train",
+        description="Fine-tune a model. Ctrl-C saves and stops, twice stops at once. Exit code: 0 completed, "
+        "10 stopped, 1 failed, 2 asked wrongly.",
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="CONFIG.yaml | PRESET | key=value", help="LLaMA-Factory's key names"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the whole configuration and start nothing")
+    parser.add_argument("--detach", action="store_true", help="print the run's id and return at once")
+    parser.add_argument("--wait", action="store_true", help="begin when the trainings started before have ended")
+    return parser
