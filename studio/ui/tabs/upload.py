@@ -136,10 +136,9 @@ def on_file(path: str) -> list[Any]:
     source = Path(path)
     try:
         proposal, columns = propose_for(source), _columns(source)
-    except RowError as error:
-        return _refused(f"{source.name}: {error}")
     except DatasetError as error:
-        return _refused(str(error))
+        told = str(error)
+        return _refused(told if told.startswith(source.name) else f"{source.name}: {told}")
     if not columns:
         return _refused(f"{source.name} is empty: it has no rows")
     return ["", path, _guess(proposal), _stem(source.name), *mapping.write(proposal, columns)]
