@@ -135,7 +135,7 @@ class Run:
                     return f"{self.path / name} holds no JSON object"
         except (ConfigError, ValueError, OSError) as error:
             return str(error)
-        if self.exit and self.exit.get("reason") not in ENDS:
+        if self.exit and str(self.exit.get("reason")) not in ENDS:
             return f"{self.path / 'exit.json'} gives no reason for the end that this version knows"
         return ""
 

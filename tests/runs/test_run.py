@@ -140,6 +140,7 @@ DAMAGE = [
     ("exit.json", '{"code": 0, "rea', "exit.json is not valid JSON"),
     ("exit.json", "[]", "exit.json holds no JSON object"),
     ("exit.json", '{"code": 0}', "exit.json gives no reason"),
+    ("exit.json", '{"reason": []}', "exit.json gives no reason"),
     ("exit.json", '{"reason": "evaporated"}', "exit.json gives no reason"),
     ("nanny.json", "{", "nanny.json is not valid JSON"),
     ("result.json", "\xff", "result.json is not valid JSON"),
