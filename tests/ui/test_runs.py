@@ -33,7 +33,7 @@ def ended(ctx: Context, reason: str, **files: object) -> Run:
 def test_failure_shows_reason_and_hint_escaped(ctx: Context) -> None:
     run = ended(ctx, "failed", error={"message": "row 3: <b>bad</b>", "hint": "fix it"})
     shown = runs.on_select(ctx, run.id)
-    status = shown[5]
+    status = shown[6]
     assert "row 3: &lt;b&gt;bad&lt;/b&gt; fix it" in status
     assert "<b>bad" not in status
 
@@ -41,7 +41,7 @@ def test_failure_shows_reason_and_hint_escaped(ctx: Context) -> None:
 def test_unchanged_run_costs_nothing(ctx: Context) -> None:
     run = ended(ctx, "completed")
     first = runs.on_tick(ctx, run.id, "")
-    again = runs.on_tick(ctx, run.id, first[0])
+    again = runs.on_tick(ctx, run.id, first[1])
     assert all(update == gr.skip() for update in again)
 
 
@@ -58,14 +58,14 @@ def test_buttons_follow_the_state(ctx: Context) -> None:
     run = ended(ctx, "stopped")
     (run.path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     (run.path / "checkpoints" / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    stop, stop_now, save, resume, chat, merge, delete = (u["interactive"] for u in runs._view(run)[4:])
+    stop, stop_now, save, resume, chat, merge, delete = (u["interactive"] for u in runs._view(run)[5:])
     assert (stop, stop_now, save, chat, merge) == (False,) * 5
     assert resume
     assert delete
 
 
 def test_missing_run_is_an_empty_state(ctx: Context) -> None:
-    assert "Choose a run" in runs.on_tick(ctx, "", "something")[1]
+    assert "Choose a run" in runs.on_tick(ctx, "", "something")[2]
 
 
 def test_stop_now_ends_a_worker_whose_nanny_is_gone(ctx: Context) -> None:

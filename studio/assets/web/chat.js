@@ -23,7 +23,7 @@ function progress(card) {
 function sentence(card) {
   if (card.state === "starting")
     return `${card.message} · ${card.elapsed_s.toFixed(0)} of about ${card.expected_s.toFixed(0)} s`;
-  if (card.state === "ready") return `answers as ${card.answers_as.join(", ")}`;
+  if (card.state === "ready") return card.adapters.length ? `with ${card.adapters.join(", ")}` : "no adapter loaded";
   if (card.state === "off") return "starts with the first prompt, or with Start";
   return card.state === "stopping" ? "ending its processes" : "";
 }
@@ -84,7 +84,7 @@ async function look(run, details) {
 
 // the rest of the tab (buttons, remarks) follows only real changes, not every second of a start
 function announce() {
-  const now = JSON.stringify(cards.map((card) => [card.run, card.state, card.answers_as]));
+  const now = JSON.stringify(cards.map((card) => [card.run, card.state, card.adapters]));
   if (now === signature) return;
   signature = now;
   trigger("select", {});

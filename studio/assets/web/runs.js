@@ -1,9 +1,10 @@
 // The table of all runs. Polls a fingerprint; redraws only when something changed. A click, Enter or Space selects.
 const POLL_MS = 1000;
+const CALM_TICKS = 3; // while nothing runs, look only every third time
 const body = element.querySelector("tbody");
 const empty = element.querySelector(".runs-empty");
 const table = element.querySelector("table");
-let fingerprint = "", rows = [], busy = false;
+let fingerprint = "", rows = [], busy = false, ticks = 0;
 
 function cell(text, className) {
   const td = document.createElement("td");
@@ -85,6 +86,8 @@ function mark() {
 
 async function tick() {
   if (busy || document.hidden || !element.offsetParent) return;
+  const calm = !rows.some((row) => ["queued", "running", "stopping"].includes(row.state));
+  if (calm && ticks++ % CALM_TICKS) return;
   busy = true;
   try {
     const answer = await server.rows(fingerprint);

@@ -22,5 +22,7 @@ document.querySelector("#tabs")?.addEventListener("click", (event) => {
   const tab = event.target.closest("[role=tab]")?.id.replace(/^tab-|-button$/g, "");
   if (tab) history.replaceState(null, "", tab === "runs" && window.seedbedRun ? `#runs/${window.seedbedRun}` : `#${tab}`);
 });
+// back, forward and typed addresses
+window.addEventListener("hashchange", () => document.getElementById(`tab-${location.hash.slice(1).split("/")[0]}-button`)?.click());
 tick();
 const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), POLL_MS);

@@ -215,21 +215,16 @@ async def _answer(
 
 
 def _sampling(
-    temperature: float,
-    top_p: float,
-    top_k: float | None,
-    max_tokens: float | None,
-    repetition_penalty: float,
-    seed: float | None,
+    temperature: float, top_p: float, top_k: int, max_tokens: int, repetition_penalty: float, seed: int
 ) -> Sampling:
-    """The widgets' values; an empty or zero top_k, max_tokens and seed leave the choice to the server."""
+    """The widgets' values; zero, or nothing, leaves top_k, max_tokens and seed to the server."""
     return Sampling(
         temperature=temperature,
         top_p=top_p,
-        top_k=int(top_k) if top_k else None,
-        max_tokens=int(max_tokens) if max_tokens else None,
+        top_k=top_k or None,
+        max_tokens=max_tokens or None,
         repetition_penalty=repetition_penalty,
-        seed=None if seed is None else int(seed),
+        seed=seed or None,
     )
 
 
@@ -239,12 +234,16 @@ def _pressable(answering: bool) -> list[Any]:
 
 
 def _server_row(ctx: Context) -> ServerRow:
-    with gr.Row(elem_id="chat-server-row", equal_height=False):
-        with gr.Column(scale=5, min_width=280):
+    with gr.Row(elem_id="chat-server-row"):
+        with gr.Column(min_width=260):
             status = chat_server.component(ctx)
-        with gr.Row(elem_classes="actions", scale=0):
-            start = gr.Button(said("Start", "启动"), elem_id="server-start", size="sm", min_width=80, interactive=False)
-            stop = gr.Button(said("Stop", "停止"), elem_id="server-stop", size="sm", min_width=80, interactive=False)
+        with gr.Column(scale=0, min_width=220), gr.Row(elem_classes="actions"):
+            start = gr.Button(
+                said("Start server", "启动服务"), elem_id="server-start", size="sm", min_width=100, interactive=False
+            )
+            stop = gr.Button(
+                said("Stop server", "停止服务"), elem_id="server-stop", size="sm", min_width=100, interactive=False
+            )
     return ServerRow(status, start, stop)
 
 
@@ -276,10 +275,10 @@ def _prompt_row() -> tuple[gr.Textbox, Buttons]:
         elem_id="chat-prompt",
     )
     with gr.Row(elem_classes="actions"):
-        send = gr.Button(said("Send", "发送"), variant="primary", elem_id="chat-send", min_width=110)
-        stop = gr.Button(said("Stop answering", "停止回答"), elem_id="chat-stop", min_width=150, interactive=False)
-        again = gr.Button(said("Regenerate", "重新生成"), elem_id="chat-again", min_width=110)
-        clear = gr.Button(said("Clear", "清空"), elem_id="chat-clear", min_width=80)
+        send = gr.Button(said("Send", "发送"), variant="primary", elem_id="chat-send", size="md", min_width=110)
+        stop = gr.Button(said("Stop", "停止"), elem_id="chat-stop", size="md", min_width=80, interactive=False)
+        again = gr.Button(said("Regenerate", "重新生成"), elem_id="chat-again", size="md", min_width=110)
+        clear = gr.Button(said("Clear", "清空"), elem_id="chat-clear", size="md", min_width=80)
     return prompt, Buttons(send, again, stop, clear)
 
 
@@ -297,32 +296,32 @@ def _sampling_widgets() -> list[Component]:
         gr.Slider(
             0, 2, default.temperature, step=0.05, label=said("Temperature", "温度"),
             info=said("0 always takes the likeliest token.", "0 表示始终取概率最高的 token。"),
-            elem_id="chat-temperature", min_width=220,
+            elem_id="chat-temperature", min_width=250,
         ),
         gr.Slider(
             0.05, 1, default.top_p, step=0.05, label="top_p",
             info=said("Only the likeliest tokens that add up to this share.", "仅从累计概率达到该值的 token 中采样。"),
-            min_width=220,
+            min_width=250,
         ),
         gr.Number(
-            None, precision=0, minimum=0, label="top_k",
-            info=said("Only so many of the likeliest tokens; empty means all.", "仅从前 k 个 token 采样；留空不限。"),
-            min_width=220,
+            0, precision=0, minimum=0, label="top_k",
+            info=said("Only so many of the likeliest tokens; 0 means all.", "仅从前 k 个 token 采样；0 表示不限。"),
+            min_width=250,
         ),
         gr.Number(
             default.max_tokens, precision=0, minimum=1, label=said("Longest answer", "最长回答"),
-            info=said("In tokens; empty means up to the model's context.", "以 token 计；留空为模型上下文上限。"),
-            elem_id="chat-max-tokens", min_width=220,
+            info=said("In tokens, at most.", "最多 token 数。"),
+            elem_id="chat-max-tokens", min_width=250,
         ),
         gr.Slider(
             0.8, 2, default.repetition_penalty, step=0.05, label=said("Repetition penalty", "重复惩罚"),
             info=said("Above 1, words that were said become less likely.", "大于 1 时降低已出现词的概率。"),
-            min_width=220,
+            min_width=250,
         ),
         gr.Number(
-            None, precision=0, label=said("Seed", "随机种子"),
-            info=said("The same seed gives the same answer; empty draws anew.", "相同种子得到相同回答；留空随机。"),
-            elem_id="chat-seed", min_width=220,
+            0, precision=0, minimum=0, label=said("Seed", "随机种子"),
+            info=said("The same seed gives the same answer; 0 draws anew.", "相同种子得到相同回答；0 表示随机。"),
+            elem_id="chat-seed", min_width=250,
         ),
     ]  # fmt: skip
 

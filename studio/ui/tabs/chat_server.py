@@ -40,7 +40,7 @@ class Card:
     message: str = ""
     elapsed_s: float = 0.0
     expected_s: float = 0.0
-    answers_as: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
 
 def component(ctx: Context) -> gr.HTML:
@@ -129,15 +129,18 @@ def _card(names: choices.Choices, base: str, run: Run | None) -> Card:
         return Card("", model, "off")
     state = run.state
     if state is State.RUNNING:
-        return _ready(run, model) or _starting(run, model)
+        return _ready(names, run, model) or _starting(run, model)
     if state in (State.FAILED, State.LOST):
         return Card(run.id, model, "failed", run.reason)
     return Card(run.id, model, "stopping" if state is State.STOPPING else "off")
 
 
-def _ready(run: Run, model: str) -> Card | None:
+def _ready(names: choices.Choices, run: Run, model: str) -> Card | None:
     found = servers.endpoint(run)
-    return Card(run.id, model, "ready", answers_as=tuple(one.name for one in found.served)) if found else None
+    if found is None:
+        return None
+    adapters = tuple(choices.label_of(names, one.path) for one in found.served if not one.is_base)
+    return Card(run.id, model, "ready", adapters=adapters)
 
 
 def _starting(run: Run, model: str) -> Card:

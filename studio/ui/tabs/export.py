@@ -273,25 +273,33 @@ def _status(run: Run) -> Iterator[str]:
     if run.output:
         where = f"<code>{escape(str(run.output))}</code>"
         yield f'<div class="card good"><p>The merged model, {_size(folder_bytes(run.output))}:</p><p>{where}</p></div>'
-        yield _figures(read_record(run.path / "report.json").get("verification") or {})
+    if report := read_record(run.path / "report.json"):
+        yield _proof(report)
 
 
-def _figures(verification: Mapping[str, Any]) -> str:
-    """How close the merged model is to base plus adapter, figure by figure."""
-    lines = "".join(
-        f"<tr><th>{escape(key.replace('_', ' '))}</th><td>{escape(_figure(value))}</td></tr>"
-        for key, value in verification.items()
-        if isinstance(value, bool | int | float | str)
-    )
-    if not lines:
-        return ""
-    return f'<h4>Checked against base and adapter</h4><table class="figures-table">{lines}</table>'
+def _proof(report: Mapping[str, Any]) -> str:
+    """How close the merged model is to base plus adapter: figures, then the answers that were compared."""
+    answers = report["answers"]
+    lines = [
+        ("Same greedy answers", f"{report['same_answers']} of {len(answers)}"),
+        ("KL divergence, nats a token", f"{report['kl']:.2e}"),
+        ("… of the base alone, for comparison", f"{report['kl_base']:.2e}"),
+        ("Largest logit difference", f"{report['max_difference']:.2e}"),
+        ("Mean logit difference", f"{report['mean_difference']:.2e}"),
+        ("Computed in", report["computed_in"]),
+    ]
+    table = "".join(f"<tr><th>{label}</th><td>{escape(figure)}</td></tr>" for label, figure in lines)
+    told = "".join(map(_answer, answers))
+    return f'<h4>Compared with base and adapter</h4><table class="figures-table">{table}</table>{told}'
 
 
-def _figure(value: bool | float | str) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _answer(answer: Mapping[str, str]) -> str:
+    question = f'<div class="turn user"><b>user</b>{escape(answer["prompt"])}</div>'
+    if answer["adapter"] == answer["merged"]:
+        return f'{question}<div class="turn assistant"><b>adapter and merged</b>{escape(answer["merged"])}</div>'
+    live = f'<div class="turn assistant"><b>base and adapter</b>{escape(answer["adapter"])}</div>'
+    merged = f'<div class="turn rejected"><b>merged</b>{escape(answer["merged"])}</div>'
+    return f'{question}<div class="pair">{live}{merged}</div>'
 
 
 def _size(count: float) -> str:

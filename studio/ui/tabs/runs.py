@@ -68,7 +68,7 @@ def build(ctx: Context) -> RunsTab:
         shell = gr.Code(language="shell", interactive=False, show_label=False, lines=2)
 
     buttons = [stop, stop_now, save, resume, chat, merge, delete]
-    ticking = [seen, status, log, actions, *buttons]
+    ticking = [timer, seen, status, log, actions, *buttons]
     chosen = [charts, yaml, shell, confirm]
     table.select(partial(on_select, ctx), table, [*chosen, *ticking], **QUIET)
     table.change(partial(on_select, ctx), table, [*chosen, *ticking], **QUIET)
@@ -96,7 +96,7 @@ def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:
     """What changed about the chosen run since the last look; most often nothing, which costs nothing."""
     run = _find(ctx, run_id)
     if run is None:
-        return _nothing() if seen else [gr.skip()] * len(_nothing())
+        return _nothing()
     if _fingerprint(run) == seen:
         return [gr.skip()] * len(_nothing())
     return _view(run)
@@ -151,6 +151,7 @@ def _fingerprint(run: Run) -> str:
 def _view(run: Run) -> list[Any]:
     summary = summary_of(run)
     return [
+        gr.Timer(active=State(summary.state) in ACTIVE),
         _fingerprint(run),
         _status(run, summary),
         tail(run.log, LOG_BYTES),
@@ -161,7 +162,7 @@ def _view(run: Run) -> list[Any]:
 
 def _nothing() -> list[Any]:
     hint = '<p class="empty">Choose a run above to see its curves, its log and what can be done with it.</p>'
-    return ["", hint, "", gr.update(visible=False), *[gr.update(interactive=False)] * 7]
+    return [gr.Timer(active=False), "", hint, "", gr.update(visible=False), *[gr.update(interactive=False)] * 7]
 
 
 def _buttons(run: Run, state: State) -> list[Any]:
