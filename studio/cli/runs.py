@@ -46,7 +46,7 @@ def list_all(store: Store, arguments: argparse.Namespace) -> int:
     elif lines:
         table(["run", "kind", "state", "done", "model", "what", ""], [_cells(line) for line in lines])
     else:
-        print(f"No runs in {store.saves} yet. The first: python -m studio train dataset=identity")
+        print(f"No runs in {store.saves} yet. The first: python -m studio train dataset=alpaca_demo")
     return 0
 
 
