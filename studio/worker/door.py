@@ -77,6 +77,7 @@ def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
         reporter.error(type(error).__name__, str(error), "")
         return FAILED
     except Exception as error:  # noqa: BLE001  # this is the front door
+        requests.protect()  # waits for ever if a stop request is ending the process and took the files away
         say(traceback.format_exc())
         reporter.error(*_card(error))
         return FAILED

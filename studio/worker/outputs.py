@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,8 +34,10 @@ class DiskFull(RunError):
 
 
 @contextmanager
-def draft(run_dir: Path, name: str) -> Iterator[Path]:
+def draft(run_dir: Path, name: str, last_call: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """A folder to write into that becomes `run_dir/name` if all goes well, and vanishes if not.
+
+    `last_call` is called when all is on disk, right before it gets its name.
 
     Raises:
         DiskFull: there was no room for it.
@@ -45,6 +47,8 @@ def draft(run_dir: Path, name: str) -> Iterator[Path]:
     folder.mkdir(parents=True)
     try:
         yield folder
+        sync(folder)
+        last_call()
         publish(folder, run_dir / name)
     except BaseException as error:
         full = isinstance(error, Exception) and is_full(error, folder)
@@ -54,14 +58,18 @@ def draft(run_dir: Path, name: str) -> Iterator[Path]:
         raise
 
 
-def publish(folder: Path, target: Path) -> None:
-    """Give a finished folder its name, after its bytes have reached the disk."""
+def sync(folder: Path) -> None:
+    """Have all bytes below `folder` reach the disk."""
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Give a finished folder its name, in place of what had it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         shutil.rmtree(target)

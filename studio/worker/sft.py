@@ -28,7 +28,7 @@ from studio.worker import model as base
 from studio.worker import outputs, rows
 from studio.worker.door import Desk
 from studio.worker.encode import Encoded
-from studio.worker.progress import Diverged, Interrupted, Progress
+from studio.worker.progress import Interrupted, Progress
 from studio.worker.report import say
 from studio.worker.rows import Rows
 

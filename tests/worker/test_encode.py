@@ -109,7 +109,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_by_row(tokenizer: Pre
             ("user", "1+1?"), ("assistant", "<think>a</think>2"), ("user", "2+2?"), ("assistant", "4")
         )
     ]
-    with pytest.raises(RowError, match="row 7: answer 1 .* mask_history"):
+    with pytest.raises(RowError, match=r"row 7: answer 1 .* mask_history"):
         encode(thinking, tokenizer, Masking(512))
     [row] = encode(thinking, tokenizer, Masking(512, mask_history=True))
     assert trained(tokenizer, row) == ["4<|im_end|>"]
@@ -117,7 +117,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_by_row(tokenizer: Pre
 
 def test_what_a_template_refuses_names_the_row_and_its_reason(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{{ raise_exception('no system role here') }}"
-    with pytest.raises(RowError, match="row 7: .*no system role here"):
+    with pytest.raises(RowError, match=r"row 7: .*no system role here"):
         encode([conversation(*TWO_TURNS)], tokenizer, Masking(512))
 
 

@@ -15,7 +15,8 @@ from studio.config.train import TrainConfig
 from studio.errors import DatasetError, ModelError, NotResumable
 from studio.worker import rows, sft
 from studio.worker.encode import IGNORED, Encoded
-from tests.worker.conftest import Finished, Train, register, write_config, train_here
+from studio.worker.progress import Diverged
+from tests.worker.conftest import Finished, Train, register, train_here, write_config
 
 WHOLE = {"max_steps": 1, "save_steps": 0, "bf16": False}
 
@@ -189,7 +190,7 @@ def test_validation_rows_are_held_out_and_validated(train: Train) -> None:
 
 def test_a_broken_loss_ends_the_run_and_names_the_last_good_checkpoint(train: Train, tmp_path: Path) -> None:
     with pytest.raises(
-        sft.Diverged, match=r"not a number at step \d+\. The last good checkpoint is checkpoints/"
+        Diverged, match=r"not a number at step \d+\. The last good checkpoint is checkpoints/"
     ):
         train(
             finetuning_type="full",
@@ -253,9 +254,7 @@ def test_placeholders_need_their_two_keys(tmp_path: Path, tiny_model: Path) -> N
         tmp_path / "own", me=[{"instruction": "Who?", "input": "", "output": "{{name}} by {{author}}."}]
     )
     write_config(tmp_path / "bare", "train", tiny_model, data, {"dataset": ["me"]})
-    with pytest.raises(
-        DatasetError, match="dataset me, row 1: contains {{name}} and {{author}}: set model_name and mod"
-    ):
+    with pytest.raises(DatasetError, match=r"row 1: contains .* set model_name and model_author"):
         train_here(tmp_path / "bare")
     named = {"dataset": ["me"], "model_name": "Sprout", "model_author": "Ada", "max_steps": 1}
     write_config(tmp_path / "named", "train", tiny_model, data, named)

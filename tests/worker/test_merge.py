@@ -1,0 +1,286 @@
+"""Merges: what comes out is what PEFT computes, and what cannot be merged is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from studio.errors import ModelError
+from studio.worker import fold, verification
+from studio.worker.outputs import DiskFull
+from studio.worker.stop import STOPPED
+from tests.worker.conftest import Disk, Start, Worker, make_model, spawn, write_config
+
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+COVERED: dict[str, dict[str, Any]] = {
+    "plain": {"target_modules": ALL},
+    "some modules": {"target_modules": ["q_proj", "down_proj"]},
+    "rslora": {"target_modules": ALL, "use_rslora": True},
+    "rank pattern": {"target_modules": ALL, "rank_pattern": {"q_proj": 3, r"layers\.1\.mlp\.up_proj": 7}},
+    "alpha pattern": {"target_modules": ALL, "alpha_pattern": {"v_proj": 64}, "use_rslora": True},
+    "layers": {"target_modules": ALL, "layers_to_transform": [1], "layers_pattern": "layers"},
+    "head": {"target_modules": [*ALL, "lm_head"]},
+}
+REFUSED: dict[str, dict[str, Any]] = {
+    "use_dora": {"target_modules": ALL, "use_dora": True},
+    "modules_to_save": {"target_modules": ALL, "modules_to_save": ["lm_head"]},
+    "trainable_token_indices": {"target_modules": ALL, "trainable_token_indices": [3, 4]},
+    "embed_tokens": {"target_modules": ["embed_tokens", "q_proj"]},
+    "init_lora_weights": {"target_modules": ALL, "init_lora_weights": "pissa"},
+    "bias": {"target_modules": ALL, "bias": "all"},
+    "target_parameters": {"target_modules": [], "target_parameters": ["mlp.gate_proj.weight"]},
+}
+
+
+@pytest.fixture(scope="session")
+def untied_model(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
+    folder = tmp_path_factory.mktemp("untied")
+    return make_model(folder, tokenizer_dir, tie_word_embeddings=False, dtype=torch.float32)
+
+
+def make_adapter(folder: Path, model_dir: Path, **options: Any) -> Path:
+    """A LoRA adapter with weights large enough to matter, as PEFT saves it."""
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    peft = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **options))
+    for name, weight in peft.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    peft.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+def merged(
+    model_dir: Path, adapter: Path, target: Path, dtype: str = "auto", shard_bytes: int = 10**9
+) -> Path:
+    target.mkdir()
+    tensors = fold.plan(model_dir, adapter, dtype)
+    fold.write(tensors, adapter, target, shard_bytes, lambda done, total: None)
+    shutil.copy(model_dir / "config.json", target)
+    return target
+
+
+@pytest.mark.parametrize("options", COVERED.values(), ids=COVERED)
+def test_weights_are_those_of_pefts_own_merge(
+    untied_model: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter", untied_model, **options)
+    ours = load_file(merged(untied_model, adapter, tmp_path / "merged") / "model.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(untied_model, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict()
+    assert set(ours) == set(theirs)
+    changed = 0
+    for name, weight in load_file(untied_model / "model.safetensors").items():
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5)
+        changed += not torch.equal(ours[name], weight)
+    assert changed == len(
+        [name for name in load_file(adapter / "adapter_model.safetensors") if "lora_A" in name]
+    )
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_plain_lora_is_refused_by_name(untied_model: Path, tmp_path: Path, name: str) -> None:
+    adapter = make_adapter(tmp_path / "adapter", untied_model, **REFUSED[name])
+    with pytest.raises(ModelError, match=name):
+        fold.plan(untied_model, adapter, "auto")
+
+
+def test_options_of_a_newer_peft_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
+    stated = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**stated, "use_magic": True, "use_none": None}))
+    with pytest.raises(ModelError, match="the adapter uses use_magic, which"):
+        fold.plan(tiny_model, adapter, "auto")
+
+
+def test_a_bias_in_the_adapter_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
+    rewrite(adapter, {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias": torch.zeros(64)})
+    with pytest.raises(ModelError, match=r"no LoRA pair .*lora_B.bias"):
+        fold.plan(tiny_model, adapter, "auto")
+
+
+def test_a_tied_head_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=["q_proj", "lm_head"])
+    with pytest.raises(ModelError, match=r"no weights for lm_head.weight.*tied"):
+        fold.plan(tiny_model, adapter, "auto")
+
+
+def test_an_adapter_of_another_model_is_refused(
+    tiny_model: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    other = make_model(tmp_path / "other", tokenizer_dir, hidden_size=128, num_hidden_layers=3)
+    adapter = make_adapter(tmp_path / "adapter", other, target_modules=ALL)
+    with pytest.raises(ModelError, match=r"no weights for model.layers.2.* and 4 more"):
+        fold.plan(tiny_model, adapter, "auto")
+    shallow = make_model(tmp_path / "shallow", tokenizer_dir, hidden_size=128)
+    adapter = make_adapter(tmp_path / "narrow", shallow, target_modules=["q_proj"])
+    with pytest.raises(
+        ModelError, match=r"q_proj.weight is \[64, 64\] in the base and \[128, 128\] in the adapter"
+    ):
+        fold.plan(tiny_model, adapter, "auto")
+
+
+def test_a_rank_that_contradicts_the_configuration_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
+    stated = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**stated, "r": 8}))
+    with pytest.raises(ModelError, match="has rank 4 in the adapter's weights, 8 in"):
+        fold.plan(tiny_model, adapter, "auto")
+
+
+def test_a_quantised_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
+    quantised = shutil.copytree(tiny_model, tmp_path / "quantised")
+    config = json.loads((quantised / "config.json").read_text())
+    (quantised / "config.json").write_text(json.dumps({**config, "quantization_config": {"bits": 4}}))
+    with pytest.raises(ModelError, match="is quantised"):
+        fold.plan(quantised, adapter, "auto")
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "float16", "bfloat16"])
+def test_shards_and_types_are_as_asked(tiny_model: Path, tmp_path: Path, dtype: str) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
+    folder = merged(tiny_model, adapter, tmp_path / "merged", dtype, shard_bytes=60_000)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    sizes = {
+        path.name: sum(w.nbytes for w in load_file(path).values()) for path in folder.glob("*.safetensors")
+    }
+    assert index["metadata"]["total_size"] == sum(sizes.values())
+    assert set(index["weight_map"].values()) == set(sizes)
+    assert len(sizes) > 2
+    assert max(sizes.values()) <= 90_000  # one weight at least, however large
+    expected = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
+    assert {w.dtype for path in folder.glob("*.safetensors") for w in load_file(path).values()} == {expected}
+    AutoModelForCausalLM.from_pretrained(folder)
+
+
+def rewrite(adapter: Path, more: dict[str, torch.Tensor], without: str = "nothing") -> None:
+    """Add weights to an adapter's file, or leave some out."""
+    weights = load_file(adapter / "adapter_model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if without not in name}
+    save_file({**kept, **more}, adapter / "adapter_model.safetensors")
+
+
+def test_a_merge_that_lost_a_module_does_not_pass(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
+    part = shutil.copytree(adapter, tmp_path / "part")
+    rewrite(part, {}, without="layers.1.mlp.down_proj")
+    folder = merged(tiny_model, part, tmp_path / "merged")
+    for path in tiny_model.glob("tokenizer*"):
+        shutil.copy(path, folder)
+    shutil.copy(tiny_model / "chat_template.jinja", folder)
+    report = verification.compare(tiny_model, adapter, folder)
+    with pytest.raises(verification.MergeFailed, match="differs from base plus adapter"):
+        verification.require(report)
+    verification.require(verification.compare(tiny_model, part, folder))
+
+
+@pytest.fixture
+def adapter(tiny_model: Path, tmp_path: Path) -> Path:
+    """An adapter folder as a training leaves it."""
+    folder = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tiny_model / name, folder)
+    return folder
+
+
+def test_a_merge_from_run_directory_to_model(start: Start, adapter: Path, tiny_model: Path) -> None:
+    worker = start("merge", adapter_name_or_path=str(adapter))
+    assert worker.wait() == 0, worker.log
+    model = AutoModelForCausalLM.from_pretrained(worker.run_dir / "model")
+    assert model.dtype == torch.bfloat16
+    assert model.config.tie_word_embeddings
+    assert AutoTokenizer.from_pretrained(worker.run_dir / "model").chat_template
+    report = worker.json("report.json")
+    assert report["kl"] < 0.02 * report["kl_base"]
+    assert "Same greedy answers" in (worker.run_dir / "report.md").read_text()
+    assert worker.json("result.json")["merged_weights"] == 14
+    assert not (worker.run_dir / "tmp").exists()
+
+
+def test_a_merge_in_float32_is_exact(start: Start, adapter: Path) -> None:
+    worker = start("merge", adapter_name_or_path=str(adapter), export_dtype="float32")
+    assert worker.wait() == 0, worker.log
+    report = worker.json("report.json")
+    assert report["max_difference"] < 1e-3
+    assert report["same_answers"] == len(report["answers"])
+    assert AutoModelForCausalLM.from_pretrained(worker.run_dir / "model").dtype == torch.float32
+
+
+def test_what_cannot_be_merged_leaves_a_card_and_no_model(start: Start, adapter: Path) -> None:
+    rewrite(adapter, {}, without="layers.0.self_attn.q_proj.lora_B")
+    worker = start("merge", adapter_name_or_path=str(adapter))
+    assert worker.wait() == 1
+    assert "layers.0.self_attn.q_proj.lora_B.weight" in worker.json("error.json")["message"]
+    assert not (worker.run_dir / "model").exists()
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> tuple[Path, Path]:
+    """A model of 400 MB and its adapter: a merge that takes long enough to be interrupted."""
+    folder = tmp_path_factory.mktemp("heavy")
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 12}
+    model = make_model(folder / "model", tokenizer_dir, **sizes)
+    return model, make_adapter(folder / "adapter", model, target_modules=ALL)
+
+
+def under_way(worker: Worker) -> bool:
+    return any((worker.run_dir / "tmp/model").glob("*.safetensors"))
+
+
+def test_a_stop_leaves_nothing_behind(start: Start, heavy: tuple[Path, Path]) -> None:
+    worker = start("merge", adapter_name_or_path=str(heavy[1]))
+    worker.until(lambda: under_way(worker))
+    started = time.monotonic()
+    (worker.run_dir / "STOP").touch()
+    assert worker.wait() == STOPPED, worker.log
+    assert time.monotonic() - started < 2
+    left = {path.name for path in worker.run_dir.iterdir()}
+    assert left == {"config.yaml", "log.txt", "status.json", "STOP"}
+
+
+def test_a_kill_leaves_no_model(start: Start, heavy: tuple[Path, Path]) -> None:
+    worker = start("merge", adapter_name_or_path=str(heavy[1]))
+    worker.until(lambda: under_way(worker))
+    worker.kill()
+    assert not (worker.run_dir / "model").exists()
+
+
+def test_too_little_room_is_seen_before_anything_is_written(
+    small_disk: Disk, heavy: tuple[Path, Path], tiny_model: Path
+) -> None:
+    run_dir = small_disk.path / "run"
+    write_config(run_dir, "merge", tiny_model, tiny_model, {"adapter_name_or_path": str(heavy[1])})
+    worker = spawn("merge", run_dir)
+    assert worker.wait() == 1
+    assert worker.json("error.json")["kind"] == DiskFull.__name__
+    assert "GB left" in worker.json("error.json")["message"]
+
+
+def test_memory_stays_below_the_size_of_the_model(heavy: tuple[Path, Path], tmp_path: Path) -> None:
+    """The fold itself, without the verification: counted in a process of its own."""
+    import subprocess
+    import sys
+
+    target = tmp_path / "merged"
+    target.mkdir()
+    code = (
+        "import resource; from pathlib import Path; from studio.worker import fold\n"
+        f"model, adapter, target = Path({str(heavy[0])!r}), Path({str(heavy[1])!r}), Path({str(target)!r})\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3\n"
+        "before = peak(); fold.write(fold.plan(model, adapter, 'auto'), adapter, target, 10**9, lambda *_: None)\n"
+        "print(peak() - before)"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    size_mb = (target / "model.safetensors").stat().st_size / 1e6
+    assert float(output) < 0.5 * size_mb
