@@ -1,0 +1,80 @@
+"""How vLLM is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from studio.config.serve import ServeConfig
+from studio.serving import command
+from studio.settings import ASSETS
+
+CONFIG = ServeConfig()
+
+
+def test_the_installed_vllm_is_recognised_without_an_import() -> None:
+    name, version = command.platform()
+    assert name in ("cpu", "cuda")
+    assert version[0].isdigit()
+
+
+def test_one_slot_stays_empty() -> None:
+    options = command.options(ServeConfig(max_loras=3), 1234, "cpu")
+    assert options["max-loras"] == 4
+
+
+def test_a_cpu_gets_a_bounded_cache_and_no_compiler() -> None:
+    options = command.options(CONFIG, 1234, "cpu")
+    assert options["kv-cache-memory-bytes"] == "512M"
+    assert options["enforce-eager"]
+    assert "gpu-memory-utilization" not in options
+    assert command.environment(CONFIG, "k", "cpu", {})["TORCHDYNAMO_DISABLE"] == "1"
+
+
+def test_a_gpu_gets_its_share_and_is_not_held_back() -> None:
+    options = command.options(CONFIG, 1234, "cuda")
+    assert options["gpu-memory-utilization"] == 0.85
+    assert "enforce-eager" not in options
+    assert "TORCHDYNAMO_DISABLE" not in command.environment(CONFIG, "k", "cuda", {})
+
+
+def test_secrets_stay_out_of_the_file_and_the_command_line() -> None:
+    environment = command.environment(CONFIG, "very-secret", "cpu", {})
+    assert environment["VLLM_API_KEY"] == "very-secret"
+    assert "very-secret" not in command.to_yaml(command.options(CONFIG, 1234, "cpu"))
+    assert "very-secret" not in " ".join(command.COMMAND)
+
+
+def test_the_file_reads_back_as_the_options() -> None:
+    options = command.options(CONFIG, 1234, "cpu")
+    assert yaml.safe_load(command.to_yaml(options)) == options
+
+
+def test_what_the_person_set_is_kept_and_what_misleads_vllm_is_not() -> None:
+    inherited = {"PYTHONPATH": "/mine", "LD_PRELOAD": "/lib/mine.so", "VLLM_CPU_KVCACHE_SPACE": "40", "HOME": "/h"}
+    environment = command.environment(CONFIG, "k", "cpu", inherited)
+    assert environment["PYTHONPATH"] == f"{command.PLUGIN}:/mine"
+    assert environment["LD_PRELOAD"].endswith("/lib/mine.so")
+    assert environment["HOME"] == "/h"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in environment
+
+
+def test_threads_bind_to_as_many_cores() -> None:
+    one = command.environment(ServeConfig(threads=1), "k", "cpu", {})["VLLM_CPU_OMP_THREADS_BIND"]
+    assert one.isdigit()
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in command.environment(CONFIG, "k", "cpu", {})
+
+
+def test_only_local_models_are_offline(tmp_path: Path) -> None:
+    local = command.environment(ServeConfig(model_name_or_path=str(tmp_path)), "k", "cpu", {})
+    hub = command.environment(ServeConfig(model_name_or_path="Qwen/Qwen2.5-0.5B"), "k", "cpu", {})
+    assert local["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in hub
+
+
+def test_the_base_is_called_by_its_folder_or_hub_id() -> None:
+    assert command.base_name(CONFIG) == "seedling"
+    assert command.base_name(ServeConfig(model_name_or_path="/models/big one")) == "big one"
+    assert command.base_name(ServeConfig(model_name_or_path="Qwen/Qwen2.5-0.5B")) == "Qwen/Qwen2.5-0.5B"
+    assert command.options(CONFIG, 1, "cpu")["model"] == str(ASSETS / "seedling")

@@ -1,0 +1,190 @@
+"""Servers that are stopped, killed or broken: what is said, and that nothing is left running."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from studio.errors import SidecarNotReady
+from studio.runs import process
+from studio.runs.run import Run, State
+from studio.serving import servers
+from studio.serving.client import Client, Sampling
+from tests.serving.conftest import BASE, wait_gone, wait_ready, wait_until
+
+pytestmark = pytest.mark.vllm
+GONE_S = 2.0
+Starter = Callable[..., Run]
+
+
+def copy_base(folder: Path) -> Path:
+    """The bundled model, to be spoiled."""
+    return Path(shutil.copytree(BASE, folder / "model"))
+
+
+def wait_ended(run: Run, timeout_s: float = 60) -> None:
+    wait_until(lambda: run.exit, timeout_s)
+    assert not process.of_run(run.path)
+
+
+def pid_of(run: Run, name: str) -> int:
+    return int(json.loads((run.path / f"{name}.json").read_text())["pid"])
+
+
+def child_of(run: Run, title: str) -> psutil.Process:
+    """The run's process whose command line begins with `title`."""
+    return next(member for member in process.of_run(run.path) if member.cmdline()[0].startswith(title))
+
+
+def in_phase(run: Run, phase: str) -> Callable[[], bool]:
+    return lambda: run.status.get("phase") == phase
+
+
+@pytest.mark.parametrize("phase", ["importing", "starting worker"])
+def test_stop_while_starting(start: Starter, phase: str) -> None:
+    run = start()
+    wait_until(in_phase(run, phase), 120)
+    time.sleep(0.5)
+    run.stop()
+    asked = time.monotonic()
+    wait_gone(run, GONE_S + 1)
+    assert time.monotonic() - asked < GONE_S
+    wait_ended(run)
+    assert run.state is State.STOPPED
+    assert not (run.path / "server.json").exists()
+
+
+def test_stop_with_a_stream_running(start: Starter) -> None:
+    run = start()
+    server = wait_ready(run).server
+    gone_after_s = 0.0
+
+    async def be_cut_off() -> None:
+        nonlocal gone_after_s
+        turn = [{"role": "user", "content": "Tell me a short story."}]
+        options = Sampling(temperature=1.0, max_tokens=500, repetition_penalty=1.3)
+        async with Client(server) as client:
+            stream = client.stream_chat("seedling", turn, options)
+            await anext(stream)
+            run.stop()
+            asked = time.monotonic()
+            with pytest.raises((SidecarNotReady, servers.RequestFailed), match="stopped|broke off"):
+                async for _ in stream:
+                    # the story may end before the server does
+                    pass
+                raise SidecarNotReady("the answer was over before the server stopped")
+            await asyncio.to_thread(wait_gone, run, GONE_S + 1)
+            gone_after_s = time.monotonic() - asked
+
+    asyncio.run(be_cut_off())
+    assert gone_after_s < GONE_S
+    wait_ended(run)
+    assert run.state is State.STOPPED
+    assert servers.endpoint(run) is None
+    assert not (run.path / "server.json").exists()
+
+
+@pytest.mark.parametrize(("victim", "reason"), [("engine", "ended"), ("api", "killed by SIGKILL")])
+def test_a_killed_process_of_vllm_fails_the_run(start: Starter, victim: str, reason: str) -> None:
+    run = start()
+    wait_ready(run)
+    os.kill(run.server["pid"] if victim == "api" else child_of(run, "VLLM::EngineCore").pid, signal.SIGKILL)
+    wait_ended(run)
+    assert run.state is State.FAILED
+    assert reason in run.reason
+    assert not (run.path / "server.json").exists()
+
+
+def test_kill_of_the_worker_takes_vllm_along(start: Starter) -> None:
+    run = start()
+    wait_until(in_phase(run, "starting worker"), 120)
+    os.kill(pid_of(run, "worker"), signal.SIGKILL)
+    wait_gone(run, GONE_S)
+    wait_ended(run)
+    assert run.state is State.FAILED
+
+
+def test_a_server_without_its_nanny_shuts_down(start: Starter) -> None:
+    run = start()
+    wait_until(in_phase(run, "starting engine"), 120)
+    os.kill(pid_of(run, "nanny"), signal.SIGKILL)
+    wait_gone(run, GONE_S + 1)
+    assert run.state is State.FAILED
+    assert "Start it again" in run.reason
+
+
+def test_no_process_outlives_nanny_and_worker_killed_together(start: Starter) -> None:
+    run = start()
+    wait_ready(run)
+    for name in ("nanny", "worker"):
+        os.kill(pid_of(run, name), signal.SIGKILL)
+    wait_gone(run, GONE_S)
+
+
+def test_missing_model(start: Starter, tmp_path: Path) -> None:
+    run = start(tmp_path / "nowhere")
+    wait_ended(run, 20)
+    assert run.error["kind"] == "ModelError"
+    assert str(tmp_path / "nowhere") in run.reason
+
+
+def test_truncated_weights_are_found_before_vllm_starts(start: Starter, tmp_path: Path) -> None:
+    folder = copy_base(tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    run = start(folder)
+    wait_ended(run, 20)
+    assert run.error["kind"] == "ModelError"
+    assert "model.safetensors is damaged" in run.reason
+    assert not (run.path / "serve.yaml").exists()
+
+
+def test_weights_that_do_not_fit_the_config_show_the_workers_words(start: Starter, tmp_path: Path) -> None:
+    folder = copy_base(tmp_path)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "intermediate_size": config["intermediate_size"] * 2}))
+    run = start(folder)
+    wait_ended(run, 200)
+    assert run.state is State.FAILED
+    assert "Engine core initialization failed" not in run.reason
+    assert "Error" in run.reason
+
+
+def test_unknown_architecture(start: Starter, tmp_path: Path) -> None:
+    folder = copy_base(tmp_path)
+    path = folder / "config.json"
+    changes = {"architectures": ["PigeonForCausalLM"], "model_type": "pigeon"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    run = start(folder)
+    wait_ended(run, 120)
+    assert "check config.json" in run.error["hint"]
+
+
+def test_too_long_a_context(start: Starter) -> None:
+    run = start(max_model_len=1_000_000)
+    wait_ended(run, 120)
+    assert "max_model_len" in run.error["message"]
+    assert "Lower max_model_len" in run.error["hint"]
+
+
+def test_a_start_for_a_base_that_is_served_is_the_same_server(start: Starter) -> None:
+    run = start()
+    assert start() == run
+    run.stop_now()
+    wait_ended(run)
+
+
+def test_waiting_for_a_server_that_fails_tells_why(start: Starter, tmp_path: Path) -> None:
+    run = start(tmp_path / "nowhere")
+    with pytest.raises(SidecarNotReady, match="nowhere"):
+        wait_ready(run)
