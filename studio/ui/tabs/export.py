@@ -80,11 +80,11 @@ def build(ctx: Context, tab: gr.Tab) -> ExportTab:
             with gr.Accordion(said("As YAML", "YAML"), open=False):
                 yaml = gr.Code(language="yaml", interactive=False, show_label=False)
     chosen = gr.Dropdown([], label=said("Merges, newest first", "合并记录（最新在前）"), elem_id="export-merges")
-    status = gr.HTML(NO_MERGES, elem_id="export-status")
     with gr.Row(elem_classes="actions"):
         chat_label = said("Chat with the merged model", "与合并后的模型对话")
-        chat = gr.Button(chat_label, size="sm", interactive=False, elem_id="export-chat", min_width=200)
-        stop = gr.Button(said("Stop", "停止"), size="sm", interactive=False, elem_id="export-stop", min_width=90)
+        chat = gr.Button(chat_label, size="sm", visible=False, elem_id="export-chat", min_width=200)
+        stop = gr.Button(said("Stop", "停止"), size="sm", visible=False, elem_id="export-stop", min_width=90)
+    status = gr.HTML(NO_MERGES, elem_id="export-status")
 
     fields, adapter = list(form.components), form.component("adapter_name_or_path")
     base, name = form.component("model_name_or_path"), form.component("run_name")
@@ -161,8 +161,8 @@ def on_select(ctx: Context, run_id: str | None) -> list[Any]:
     """Everything about a merge that was just chosen, and a clock while it runs."""
     run = _find(ctx, run_id)
     if run is None:
-        off = gr.update(interactive=False)
-        return ["", NO_MERGES, off, off, "", gr.Timer(active=False)]
+        hidden = gr.update(visible=False)
+        return ["", NO_MERGES, hidden, hidden, "", gr.Timer(active=False)]
     return _view(run)
 
 
@@ -254,8 +254,8 @@ def _view(run: Run) -> list[Any]:
     return [
         fingerprint,
         "".join(_status(run)),
-        gr.update(interactive=output is not None),
-        gr.update(interactive=active),
+        gr.update(visible=output is not None),
+        gr.update(visible=active),
         str(output or ""),
         gr.Timer(active=active),
     ]
@@ -290,7 +290,8 @@ def _proof(report: Mapping[str, Any]) -> str:
     ]
     table = "".join(f"<tr><th>{label}</th><td>{escape(figure)}</td></tr>" for label, figure in lines)
     told = "".join(map(_answer, answers))
-    return f'<h4>Compared with base and adapter</h4><table class="figures-table">{table}</table>{told}'
+    figures = f'<table class="figures-table">{table}</table>'
+    return f'<h4>Compared with base and adapter</h4><div class="proof"><div>{figures}</div><div>{told}</div></div>'
 
 
 def _answer(answer: Mapping[str, str]) -> str:
