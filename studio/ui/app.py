@@ -116,17 +116,13 @@ def _carry(
     convert: Callable[[Any], Any],
 ) -> None:
     """A button that takes what is chosen here to a picker in another tab, and goes there."""
-    button.click(
-        shown(lambda value: (gr.Tabs(selected=tab), convert(value))), source, [tabs, target], **runs.QUIET
-    )
+    button.click(shown(lambda value: (gr.Tabs(selected=tab), convert(value))), source, [tabs, target], **runs.QUIET)
 
 
 def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> None:
     """The address keeps the tab and the run, so that a reload or a bookmark comes back to them."""
     place = gr.Textbox(visible=False)
-    page.load(
-        on_place, place, [tabs, watched.table, watched.timer], js="() => location.hash.slice(1)", **runs.QUIET
-    )
+    page.load(on_place, place, [tabs, watched.table, watched.timer], js="() => location.hash.slice(1)", **runs.QUIET)
     tabs.select(on_tab, None, watched.timer, **runs.QUIET)
 
 
@@ -142,7 +138,7 @@ def application(settings: Settings) -> FastAPI:
     ctx = Context.of(settings)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.get("/seedbed/plotly.min.js", include_in_schema=False)(_plotly)
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         build(ctx),
         path="/",
@@ -155,6 +151,7 @@ def application(settings: Settings) -> FastAPI:
         run_history=False,
         show_error=True,
     )
+    return app
 
 
 def _plotly() -> FileResponse:

@@ -40,7 +40,9 @@ class Form:
         """For each widget an update that shows it only when it matters."""
         now = dict(zip((option.key for option in self.options), values, strict=True))
         return [
-            gr.update(visible=all(now[key] == wanted for key, wanted in option.when.items())) if option.when else gr.skip()
+            gr.update(visible=all(now[key] == wanted for key, wanted in option.when.items()))
+            if option.when
+            else gr.skip()
             for option in self.options
         ]
 

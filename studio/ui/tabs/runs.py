@@ -38,28 +38,31 @@ class RunsTab:
     chat: gr.Button
 
 
+@dataclass(frozen=True)
+class Actions:
+    """What can be done with the chosen run; `buttons` in the order of `_buttons`."""
+
+    row: gr.Row
+    stop: gr.Button
+    stop_now: gr.Button
+    save: gr.Button
+    resume: gr.Button
+    chat: gr.Button
+    merge: gr.Button
+    delete: gr.Button
+
+    @property
+    def buttons(self) -> list[gr.Button]:
+        return [self.stop, self.stop_now, self.save, self.resume, self.chat, self.merge, self.delete]
+
+
 def build(ctx: Context) -> RunsTab:
     """Draw the tab and wire it."""
     table = live.runs_table(ctx)
-    seen = gr.State("")
-    timer = gr.Timer(POLL_S, active=False)
+    seen, timer = gr.State(""), gr.Timer(POLL_S, active=False)
     status = gr.HTML(elem_id="run-status")
-    with gr.Row(elem_classes="actions") as actions:
-        stop = gr.Button(said("Stop and save", "停止并保存"), elem_id="run-stop", size="sm", min_width=110)
-        stop_now = gr.Button(said("Stop now", "立即停止"), elem_id="run-stop-now", size="sm", min_width=90)
-        save = gr.Button(said("Save now", "立即保存"), elem_id="run-save", size="sm", min_width=90)
-        resume = gr.Button(said("Resume", "继续训练"), elem_id="run-resume", size="sm", min_width=90)
-        chat = gr.Button(said("Chat with it", "对话"), elem_id="run-chat", size="sm", min_width=100)
-        merge = gr.Button(said("Merge", "合并"), elem_id="run-merge", size="sm", min_width=80)
-        delete = gr.Button(said("Delete", "删除"), elem_id="run-delete", size="sm", variant="stop", min_width=80)
-    with gr.Row(visible=False, elem_classes="actions") as confirm:
-        gr.Markdown(said("Move this run to the trash?", "把该运行移到回收站？"))
-        yes = gr.Button(said("Move to trash", "移到回收站"), elem_id="run-delete-yes", size="sm", variant="stop")
-        no = gr.Button(said("Keep it", "保留"), size="sm")
-    with gr.Row(visible=False, elem_classes="actions") as undo_row:
-        gr.Markdown(said("The run is in the trash.", "该运行已移到回收站。"))
-        undo = gr.Button(said("Undo", "撤销"), elem_id="run-delete-undo", size="sm")
-    trashed = gr.State("")
+    actions = _actions()
+    confirm = _deletion(ctx, table, actions.delete)
     charts = live.curves(ctx)
     with gr.Accordion(said("Log", "日志"), open=False):
         log = gr.Textbox(lines=14, max_lines=14, show_label=False, autoscroll=True, elem_id="run-log", buttons=["copy"])
@@ -67,21 +70,52 @@ def build(ctx: Context) -> RunsTab:
         yaml = gr.Code(language="yaml", interactive=False, show_label=False)
         shell = gr.Code(language="shell", interactive=False, show_label=False, lines=2)
 
-    buttons = [stop, stop_now, save, resume, chat, merge, delete]
-    ticking = [timer, seen, status, log, actions, *buttons]
-    chosen = [charts, yaml, shell, confirm]
-    table.select(partial(on_select, ctx), table, [*chosen, *ticking], **QUIET)
-    table.change(partial(on_select, ctx), table, [*chosen, *ticking], **QUIET)
+    ticking = [timer, seen, status, log, actions.row, *actions.buttons]
+    gr.on(
+        [table.select, table.change], partial(on_select, ctx), table, [charts, yaml, shell, confirm, *ticking], **QUIET
+    )
     timer.tick(partial(on_tick, ctx), [table, seen], ticking, **QUIET)
-    stop.click(partial(on_request, ctx, "STOP"), table, None, api_name="stop_run")
-    stop_now.click(partial(on_request, ctx, "STOP_NOW"), table, None, api_name="stop_run_now")
-    save.click(partial(on_request, ctx, "SAVE"), table, None, api_name="save_run")
-    resume.click(partial(on_resume, ctx), table, table, api_name="resume_run")
-    delete.click(lambda: gr.update(visible=True), None, confirm, **QUIET)
-    no.click(lambda: gr.update(visible=False), None, confirm, **QUIET)
+    for button, name in ((actions.stop, "STOP"), (actions.stop_now, "STOP_NOW"), (actions.save, "SAVE")):
+        button.click(partial(on_request, ctx, name), table, None, api_name=f"{name.lower()}_run")
+    actions.resume.click(partial(on_resume, ctx), table, table, api_name="resume_run")
+    return RunsTab(table, timer, actions.merge, actions.chat)
+
+
+def _actions() -> Actions:
+    with gr.Row(elem_classes="actions") as row:
+        return Actions(
+            row,
+            _action("Stop and save", "停止并保存", "run-stop"),
+            _action("Stop now", "立即停止", "run-stop-now"),
+            _action("Save now", "立即保存", "run-save"),
+            _action("Resume", "继续训练", "run-resume"),
+            _action("Chat with it", "对话", "run-chat"),
+            _action("Merge", "合并", "run-merge"),
+            _action("Delete", "删除", "run-delete", "stop"),
+        )
+
+
+def _action(english: str, chinese: str, elem_id: str, variant: str = "secondary") -> gr.Button:
+    return gr.Button(
+        said(english, chinese), elem_id=elem_id, size="sm", variant=variant, min_width=90, interactive=False
+    )
+
+
+def _deletion(ctx: Context, table: gr.HTML, delete: gr.Button) -> gr.Row:
+    """Ask, move to the trash, offer to undo. The row that asks is hidden when another run is chosen."""
+    trashed = gr.State("")
+    with gr.Row(visible=False, elem_classes="actions") as confirm:
+        gr.Markdown(said("Move this run to the trash?", "把该运行移到回收站？"))
+        yes = gr.Button(said("Move to trash", "移到回收站"), elem_id="run-delete-yes", size="sm", variant="stop")
+        no = gr.Button(said("Keep it", "保留"), size="sm")
+    with gr.Row(visible=False, elem_classes="actions") as undo_row:
+        gr.Markdown(said("The run is in the trash.", "该运行已移到回收站。"))
+        undo = gr.Button(said("Undo", "撤销"), elem_id="run-delete-undo", size="sm")
+    delete.click(partial(gr.update, visible=True), None, confirm, **QUIET)
+    no.click(partial(gr.update, visible=False), None, confirm, **QUIET)
     yes.click(partial(on_delete, ctx), table, [table, trashed, confirm, undo_row], api_name="delete_run")
     undo.click(partial(on_undo, ctx), trashed, [table, undo_row], api_name="restore_run")
-    return RunsTab(table, timer, merge, chat)
+    return confirm
 
 
 def on_select(ctx: Context, run_id: str) -> list[Any]:
