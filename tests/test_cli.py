@@ -22,6 +22,7 @@ from studio.config.command import command
 from studio.config.load import dump, parse
 from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
+from studio.models import check
 from studio.runs.store import Store
 from studio.settings import ROOT
 
@@ -228,6 +229,17 @@ def test_a_run_is_listed_shown_and_logged(studio: Studio, finished: tuple[str, A
     assert "completed" in studio("runs", "show", run_id).stdout
     log = studio("runs", "log", run_id, "--follow").stdout
     assert log == (Path(shown["path"]) / "log.txt").read_text()
+
+
+def test_a_merge_is_followed_to_its_end(studio: Studio, home: Path, finished: tuple[str, Any]) -> None:
+    done = studio("merge", finished[0][:22], "run_name=merged")
+    assert done.returncode == 0, done.stdout + done.stderr
+    merged = Store(home / "saves").list("merge")[0]
+    assert done.stdout.rstrip().endswith(str(merged.output))
+    assert check(merged.path / "model").has_chat_template
+    line = command(merged.config)
+    assert line.startswith(f"python -m studio merge {home}")
+    assert through_shell(line) == dump(merged.config)
 
 
 def test_an_ended_run_goes_to_the_trash_and_back(studio: Studio, finished: tuple[str, Any]) -> None:

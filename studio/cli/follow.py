@@ -60,9 +60,14 @@ class _Watch:
                 say(LASTING[event["type"]](event))
         if steps:
             tick(_step(steps[-1], status))
-        elif status.get("message") and status["message"] != self.message and status.get("phase") != "training":
-            tick(status["message"])
-        self.message = status.get("message", "")
+        elif (message := _doing(status)) != self.message and status.get("phase") != "training":
+            tick(message)
+        self.message = _doing(status)
+
+
+def _doing(status: dict[str, Any]) -> str:
+    phase, message = status.get("phase", ""), status.get("message", "")
+    return message if phase in message else ": ".join(part for part in (phase, message) if part)
 
 
 def _end(run: Run) -> int:

@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> int:
     """Create a training, start it, follow it."""
     arguments = _parser().parse_intermixed_args(words)
     here = settings.from_environment()
-    config = read(arguments.words, here.data_dir)
+    config = _read(arguments.words, here.data_dir)
     if arguments.dry_run:
         print(load.dump(config), end="")
         return 0
@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
     return follow(run)
 
 
-def read(words: Sequence[str], data_dir: Path) -> TrainConfig:
+def _read(words: Sequence[str], data_dir: Path) -> TrainConfig:
     """The configuration that the words of the command line stand for.
 
     Raises:
