@@ -64,7 +64,7 @@ def start(store: Store, base: str, speakers: Iterable[Speaker]) -> Run:
     options: dict[str, Any] = {"max_lora_rank": smallest_rank(max(rank, 16))}
     if len(bases(together)) > 1 and command.platform()[0] == "cuda":
         options["gpu_memory_utilization"] = _default("gpu_memory_utilization") / len(bases(together))
-    return servers.start(store, base, **options)
+    return servers.start(store, models.display_name(base), **options)
 
 
 def memory_gb(base: str) -> float | None:

@@ -32,10 +32,10 @@ function draw() {
   // what is open or focused must survive: nodes are kept by key and only their contents change
   const known = new Map([...box.children].map((node) => [node.dataset.key, node]));
   const nodes = cards.map((card) => fill(known.get(card.model) ?? shell(card.model), card));
-  const idle = cards.some((card) => card.state === "off" || card.state === "failed");
+  const coming = cards.some((card) => ["off", "failed", "starting"].includes(card.state));
   const hint = known.get("memory") ?? make("p", "server-memory");
   hint.dataset.key = "memory";
-  hint.textContent = idle || cards.length > 1 ? memory : "";
+  hint.textContent = coming ? memory : "";
   box.replaceChildren(...nodes, ...(hint.textContent ? [hint] : []));
 }
 
@@ -91,8 +91,7 @@ function announce() {
 }
 
 async function tick() {
-  if (busy || document.hidden || !element.offsetParent) return;
-  if (!props.value) { if (signature === null) { signature = ""; trigger("load", {}); } return; }
+  if (busy || document.hidden || !element.offsetParent || !props.value) return;
   const moving = cards.some((card) => card.state === "starting" || card.state === "stopping");
   if (props.value === asked && !moving && ticks++ % SLOW_TICKS) return;
   busy = true;

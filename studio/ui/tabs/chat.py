@@ -22,11 +22,12 @@ from studio.ui.context import Context
 from studio.ui.conversation import Turn
 from studio.ui.doors import shown
 from studio.ui.tabs import chat_server
-from studio.ui.tabs.chat_pickers import offers, pair, remark, speaker_or_none
+from studio.ui.tabs.chat_pickers import offers, pair, remark
 from studio.ui.text import said
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 PANE_HEIGHT_PX = 420
+SAMPLING = Sampling(temperature=0.6, top_p=0.9)  # a small model's unlikely words are nonsense
 ASK = "Ask something below: both models answer at once."
 NOTHING_TUNED = "No tuned model yet. Train one in the Train tab, and it can be compared with its base here."
 
@@ -82,16 +83,20 @@ def build(ctx: Context, tab: gr.Tab) -> ChatTab:
     return ChatTab(right.pick)
 
 
-def on_open(ctx: Context, left: str | None, right: str | None) -> tuple[Any, Any, Any, str]:
-    """Offer what exists now, and pick a pair where nothing is picked yet."""
+def on_open(ctx: Context) -> tuple[Any, Any, Any]:
+    """Offer what exists now."""
     found = offers(ctx)
-    left, right = pair(ctx, left, right, left_is_free=False)
     tuned = any(not label.endswith(" · base") for label, _ in found)
+    return gr.update(choices=found), gr.update(choices=found), gr.update(placeholder=ASK if tuned else NOTHING_TUNED)
+
+
+def on_opened(ctx: Context, left: str | None, right: str | None) -> tuple[Any, Any, str]:
+    """Pick a pair where nothing is picked yet, and look for its servers."""
+    chosen = pair(ctx, left, right, left_is_free=False)
     return (
-        gr.update(choices=found, value=left),
-        gr.update(choices=found, value=right),
-        gr.update(placeholder=ASK if tuned else NOTHING_TUNED),
-        chat_server.watched(left, right),
+        chosen[0] if left is None else gr.skip(),
+        chosen[1] if right is None else gr.skip(),
+        chat_server.watched(*chosen),
     )
 
 
@@ -116,7 +121,7 @@ def on_right(ctx: Context, left: str | None, right: str | None, left_chat: list[
 
 def on_servers(ctx: Context, left: str | None, right: str | None) -> tuple[str, str, Any, Any]:
     """A server came, changed or went: what is said of both picks, and whether Start and Stop can be pressed."""
-    states = {card.state for card in chat_server.cards(ctx, [left or "", right or ""])}
+    states = {card.state for card in chat_server.cards(ctx, chat_server.speakers([left, right]))}
     return (
         remark(ctx, left or ""),
         remark(ctx, right or ""),
@@ -128,7 +133,7 @@ def on_servers(ctx: Context, left: str | None, right: str | None) -> tuple[str, 
 @shown
 def on_start(ctx: Context, left: str | None, right: str | None) -> str:
     """Start what the two picks need."""
-    chat_server.start(ctx, [left or "", right or ""])
+    chat_server.start(ctx, [left, right])
     return chat_server.watched(left, right)
 
 
@@ -181,7 +186,7 @@ async def _talk(
     ctx: Context, picks: Sequence[str], asked: Sequence[list[Turn]], settings: Sequence[Any]
 ) -> AsyncGenerator[list[Any], None]:
     """Both conversations with their figures as they grow, each at its own pace, and the buttons."""
-    together = [who for pick in picks if (who := speaker_or_none(pick))]
+    together = chat_server.speakers(picks)
     system, sampling = str(settings[0]), _sampling(*settings[1:])
     answers = [_answer(ctx, *pane, together, system, sampling) for pane in zip(picks, asked, strict=True)]
     now: list[Shown] = [(turns, conversation.waiting({}) if turns else "") for turns in asked]
@@ -291,15 +296,14 @@ def _settings() -> list[Component]:
 
 
 def _sampling_widgets() -> list[Component]:
-    default = Sampling()
     return [
         gr.Slider(
-            0, 2, default.temperature, step=0.05, label=said("Temperature", "温度"),
+            0, 2, SAMPLING.temperature, step=0.05, label=said("Temperature", "温度"),
             info=said("0 always takes the likeliest token.", "0 表示始终取概率最高的 token。"),
             elem_id="chat-temperature", min_width=250,
         ),
         gr.Slider(
-            0.05, 1, default.top_p, step=0.05, label="top_p",
+            0.05, 1, SAMPLING.top_p, step=0.05, label="top_p",
             info=said("Only the likeliest tokens that add up to this share.", "仅从累计概率达到该值的 token 中采样。"),
             min_width=250,
         ),
@@ -309,12 +313,12 @@ def _sampling_widgets() -> list[Component]:
             min_width=250,
         ),
         gr.Number(
-            default.max_tokens, precision=0, minimum=1, label=said("Longest answer", "最长回答"),
+            SAMPLING.max_tokens, precision=0, minimum=1, label=said("Longest answer", "最长回答"),
             info=said("In tokens, at most.", "最多 token 数。"),
             elem_id="chat-max-tokens", min_width=250,
         ),
         gr.Slider(
-            0.8, 2, default.repetition_penalty, step=0.05, label=said("Repetition penalty", "重复惩罚"),
+            0.8, 2, SAMPLING.repetition_penalty, step=0.05, label=said("Repetition penalty", "重复惩罚"),
             info=said("Above 1, words that were said become less likely.", "大于 1 时降低已出现词的概率。"),
             min_width=250,
         ),
@@ -330,9 +334,9 @@ def _wire_servers(ctx: Context, servers_row: ServerRow, left: Side, right: Side,
     """Who is picked decides which servers are looked at; what becomes of those is said everywhere."""
     status, start, stop = servers_row.status, servers_row.start, servers_row.stop
     picks: list[Component] = [left.pick, right.pick]
-    opening: list[Component] = [*picks, right.chat, status]
-    tab.select(partial(on_open, ctx), picks, opening, **QUIET)
-    status.load(partial(on_open, ctx), picks, opening, **QUIET)
+    opened = tab.select(partial(on_open, ctx), None, [*picks, right.chat], **QUIET)
+    # a second step, because another tab's button may have set the right pick in the moment in which it opened this one
+    opened.then(partial(on_opened, ctx), picks, [*picks, status], **QUIET)
     status.select(partial(on_servers, ctx), picks, [left.remark, right.remark, start, stop], **QUIET)
     start.click(partial(on_start, ctx), picks, status, api_name="start_servers")
     stop.click(partial(on_stop_servers, ctx), picks, status, api_name="stop_servers")

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import gradio as gr
 
 from studio.config.command import command
-from studio.errors import RunNotFound, SeedbedError
+from studio.errors import RunNotFound
 from studio.files import tail
-from studio.models import display_name, resolve
+from studio.models import resolve
 from studio.runs.run import Run, State
 from studio.serving import servers, speaker
 from studio.serving.speaker import Speaker
 from studio.settings import ASSETS
-from studio.ui import choices
 from studio.ui.context import Context
-from studio.ui.tabs.chat_pickers import offers, speaker_or_none
+from studio.ui.tabs.chat_pickers import called, speaker_or_none
 
 LOG_BYTES = 12_000
 TEMPLATE = '<div class="servers" role="status" aria-label="Model servers"></div>'
@@ -48,7 +47,8 @@ def component(ctx: Context) -> gr.HTML:
 
     def look(asked: list[str]) -> dict[str, Any] | None:
         *picks, fingerprint = map(str, asked)  # several arguments arrive as one list
-        found = {"cards": [asdict(card) for card in cards(ctx, picks)], "memory": memory_sentence(picks)}
+        picked = speakers(picks)
+        found = {"cards": [asdict(card) for card in cards(ctx, picked)], "memory": memory_sentence(picked)}
         now = f"{zlib.crc32(json.dumps(found).encode()):08x}"
         return None if now == fingerprint else {"fingerprint": now, **found}
 
@@ -66,17 +66,20 @@ def watched(*picks: str | None) -> str:
     return json.dumps({"picks": [pick or "" for pick in picks], "at": time.time()})
 
 
-def cards(ctx: Context, picks: Sequence[str]) -> list[Card]:
+def speakers(picks: Iterable[str | None]) -> list[Speaker]:
+    """Those of the picks that can be talked to."""
+    return [who for pick in picks if (who := speaker_or_none(pick or ""))]
+
+
+def cards(ctx: Context, picked: Iterable[Speaker]) -> list[Card]:
     """A card for each base that is needed, then for each other server that is up."""
-    needed = speaker.bases(_speakers(picks))
     runs = ctx.store.list("serve")
-    newest = {base: next((run for run in runs if _base(run) == base), None) for base in needed}
-    others = [run for run in runs if run.is_active and _base(run) not in newest]
-    names = offers(ctx)
-    return [_card(names, base, run) for base, run in [*newest.items(), *((_base(run), run) for run in others)]]
+    newest = {base: next((run for run in runs if _base(run) == base), None) for base in speaker.bases(picked)}
+    others = [(_base(run), run) for run in runs if run.is_active and _base(run) not in newest]
+    return [_card(ctx, base, run) for base, run in [*newest.items(), *others]]
 
 
-def start(ctx: Context, picks: Sequence[str]) -> list[Run]:
+def start(ctx: Context, picks: Iterable[str | None]) -> list[Run]:
     """Start every server that is needed and not there yet.
 
     Raises:
@@ -104,43 +107,35 @@ def details(ctx: Context, run_id: str) -> dict[str, str]:
     return {"log": tail(run.log, LOG_BYTES), "yaml": given, "command": command(run.config)}
 
 
-def memory_sentence(picks: Sequence[str]) -> str:
+def memory_sentence(picked: Iterable[Speaker]) -> str:
     """What the servers take that the picks need, said before they start."""
-    needed = speaker.bases(_speakers(picks))
-    if not needed:
-        return ""
+    needed = speaker.bases(picked)
+    sizes = [speaker.memory_gb(base) for base in needed]
     several = f"These models need {len(needed)} servers, one for each base model: " if len(needed) > 1 else ""
-    try:
-        sizes = [speaker.memory_gb(base) for base in needed]
-    except SeedbedError:
-        return several.rstrip(": ")
-    if None in sizes:
-        return f"{several}they share the GPU's memory" if several else ""
+    if not sizes or None in sizes:
+        return f"{several}they share the memory" if several else ""
     return f"{several or 'Takes '}about {' + '.join(f'{size:.1f}' for size in sizes)} GB of memory"
 
 
-def _speakers(picks: Iterable[str]) -> list[Speaker]:
-    return [who for pick in picks if (who := speaker_or_none(pick))]
-
-
-def _card(names: choices.Choices, base: str, run: Run | None) -> Card:
-    model = choices.label_of(names, display_name(base))
+def _card(ctx: Context, base: str, run: Run | None) -> Card:
+    model = called(ctx, base)
     if run is None:
         return Card("", model, "off")
     state = run.state
     if state is State.RUNNING:
-        return _ready(names, run, model) or _starting(run, model)
+        return _ready(ctx, run, model) or _starting(run, model)
     if state in (State.FAILED, State.LOST):
         return Card(run.id, model, "failed", run.reason)
     return Card(run.id, model, "stopping" if state is State.STOPPING else "off")
 
 
-def _ready(names: choices.Choices, run: Run, model: str) -> Card | None:
+def _ready(ctx: Context, run: Run, model: str) -> Card | None:
     found = servers.endpoint(run)
     if found is None:
         return None
-    adapters = tuple(choices.label_of(names, one.path) for one in found.served if not one.is_base)
-    return Card(run.id, model, "ready", adapters=adapters)
+    return Card(
+        run.id, model, "ready", adapters=tuple(called(ctx, one.path) for one in found.served if not one.is_base)
+    )
 
 
 def _starting(run: Run, model: str) -> Card:
