@@ -58,9 +58,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What lists call it: the name that it was given, or the random part of its id."""
-        given = None if self.kind == UNKNOWN_KIND else self.config.run_name
-        return given or self.id[16:22] or self.id
+        """What lists call it: its config's title, or its id where the config cannot be read."""
+        return self.id if self.kind == UNKNOWN_KIND else self.config.title
 
     @property
     def metrics(self) -> Path:

@@ -63,7 +63,6 @@ def build(ctx: Context) -> gr.Blocks:
             with _tab("export", "Export", "导出") as tab:
                 merged = export.build(ctx, tab)
         _follow_run(training.started, tabs, watched)
-        _follow_run(merged.started, tabs, watched)
         _carry(data.train, data.chosen, tabs, "train", training.dataset, lambda name: [name])
         _carry(watched.chat, watched.table, tabs, "chat", talk.right, partial(output_of, ctx))
         _carry(watched.merge, watched.table, tabs, "export", merged.adapter, partial(output_of, ctx))

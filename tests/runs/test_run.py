@@ -167,7 +167,7 @@ def test_a_damaged_file_that_the_state_does_not_follow_from_reads_as_empty(folde
 def test_a_run_at_work_can_be_stopped_whatever_is_damaged(folder, processes):
     run = lay(folder, processes, claim=60, nanny="alive")
     (folder / "config.yaml").write_text("[")
-    assert (run.state, run.kind, run.name) == (State.RUNNING, "unknown", "9f2c1a")
+    assert (run.state, run.kind, run.name) == (State.RUNNING, "unknown", folder.name)
 
 
 @pytest.mark.parametrize(

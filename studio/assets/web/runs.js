@@ -95,6 +95,7 @@ async function tick() {
       fingerprint = answer.fingerprint;
       rows = answer.rows;
       draw();
+      if (!props.value) select(rows[0]?.id); // the newest, rather than an empty page
     }
   } catch (error) {
     console.warn("runs:", error);
