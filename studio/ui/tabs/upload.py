@@ -128,7 +128,8 @@ def wire(
         show_progress_on=sample.rows, concurrency_limit=UPLOADS_AT_ONCE, api_name="register_dataset",
     )  # fmt: skip
     for leave in (sample.cancel.click, way_in.file.clear):
-        leave(on_cancel, sample.path, [sample.path, way_in.file, way_in.problem], queue=False, **quiet)
+        # through the queue: a state that changes outside of it has no change event
+        leave(on_cancel, sample.path, [sample.path, way_in.file, way_in.problem], **quiet)
 
 
 def on_file(path: str) -> list[Any]:
