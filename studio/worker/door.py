@@ -49,9 +49,7 @@ class Clock:
 
     def __str__(self) -> str:
         total = sum(seconds for _, seconds in self.laps)
-        return f"started in {total:.1f} s: " + ", ".join(
-            f"{name} {seconds:.2f}" for name, seconds in self.laps
-        )
+        return f"started in {total:.1f} s: " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.laps)
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,7 @@ def encode(
         answers.append(spans)
     if not texts:
         return []
-    tokens = tokenizer(
-        texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
-    )
+    tokens = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
     columns = zip(tokens["input_ids"], tokens["offset_mapping"], answers, strict=True)
     return [_label(ids, offsets, spans, masking) for ids, offsets, spans in columns]
 
@@ -118,9 +116,7 @@ class _Renderer:
         return last == len(text)
 
 
-def _render(
-    renderer: _Renderer, number: int, conversation: Conversation, masking: Masking
-) -> tuple[str, list[Span]]:
+def _render(renderer: _Renderer, number: int, conversation: Conversation, masking: Masking) -> tuple[str, list[Span]]:
     messages = chat(conversation.messages)
     if masking.default_system and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": masking.default_system})

@@ -86,9 +86,7 @@ def merge(desk: Desk) -> None:
     _require_room(desk.run_dir, tensors)
     with outputs.draft(desk.run_dir, "model", last_call=desk.requests.protect) as draft:
         desk.reporter.phase("merging")
-        write(
-            tensors, adapter, draft, config.export_size * 10**9, lambda done, total: _tell(desk, done, total)
-        )
+        write(tensors, adapter, draft, config.export_size * 10**9, lambda done, total: _tell(desk, done, total))
         _copy_rest(folder, adapter, draft, config.export_dtype)
         desk.reporter.phase("verifying", "comparing answers of the merged model with base and adapter")
         report = verification.compare(folder, adapter, draft)
@@ -147,11 +145,7 @@ def write(
     done = 0
     with safe_open(adapter / "adapter_model.safetensors", "pt") as changes:
         for number, shard in enumerate(shards, start=1):
-            name = (
-                f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-                if len(shards) > 1
-                else "model.safetensors"
-            )
+            name = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
             with open(target / name, "wb") as file:
                 _write_header(file, shard)
                 for tensor in shard:
@@ -203,23 +197,17 @@ def _deltas(config: LoraConfig, header: dict[str, Any]) -> dict[str, tuple[Delta
     }
 
 
-def _delta(
-    config: LoraConfig, module: str, a: str, b: str, header: dict[str, Any]
-) -> tuple[Delta, tuple[int, int]]:
+def _delta(config: LoraConfig, module: str, a: str, b: str, header: dict[str, Any]) -> tuple[Delta, tuple[int, int]]:
     rank = config.rank_pattern.get(get_pattern_key(config.rank_pattern, module), config.r)
     alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, module), config.lora_alpha)
     (rank_a, columns), (lines, rank_b) = header[a]["shape"], header[b]["shape"]
     if not rank == rank_a == rank_b:
-        raise ModelError(
-            f"{module} has rank {rank_a} in the adapter's weights, {rank} in adapter_config.json"
-        )
+        raise ModelError(f"{module} has rank {rank_a} in the adapter's weights, {rank} in adapter_config.json")
     scale = alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
     return Delta(a, b, scale), (lines, columns)
 
 
-def _check_fit(
-    deltas: dict[str, tuple[Delta, tuple[int, int]]], shapes: dict[str, list[int]], adapter: Path
-) -> None:
+def _check_fit(deltas: dict[str, tuple[Delta, tuple[int, int]]], shapes: dict[str, list[int]], adapter: Path) -> None:
     """Every change must meet a weight of its shape: an adapter half of which is ignored is a wrong merge."""
     if not deltas:
         raise ModelError(f"{adapter} holds no weights")

@@ -30,9 +30,7 @@ def trim() -> None:
     for name in UNUSED:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None is how Python spells "not importable"
     scan = importlib.metadata.packages_distributions
-    importlib.metadata.packages_distributions = functools.cache(
-        scan
-    )  # transformers, trl and peft ask one by one
+    importlib.metadata.packages_distributions = functools.cache(scan)  # transformers, trl and peft ask one by one
     # libgomp's threads spin at every barrier: with a model server on the same cores a step then takes sixty times
     # as long (measured: 10 steps 292 s, asleep at barriers 4.9 s); read once, when torch loads it
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -45,9 +45,13 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizer
 
 
 def load(folder: Path, config: TrainConfig, precision: torch.dtype) -> PreTrainedModel:
-    """The weights: in the type of the computation below an adapter, in float32 where they are themselves trained."""
+    """The weights, on the device: in the type of the computation below an adapter, in float32 where they are trained.
+
+    Raises:
+        ModelError: the folder does not make a model.
+    """
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=precision if config.finetuning_type == "lora" else torch.float32,
             attn_implementation=_attention(precision),
@@ -55,6 +59,7 @@ def load(folder: Path, config: TrainConfig, precision: torch.dtype) -> PreTraine
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from error
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def precision(config: TrainConfig) -> torch.dtype:
@@ -103,17 +108,13 @@ def _from_hub(name: str) -> Path:
 
 def _attention(precision: torch.dtype) -> str:
     # rows of a batch lie in one sequence; flash attention skips the pairs between rows, sdpa computes and masks them
-    flash = (
-        torch.cuda.is_available() and importlib.util.find_spec("flash_attn") and precision != torch.float32
-    )
+    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") and precision != torch.float32
     return "flash_attention_2" if flash else "sdpa"
 
 
 def _targets(config: TrainConfig, model: PreTrainedModel) -> list[str]:
     linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    head = next(
-        (name for name, module in model.named_modules() if module is model.get_output_embeddings()), ""
-    )
+    head = next((name for name, module in model.named_modules() if module is model.get_output_embeddings()), "")
     known = sorted({name.rpartition(".")[2] for name in linear - {head}})
     unknown = [target for target in config.lora_target if target not in known]
     if unknown:

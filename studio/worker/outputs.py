@@ -113,9 +113,7 @@ def check_checkpoint(folder: Path) -> int:
         for path in weights:
             read_header(path)
     except (ValueError, ModelError) as error:
-        raise NotResumable(
-            f"{folder} is damaged ({error}): start again, or resume from an earlier one"
-        ) from error
+        raise NotResumable(f"{folder} is damaged ({error}): start again, or resume from an earlier one") from error
     torn = [name for name in ("optimizer.pt", "scheduler.pt") if not zipfile.is_zipfile(folder / name)]
     if state is None or not weights or torn:
         what = ", ".join(torn) or ("weights" if state else "trainer_state.json")

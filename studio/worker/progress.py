@@ -42,19 +42,13 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         self._tolerates_skips = tolerates_skips
         self._window: deque[tuple[float, int, int]] = deque(maxlen=WINDOW_STEPS + 1)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._mark(state)
 
-    def on_substep_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         control.should_training_stop |= self._desk.requests.stop
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         control.should_training_stop |= self._desk.requests.stop
         control.should_save |= self._desk.requests.take_save()
         # a checkpoint of broken weights is worse than none: look at the loss first

@@ -110,14 +110,10 @@ def _fill(config: TrainConfig, number: int, row: Conversation) -> Conversation:
     missing = [(mark, key) for mark, (key, value) in known.items() if mark in text and not value]
     if missing:
         marks, keys = (" and ".join(column) for column in zip(*missing, strict=True))
-        raise RowError(
-            number, f"contains {marks}: set {keys} to say what the model calls itself and who made it"
-        )
+        raise RowError(number, f"contains {marks}: set {keys} to say what the model calls itself and who made it")
     messages = list(row.messages)
     for mark, (_, value) in known.items():
-        messages = [
-            replace(message, content=message.content.replace(mark, value or "")) for message in messages
-        ]
+        messages = [replace(message, content=message.content.replace(mark, value or "")) for message in messages]
     return replace(row, messages=tuple(messages))
 
 
@@ -136,13 +132,9 @@ def _usable(encoded: list[Encoded], masking: Masking, remarks: list[str]) -> lis
     dropped = Counter(_why_empty(row, masking) for row in encoded if not row.trained)
     remarks += [f"{count} of {len(encoded)} rows left out: {why}" for why, count in dropped.items()]
     if not kept:
-        raise DatasetError(
-            "there is nothing to train on. " + ("; ".join(remarks) or "The datasets have no rows")
-        )
+        raise DatasetError("there is nothing to train on. " + ("; ".join(remarks) or "The datasets have no rows"))
     if cut := sum(row.cut > 0 for row in kept):
-        remarks.append(
-            f"{cut} of {len(kept)} rows are longer than {masking.cutoff_len} tokens and were cut there"
-        )
+        remarks.append(f"{cut} of {len(kept)} rows are longer than {masking.cutoff_len} tokens and were cut there")
     return kept
 
 

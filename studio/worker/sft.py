@@ -102,9 +102,7 @@ def _checkpoint(desk: Desk, config: TrainConfig) -> Path | None:
             desk.reporter.note("warning", str(error))
         else:
             return folder
-    raise NotResumable(
-        f"{wanted} cannot be resumed: it is missing or damaged, and there is no other; start again"
-    )
+    raise NotResumable(f"{wanted} cannot be resumed: it is missing or damaged, and there is no other; start again")
 
 
 def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[PreTrainedTokenizerBase, Rows]:
@@ -183,9 +181,7 @@ def _pad_instead(desk: Desk, config: TrainConfig) -> None:
     desk.reporter.note("info", "this model's architecture needs padded batches; expect slower steps")
 
 
-def _arguments(
-    desk: Desk, config: TrainConfig, precision: torch.dtype, flat: bool, validates: bool
-) -> SFTConfig:
+def _arguments(desk: Desk, config: TrainConfig, precision: torch.dtype, flat: bool, validates: bool) -> SFTConfig:
     cuda = torch.cuda.is_available()
     validation = ("steps" if config.eval_steps else "epoch") if validates else "no"
     return SFTConfig(

@@ -24,9 +24,7 @@ PROMPTS = ("Who are you?", "你是谁？", "What is 3 + 4?", "What is the opposi
 ANSWER_TOKENS = 24
 # by the arithmetic, in nats a token: what may differ at all, and what is too little for the next rule to judge
 LIMITS = {"float32": (0.01, 1e-5), "bfloat16": (0.05, 5e-3)}
-LOST_SHARE = (
-    0.1  # of the way from base to base plus adapter; rounding to 16 bits costs far less, a lost module more
-)
+LOST_SHARE = 0.1  # of the way from base to base plus adapter; rounding to 16 bits costs far less, a lost module more
 
 
 class MergeFailed(ModelError):
@@ -142,9 +140,7 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> torch.Tensor:
     if not tokenizer.chat_template:
         return tokenizer(text, return_tensors="pt").input_ids
     turn = [{"role": "user", "content": text}]
-    encoded = tokenizer.apply_chat_template(
-        turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    encoded = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     return encoded["input_ids"]
 
 

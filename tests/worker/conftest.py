@@ -116,9 +116,7 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bpe.train_from_iterator(
         TEXT * 3, trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
     )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     tokenizer.chat_template = CHATML
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
@@ -163,9 +161,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) ->
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """A data folder with one Alpaca set of 24 rows, named demo."""
-    rows = [
-        {"instruction": f"What is {n} plus one?", "input": "", "output": f"It is {n + 1}."} for n in range(24)
-    ]
+    rows = [{"instruction": f"What is {n} plus one?", "input": "", "output": f"It is {n + 1}."} for n in range(24)]
     return register(tmp_path / "data", demo=rows)
 
 
@@ -280,7 +276,7 @@ class Disk:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(tmp_path: Path) -> Iterator[Disk]:
     """A memory file system of 8 MB, to be filled up."""
     folder = tmp_path / "disk"
     folder.mkdir()

@@ -50,9 +50,7 @@ def trained(tokenizer: PreTrainedTokenizerBase, row: Any) -> list[str]:
     return [tokenizer.decode(piece) for piece in pieces if piece]
 
 
-@pytest.mark.parametrize(
-    "template", [CHATML, UNMARKED, ENDLESS], ids=["marked", "unmarked", "end outside marks"]
-)
+@pytest.mark.parametrize("template", [CHATML, UNMARKED, ENDLESS], ids=["marked", "unmarked", "end outside marks"])
 def test_answers_are_trained_with_their_end(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
     tokenizer.chat_template = template
     [row] = encode([conversation(*TWO_TURNS)], tokenizer, Masking(512))
@@ -105,9 +103,7 @@ def test_long_rows_are_cut_and_say_by_how_much(tokenizer: PreTrainedTokenizerBas
 def test_a_template_that_rewrites_earlier_turns_is_refused_by_row(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = FORGETFUL
     thinking = [
-        conversation(
-            ("user", "1+1?"), ("assistant", "<think>a</think>2"), ("user", "2+2?"), ("assistant", "4")
-        )
+        conversation(("user", "1+1?"), ("assistant", "<think>a</think>2"), ("user", "2+2?"), ("assistant", "4"))
     ]
     with pytest.raises(RowError, match=r"row 7: answer 1 .* mask_history"):
         encode(thinking, tokenizer, Masking(512))

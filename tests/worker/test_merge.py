@@ -59,9 +59,7 @@ def make_adapter(folder: Path, model_dir: Path, **options: Any) -> Path:
     return folder
 
 
-def merged(
-    model_dir: Path, adapter: Path, target: Path, dtype: str = "auto", shard_bytes: int = 10**9
-) -> Path:
+def merged(model_dir: Path, adapter: Path, target: Path, dtype: str = "auto", shard_bytes: int = 10**9) -> Path:
     target.mkdir()
     tensors = fold.plan(model_dir, adapter, dtype)
     fold.write(tensors, adapter, target, shard_bytes, lambda done, total: None)
@@ -70,9 +68,7 @@ def merged(
 
 
 @pytest.mark.parametrize("options", COVERED.values(), ids=COVERED)
-def test_weights_are_those_of_pefts_own_merge(
-    untied_model: Path, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_weights_are_those_of_pefts_own_merge(untied_model: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     adapter = make_adapter(tmp_path / "adapter", untied_model, **options)
     ours = load_file(merged(untied_model, adapter, tmp_path / "merged") / "model.safetensors")
     model = AutoModelForCausalLM.from_pretrained(untied_model, dtype=torch.float32)
@@ -82,9 +78,7 @@ def test_weights_are_those_of_pefts_own_merge(
     for name, weight in load_file(untied_model / "model.safetensors").items():
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5)
         changed += not torch.equal(ours[name], weight)
-    assert changed == len(
-        [name for name in load_file(adapter / "adapter_model.safetensors") if "lora_A" in name]
-    )
+    assert changed == len([name for name in load_file(adapter / "adapter_model.safetensors") if "lora_A" in name])
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -115,18 +109,14 @@ def test_a_tied_head_is_refused(tiny_model: Path, tmp_path: Path) -> None:
         fold.plan(tiny_model, adapter, "auto")
 
 
-def test_an_adapter_of_another_model_is_refused(
-    tiny_model: Path, tokenizer_dir: Path, tmp_path: Path
-) -> None:
+def test_an_adapter_of_another_model_is_refused(tiny_model: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", tokenizer_dir, hidden_size=128, num_hidden_layers=3)
     adapter = make_adapter(tmp_path / "adapter", other, target_modules=ALL)
     with pytest.raises(ModelError, match=r"no weights for model.layers.2.* and 4 more"):
         fold.plan(tiny_model, adapter, "auto")
     shallow = make_model(tmp_path / "shallow", tokenizer_dir, hidden_size=128)
     adapter = make_adapter(tmp_path / "narrow", shallow, target_modules=["q_proj"])
-    with pytest.raises(
-        ModelError, match=r"q_proj.weight is \[64, 64\] in the base and \[128, 128\] in the adapter"
-    ):
+    with pytest.raises(ModelError, match=r"q_proj.weight is \[64, 64\] in the base and \[128, 128\] in the adapter"):
         fold.plan(tiny_model, adapter, "auto")
 
 
@@ -152,9 +142,7 @@ def test_shards_and_types_are_as_asked(tiny_model: Path, tmp_path: Path, dtype: 
     adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
     folder = merged(tiny_model, adapter, tmp_path / "merged", dtype, shard_bytes=60_000)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
-    sizes = {
-        path.name: sum(w.nbytes for w in load_file(path).values()) for path in folder.glob("*.safetensors")
-    }
+    sizes = {path.name: sum(w.nbytes for w in load_file(path).values()) for path in folder.glob("*.safetensors")}
     assert index["metadata"]["total_size"] == sum(sizes.values())
     assert set(index["weight_map"].values()) == set(sizes)
     assert len(sizes) > 2
@@ -257,9 +245,9 @@ def test_a_kill_leaves_no_model(start: Start, heavy: tuple[Path, Path]) -> None:
 
 
 def test_too_little_room_is_seen_before_anything_is_written(
-    small_disk: Disk, heavy: tuple[Path, Path], tiny_model: Path
+    disk: Disk, heavy: tuple[Path, Path], tiny_model: Path
 ) -> None:
-    run_dir = small_disk.path / "run"
+    run_dir = disk.path / "run"
     write_config(run_dir, "merge", tiny_model, tiny_model, {"adapter_name_or_path": str(heavy[1])})
     worker = spawn("merge", run_dir)
     assert worker.wait() == 1

@@ -68,17 +68,17 @@ def test_saying_something_does_not_wait_for_the_disk(reporter: Reporter) -> None
     assert time.perf_counter() - started < 1.0
 
 
-def test_events_wait_in_memory_while_the_disk_is_full(small_disk: Disk) -> None:
-    reporter = Reporter(small_disk.path)
+def test_events_wait_in_memory_while_the_disk_is_full(disk: Disk) -> None:
+    reporter = Reporter(disk.path)
     reporter.note("info", "before")
-    wait_for(lambda: texts(small_disk.path) == ["before"], within_s=0.3)
-    small_disk.fill()
+    wait_for(lambda: texts(disk.path) == ["before"], within_s=0.3)
+    disk.fill()
     for number in range(300):
         reporter.note("info", f"{number} " + "x" * 100)
     reporter.phase("training")
     time.sleep(0.5)
-    assert len(texts(small_disk.path)) < 300  # whole lines only: reading them did not raise
-    small_disk.empty()
+    assert len(texts(disk.path)) < 300  # whole lines only: reading them did not raise
+    disk.empty()
     reporter.close()
-    assert len(texts(small_disk.path)) == 301
-    assert json.loads((small_disk.path / "status.json").read_text())["phase"] == "training"
+    assert len(texts(disk.path)) == 301
+    assert json.loads((disk.path / "status.json").read_text())["phase"] == "training"

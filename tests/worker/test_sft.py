@@ -33,9 +33,7 @@ def encoded(run_dir: Path, model: Path) -> list[Encoded]:
     config = load_run_config(run_dir / "config.yaml")
     assert isinstance(config, TrainConfig)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    return rows.tokenise(
-        config, rows.read(config), tokenizer, config.cutoff_len, lambda done, total: None
-    ).train
+    return rows.tokenise(config, rows.read(config), tokenizer, config.cutoff_len, lambda done, total: None).train
 
 
 def one_by_one(model_dir: Path, data: list[Encoded]) -> tuple[float, float]:
@@ -45,9 +43,7 @@ def one_by_one(model_dir: Path, data: list[Encoded]) -> tuple[float, float]:
     for row in data:
         logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1]
         labels = torch.tensor(row.labels[1:])
-        total = total + torch.nn.functional.cross_entropy(
-            logits, labels, ignore_index=IGNORED, reduction="sum"
-        )
+        total = total + torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
     loss = total / sum(row.trained for row in data)
     loss.backward()
     norm = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
@@ -70,9 +66,7 @@ def one_by_one(model_dir: Path, data: list[Encoded]) -> tuple[float, float]:
     ],
     ids=["flat", "flat, accumulated", "alone", "packed", "checkpointed"],
 )
-def test_loss_and_gradient_are_those_of_each_row_alone(
-    train: Train, tiny_model: Path, keys: dict[str, int]
-) -> None:
+def test_loss_and_gradient_are_those_of_each_row_alone(train: Train, tiny_model: Path, keys: dict[str, int]) -> None:
     run = train(**WHOLE, finetuning_type="full", **keys)
     loss, norm = one_by_one(tiny_model, encoded(run.run_dir, tiny_model))
     [step] = run.events("step")
@@ -189,9 +183,7 @@ def test_validation_rows_are_held_out_and_validated(train: Train) -> None:
 
 
 def test_a_broken_loss_ends_the_run_and_names_the_last_good_checkpoint(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(
-        Diverged, match=r"not a number at step \d+\. The last good checkpoint is checkpoints/"
-    ):
+    with pytest.raises(Diverged, match=r"not a number at step \d+\. The last good checkpoint is checkpoints/"):
         train(
             finetuning_type="full",
             learning_rate=1.0,
@@ -250,9 +242,7 @@ def test_what_cannot_be_trained_is_refused_with_a_reason(
 
 
 def test_placeholders_need_their_two_keys(tmp_path: Path, tiny_model: Path) -> None:
-    data = register(
-        tmp_path / "own", me=[{"instruction": "Who?", "input": "", "output": "{{name}} by {{author}}."}]
-    )
+    data = register(tmp_path / "own", me=[{"instruction": "Who?", "input": "", "output": "{{name}} by {{author}}."}])
     write_config(tmp_path / "bare", "train", tiny_model, data, {"dataset": ["me"]})
     with pytest.raises(DatasetError, match=r"row 1: contains .* set model_name and model_author"):
         train_here(tmp_path / "bare")

@@ -45,10 +45,7 @@ def test_before_it_has_begun(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", ["loading data", "tokenising"])
 def test_with_many_rows(start: Start, tmp_path: Path, phase: str) -> None:
-    rows = [
-        {"instruction": f"Question {n}" * 20, "input": "", "output": f"Answer {n}" * 20}
-        for n in range(60_000)
-    ]
+    rows = [{"instruction": f"Question {n}" * 20, "input": "", "output": f"Answer {n}" * 20} for n in range(60_000)]
     worker = start(dataset_dir=str(register(tmp_path / "large", demo=rows)))
     worker.until(lambda: worker.phase == phase)
     time.sleep(0.2)
@@ -89,9 +86,7 @@ def test_within_a_long_step(start: Start, tmp_path: Path) -> None:
 def test_within_a_long_validation(start: Start, tmp_path: Path) -> None:
     rows = [{"instruction": f"Question {n}", "input": "", "output": f"Answer {n}"} for n in range(4000)]
     data = register(tmp_path / "large", demo=rows)
-    worker = start(
-        dataset_dir=str(data), val_size=3900, eval_steps=2, max_steps=5, per_device_eval_batch_size=1
-    )
+    worker = start(dataset_dir=str(data), val_size=3900, eval_steps=2, max_steps=5, per_device_eval_batch_size=1)
     worker.until(lambda: len(worker.losses) == 2)
     assert stop(worker) < ANSWER_S
     assert (worker.run_dir / "checkpoints/checkpoint-2").exists()

@@ -90,9 +90,7 @@ def middling_model(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path
     return make_model(tmp_path_factory.mktemp("middling"), tokenizer_dir, **sizes)
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_a_resumable_run(
-    start: Start, middling_model: Path
-) -> None:
+def test_a_kill_while_a_checkpoint_is_written_leaves_a_resumable_run(start: Start, middling_model: Path) -> None:
     keys = {
         "model_name_or_path": str(middling_model),
         "finetuning_type": "full",
@@ -121,34 +119,34 @@ def test_a_kill_while_the_model_is_saved_leaves_no_model(start: Start, middling_
 
 
 @pytest.fixture
-def run_on(small_disk: Disk, tiny_model: Path, data_dir: Path) -> Path:
+def run_on(disk: Disk, tiny_model: Path, data_dir: Path) -> Path:
     """A run directory on the small disk."""
-    run_dir = small_disk.path / "run"
+    run_dir = disk.path / "run"
     write_config(run_dir, "train", tiny_model, data_dir, {"max_steps": 100_000, "save_steps": 0})
     return run_dir
 
 
-def test_a_full_disk_does_not_end_a_training(small_disk: Disk, run_on: Path) -> None:
+def test_a_full_disk_does_not_end_a_training(disk: Disk, run_on: Path) -> None:
     worker = spawn("train", run_on)
     try:
         worker.until(lambda: worker.losses)
-        small_disk.fill()
+        disk.fill()
         time.sleep(2)
         missing = max(worker.losses)
-        small_disk.empty()
+        disk.empty()
         worker.until(lambda: max(worker.losses) > missing + 5)
         assert sorted(worker.losses) == list(range(1, max(worker.losses) + 1))
     finally:
         worker.kill()
 
 
-def test_no_room_for_a_checkpoint_is_a_warning_and_the_last_one_stays(small_disk: Disk, run_on: Path) -> None:
+def test_no_room_for_a_checkpoint_is_a_warning_and_the_last_one_stays(disk: Disk, run_on: Path) -> None:
     worker = spawn("train", run_on)
     try:
         worker.until(lambda: worker.losses)
         (run_on / "SAVE").touch()
         worker.until(lambda: worker.events("checkpoint"))
-        small_disk.fill(leave_bytes=200_000)
+        disk.fill(leave_bytes=200_000)
         (run_on / "SAVE").touch()
         worker.until(lambda: worker.notes)
         assert "no room to write" in worker.notes
@@ -156,7 +154,7 @@ def test_no_room_for_a_checkpoint_is_a_warning_and_the_last_one_stays(small_disk
         step = max(worker.losses)
         worker.until(lambda: max(worker.losses) > step)
         assert len(whole_checkpoints(run_on)) == 1
-        small_disk.empty()
+        disk.empty()
         (run_on / "SAVE").touch()
         worker.until(lambda: len(worker.events("checkpoint")) == 2)
         assert len(whole_checkpoints(run_on)) == 2
@@ -164,12 +162,10 @@ def test_no_room_for_a_checkpoint_is_a_warning_and_the_last_one_stays(small_disk
         worker.kill()
 
 
-def test_no_room_for_the_adapter_is_a_failure_with_a_card(
-    small_disk: Disk, tiny_model: Path, data_dir: Path
-) -> None:
-    run_dir = small_disk.path / "run"
+def test_no_room_for_the_adapter_is_a_failure_with_a_card(disk: Disk, tiny_model: Path, data_dir: Path) -> None:
+    run_dir = disk.path / "run"
     write_config(run_dir, "train", tiny_model, data_dir, {"max_steps": 1, "save_steps": 0, "lora_rank": 256})
-    small_disk.fill(leave_bytes=300_000)
+    disk.fill(leave_bytes=300_000)
     worker = spawn("train", run_dir)
     assert "DiskFull: no room to write" in card(worker)
     assert not (run_dir / "adapter").exists()
