@@ -37,13 +37,15 @@ def speaker(name: str) -> Speaker:
     """The adapter or model of that name: a folder, the bundled model's name, or a hub id.
 
     Raises:
-        ModelError: a folder that is missing, damaged, or neither.
+        ModelError: a folder that is missing, damaged, or neither; or an adapter whose base is.
     """
     path = models.resolve(name)
     if not models.is_local(path):
         return Speaker(path, None, 0, "from the hub or its cache")
     if (Path(path) / "adapter_config.json").exists():
         info = models.check_adapter(Path(path))
+        if models.is_local(info.base):
+            models.check(Path(info.base))
         return Speaker(info.base, path, info.rank, f"LoRA of rank {info.rank} on {_short(info.base)}")
     return Speaker(path, None, 0, _facts(models.check(Path(path))))
 
