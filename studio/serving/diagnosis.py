@@ -9,18 +9,19 @@ _PREFIXED = re.compile(r"\] ([\w.]+(?:Error|Exception)): (.+)")
 _PLAIN = re.compile(r"^(?:\([^)]*\) )?([\w.]+(?:Error|Exception)): (.+)")
 _VALIDATION = re.compile(r"^\s*(?:\([^)]*\)\s*)?(Value error), (.*)")
 _USAGE = re.compile(r"(api_server\.py): error: (.+)")
-_SERVER_SAYS_NOTHING = "Engine core initialization failed"
+_SAYS_NOTHING = ("Engine core initialization failed", "EngineCore encountered an issue")
+CAUSE_MAX_CHARS = 300
 
 # pattern in the cause -> what to change. The first that matches counts.
 HINTS: tuple[tuple[str, str], ...] = (
     (r"Address already in use", "Another process took the port. Start the server again: it picks a new one."),
     (
-        r"max_model_len|maximum model length|max seq len",
-        "Lower max_model_len, or leave it empty to use the model's own limit.",
-    ),
-    (
         r"KV cache|kv_cache|larger than the available|No available memory for the cache",
         "Raise kv_cache_memory, or lower max_model_len.",
+    ),
+    (
+        r"max_model_len|maximum model length|max seq len",
+        "Lower max_model_len, or leave it empty to use the model's own limit.",
     ),
     (
         r"Free memory on device|out of memory|OutOfMemory|GPU memory utilization",
@@ -37,6 +38,10 @@ HINTS: tuple[tuple[str, str], ...] = (
     (
         r"architectures? .*not supported|Invalid repository ID|does not recognize this architecture",
         "vLLM does not know this kind of model: check config.json, or choose another model.",
+    ),
+    (
+        r"exceeds dimension size|size mismatch|shape '.*' is invalid|weight.*shape",
+        "The weights do not fit the model's config.json: copy or download both again.",
     ),
     (r"lscpu", "Install lscpu (package util-linux): vLLM asks it for the processor's cores."),
     (r"C\+\+ compiler|g\+\+", "Install a C++ compiler (package g++)."),
@@ -68,14 +73,22 @@ def root_cause(lines: Iterable[str]) -> str:
     ):
         for line in filter(wanted, text):
             found = pattern.search(line)
-            if found and _SERVER_SAYS_NOTHING not in line:
-                return f"{found[1]}: {found[2].strip()}"
+            if found and not any(phrase in line for phrase in _SAYS_NOTHING):
+                return _shortened(f"{found[1]}: {found[2].strip()}")
     return ""
 
 
 def hint(cause: str) -> str:
     """What to change, for the causes that are known; empty for the others."""
     return next((advice for pattern, advice in HINTS if re.search(pattern, cause)), "")
+
+
+def _shortened(cause: str) -> str:
+    """Whole sentences, as many as are worth reading; the log has the rest."""
+    if len(cause) <= CAUSE_MAX_CHARS:
+        return cause
+    start = cause[:CAUSE_MAX_CHARS]
+    return start[: start.rfind(". ") + 1] or f"{start}…"
 
 
 def _of_worker(line: str) -> bool:

@@ -210,7 +210,7 @@ def test_the_start_is_told_by_phases(endpoint: Endpoint) -> None:
 
 def test_errors_of_the_real_server_are_sentences(endpoint: Endpoint) -> None:
     server = endpoint.server
-    with pytest.raises(RequestFailed, match="does not have it.*nobody"):
+    with pytest.raises(RequestFailed, match=r"does not have it.*nobody"):
         ask(server, "nobody", "hello")
     with pytest.raises(RequestFailed, match="too long"):
         ask(server, "seedling", "word " * 2000)
@@ -257,9 +257,14 @@ def _running(server: Server) -> float:
     return float(next(line for line in lines if line.startswith("vllm:num_requests_running")).split()[-1])
 
 
-def test_panes_stream_side_by_side_and_fail_alone(endpoint: Endpoint, stone: str, expected: dict[str, dict[str, str]]) -> None:
+def test_panes_stream_side_by_side_and_fail_alone(
+    endpoint: Endpoint, stone: str, expected: dict[str, dict[str, str]]
+) -> None:
     question = "What colour is grass?"
-    panes = [Pane(endpoint.server, name, ({"role": "user", "content": question},), GREEDY) for name in ("seedling", stone, "nobody")]
+    panes = [
+        Pane(endpoint.server, name, ({"role": "user", "content": question},), GREEDY)
+        for name in ("seedling", stone, "nobody")
+    ]
 
     async def watch() -> tuple:
         async for views in Round(panes).stream():
@@ -283,8 +288,13 @@ def test_idle_worker_costs_next_to_nothing(endpoint: Endpoint) -> None:
     assert os.getpgid(worker.pid) == os.getpgid(endpoint.run.server["pid"])
 
 
+def test_the_forked_engine_may_use_every_core(endpoint: Endpoint) -> None:
+    engine = next(member for member in process.of_run(endpoint.run.path) if member.cmdline()[0] == "VLLM::EngineCore")
+    assert os.sched_getaffinity(engine.pid) == os.sched_getaffinity(0)
+
+
 def test_a_server_that_is_gone_is_not_ready() -> None:
-    with pytest.raises(SidecarNotReady, match="No model server answers at http://127.0.0.1:1"):
+    with pytest.raises(SidecarNotReady, match="No model server answers at"):
         ask(Server("http://127.0.0.1:1", "secret"), "seedling", "hello")
 
 

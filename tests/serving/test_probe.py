@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from studio.serving.child import Child
 from studio.serving.client import Client, Server
 from studio.serving.probe import Reference, Token
 from studio.serving.sidecar import _free_port
-from tests.serving.conftest import BASE
+from tests.serving.conftest import BASE, apart
 
 A = Token("1", -0.1, {"1": -0.1, "2": -2.5})
 A_MOVED = Token("1", -0.3, {"1": -0.3, "2": -1.4})
@@ -72,19 +71,26 @@ async def faulty_vllm(folder: Path) -> AsyncIterator[Client]:
         await listening
 
 
+def load_into_faulty_vllm(adapter: Path, folder: Path) -> tuple[str, list[str]]:
+    """What is said, and which models the server has afterwards."""
+
+    async def load() -> tuple[str, list[str]]:
+        async with faulty_vllm(folder) as client:
+            adapters = Adapters(client, ServeConfig(model_name_or_path=str(BASE)), folder / "requests")
+            await adapters.begin()
+            with pytest.raises(ServingError) as caught:
+                await adapters.load("stone", str(adapter))
+            assert [model["name"] for model in adapters.models()] == ["seedling"]
+            return str(caught.value), await client.models()
+
+    return asyncio.run(load())
+
+
 @pytest.mark.vllm
 def test_the_fault_of_vllm_on_a_cpu_is_found_and_the_adapter_thrown_out(adapter: Path, tmp_path: Path) -> None:
     if command.platform()[0] != "cpu":
         pytest.skip("only vLLM for CPUs has this fault")
-
-    async def serve_and_load() -> list[dict[str, Any]]:
-        config = ServeConfig(model_name_or_path=str(BASE))
-        async with faulty_vllm(tmp_path) as client:
-            adapters = Adapters(client, config, tmp_path / "requests")
-            await adapters.begin()
-            with pytest.raises(ServingError, match="unloaded again.*base model's own answers change"):
-                await adapters.load("stone", str(adapter))
-            assert "stone" not in await client.models()
-            return adapters.models()
-
-    assert [model["name"] for model in asyncio.run(serve_and_load())] == ["seedling"]
+    message, models = apart(load_into_faulty_vllm, adapter, tmp_path)
+    assert "unloaded again" in message
+    assert "base model's own answers change" in message
+    assert models == ["seedling"]

@@ -81,9 +81,7 @@ def test_the_file_of_a_dead_server_is_not_believed(store: Store, sleeper: subpro
     assert servers.endpoints(store) == []
 
 
-def test_strays_of_lost_servers_are_killed_and_others_spared(
-    store: Store, sleeper: subprocess.Popen[bytes]
-) -> None:
+def test_strays_of_lost_servers_are_killed_and_others_spared(store: Store, sleeper: subprocess.Popen[bytes]) -> None:
     lost, alive = store.create(ServeConfig()), running(store, sleeper)
     (lost.path / "CLAIM").touch()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as nanny:

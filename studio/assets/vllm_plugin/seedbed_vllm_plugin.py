@@ -21,6 +21,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,6 +56,8 @@ def fork_engine() -> None:
     """
     import vllm.v1.engine.utils as module
 
+    # Intel's OpenMP leaves a forked child on one core
+    os.register_at_fork(after_in_child=partial(os.sched_setaffinity, 0, os.sched_getaffinity(0)))
     module.get_mp_context = lambda: multiprocessing.get_context("fork")
 
 

@@ -1,0 +1,147 @@
+"""Every way in which a server says no, as bytes that vLLM 0.32 really sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from studio.errors import RequestFailed, ServingError, SidecarNotReady
+from studio.serving.client import Client, Delta, Done, Sampling, Server
+
+SERVER = Server("http://127.0.0.1:8000", "very-secret")
+TURN = [{"role": "user", "content": "hi"}]
+
+UNKNOWN_MODEL = (
+    b'{"error":{"message":"The model `nope` does not exist. Valid aliases: seedling.","type":"NotFoundError",'
+    b'"param":"model","code":404}}'
+)
+TOO_LONG = (
+    b'{"error":{"message":"This model\'s maximum context length is 512 tokens. However, your prompt contains at '
+    b"least 513 input tokens, which exceeds this limit even without any output tokens. Please reduce the length of "
+    b'the input prompt. (parameter=input_tokens, value=513)","type":"BadRequestError","param":"input_tokens",'
+    b'"code":400}}'
+)
+TOO_MANY = (
+    b'{"error":{"message":"max_tokens=100000 cannot be greater than max_model_len=512. Please request fewer output '
+    b'tokens. (parameter=max_tokens, value=100000)","type":"BadRequestError","param":"max_tokens","code":400}}'
+)
+UNAUTHORIZED = b'{"error":"Unauthorized"}'
+ENGINE_DEAD = (
+    b'{"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause.", '
+    b'"type": "InternalServerError", "param": null, "code": 500}}'
+)
+OPENING = (
+    b'data: {"id":"chatcmpl-8677d49fce1dba3a","object":"chat.completion.chunk","created":1795312368,"model":"seedling",'
+    b'"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
+)
+
+
+def piece(text: str, finish_reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": finish_reason}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":9,"total_tokens":14,"completion_tokens":5}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def answer_with(status: int, body: bytes) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda request: httpx.Response(status, content=body)
+
+
+def ask(handler: Callable[[httpx.Request], httpx.Response]) -> list[Delta | Done]:
+    async def collect() -> list[Delta | Done]:
+        async with Client(SERVER, httpx.MockTransport(handler)) as client:
+            return [event async for event in client.stream_chat("seedling", TURN)]
+
+    return asyncio.run(collect())
+
+
+def test_an_answer_is_deltas_and_one_done() -> None:
+    events = ask(answer_with(200, OPENING + piece("I am") + piece(" here.") + piece("", "stop") + USAGE + DONE))
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == "I am here."
+    assert [event.tokens for event in events if isinstance(event, Delta)][:2] == [1, 2]
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert (done.finish_reason, done.prompt_tokens, done.completion_tokens) == ("stop", 9, 5)
+
+
+def test_a_server_without_usage_is_counted_by_pieces() -> None:
+    done = ask(answer_with(200, OPENING + piece("a") + piece("b", "length") + DONE))[-1]
+    assert isinstance(done, Done)
+    assert (done.finish_reason, done.prompt_tokens, done.completion_tokens) == ("length", None, 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "sentence"),
+    [
+        (404, UNKNOWN_MODEL, RequestFailed, "does not have it: The model `nope` does not exist"),
+        (400, TOO_LONG, RequestFailed, "conversation is too long for this model.*Clear it or shorten"),
+        (400, TOO_MANY, RequestFailed, "refused the request: max_tokens=100000"),
+        (401, UNAUTHORIZED, RequestFailed, "refused the API key"),
+        (500, ENGINE_DEAD, SidecarNotReady, "engine has stopped.*Start the server again"),
+        (503, b"", SidecarNotReady, "engine has stopped"),
+        (502, b"<html>Bad Gateway</html>", RequestFailed, "Bad Gateway"),
+        (200, OPENING + b"data: " + ENGINE_DEAD + b"\n\n" + DONE, SidecarNotReady, "engine has stopped"),
+        (200, OPENING + piece("I am"), RequestFailed, "broke off"),
+        (200, OPENING + piece("I am", "abort") + DONE, SidecarNotReady, "was stopped while it was answering"),
+        (200, b"data: <html>\n\n", RequestFailed, "does not speak the OpenAI protocol"),
+    ],
+)  # fmt: skip
+def test_errors_are_sentences(status: int, body: bytes, kind: type[ServingError], sentence: str) -> None:
+    with pytest.raises(kind, match=sentence) as caught:
+        ask(answer_with(status, body))
+    assert "very-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "sentence"),
+    [
+        (httpx.ConnectError("refused"), SidecarNotReady, "No model server answers at http://127.0.0.1:8000"),
+        (httpx.ReadTimeout("slow"), RequestFailed, "did not answer in time"),
+        (httpx.RemoteProtocolError("cut"), RequestFailed, "broke off"),
+    ],
+)
+def test_broken_connections_are_sentences_without_the_request(
+    error: httpx.TransportError, kind: type[ServingError], sentence: str
+) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        error.request = request
+        raise error
+
+    with pytest.raises(kind, match=sentence) as caught:
+        ask(fail)
+    # a traceback printer would follow these to the request, and its headers hold the key
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_a_url_that_is_none() -> None:
+    async def ask_there() -> None:
+        async with Client(Server("localhost:8000")) as client:
+            await client.models()
+
+    with pytest.raises(RequestFailed, match="write it as http://"):
+        asyncio.run(ask_there())
+
+
+def test_the_key_goes_into_the_header_and_nowhere_else() -> None:
+    def check(request: httpx.Request) -> httpx.Response:
+        assert request.headers["Authorization"] == "Bearer very-secret"
+        assert b"very-secret" not in request.content
+        return httpx.Response(200, content=OPENING + piece("a", "stop") + DONE)
+
+    ask(check)
+    assert "very-secret" not in repr(SERVER)
+
+
+def test_only_options_that_were_set_are_sent() -> None:
+    assert Sampling().to_json() == {"temperature": 0.7, "top_p": 1.0, "max_tokens": 512}
+    full = Sampling(0.1, 0.5, 40, None, 1.2, 7, ("\n",)).to_json()
+    assert full == {
+        "temperature": 0.1, "top_p": 0.5, "top_k": 40, "repetition_penalty": 1.2, "seed": 7, "stop": ["\n"],
+    }  # fmt: skip
