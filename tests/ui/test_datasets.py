@@ -70,6 +70,11 @@ def test_a_damaged_registry_is_told_in_the_list_and_left_alone(ctx: Context) -> 
     assert ctx.registry.path.read_bytes() == before
 
 
+def test_a_link_to_nowhere_does_not_stop_the_list(ctx: Context) -> None:
+    (ctx.registry.data_dir / "gone.json").symlink_to("nowhere.json")
+    assert len((datasets.on_list(ctx, "") or {})["rows"]) == 5
+
+
 def test_no_folder_at_all_is_an_empty_list(tmp_path: Path) -> None:
     ctx = Context.of(Settings(data_dir=tmp_path / "nowhere", saves_dir=tmp_path / "saves"))
     assert (datasets.on_list(ctx, "") or {})["rows"] == []

@@ -253,10 +253,16 @@ def _names(ctx: Context) -> list[str]:
 
 def _stamp(data_dir: Path) -> str:
     """Changes with every file directly in the data folder, so that an unchanged list costs a few stat calls."""
-    if not data_dir.is_dir():
-        return "none"
-    seen = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(data_dir.iterdir())]
-    return f"{zlib.crc32(repr(seen).encode()):08x}"
+    names = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
+    return f"{zlib.crc32(repr([_mark(path) for path in names]).encode()):08x}"
+
+
+def _mark(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # a temporary name that was just renamed, or a link to nowhere
+        return path.name, 0, 0
+    return path.name, status.st_mtime_ns, status.st_size
 
 
 def _page(ctx: Context, name: str, offset: int) -> list[Any]:
