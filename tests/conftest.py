@@ -7,11 +7,16 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+# how long an example takes says nothing on a busy machine
+hypothesis.settings.register_profile("seedbed", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("seedbed")
 
 
 @pytest.fixture

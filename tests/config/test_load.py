@@ -4,7 +4,7 @@ import contextlib
 import shlex
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from studio.config import load
@@ -108,7 +108,6 @@ KEYS = st.sampled_from([*TrainConfig.model_fields, "deepspeed", "template", "x"]
 
 
 @given(st.dictionaries(KEYS, VALUES))
-@settings(deadline=None, max_examples=50)
 def test_no_value_breaks_the_parser(values):
     with contextlib.suppress(ConfigError):
         assert isinstance(parse(TrainConfig, values), TrainConfig)
@@ -136,7 +135,6 @@ def test_yaml_that_is_no_mapping(text):
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_no_text_breaks_the_yaml_reader(text):
     with contextlib.suppress(ConfigError):
         assert isinstance(parse_yaml(text, "given"), dict)
@@ -146,8 +144,8 @@ def test_no_text_breaks_the_yaml_reader(text):
 def test_deep_nesting_is_refused(text):
     """libyaml overflows the stack on it and takes the whole studio along."""
     with pytest.raises(ConfigError):
-        parse_yaml(text * 100_000, "given")
-    assert overrides([f"key={text * 100_000}"])
+        parse_yaml(text * 50_000, "given")
+    assert overrides([f"key={text * 50_000}"])
 
 
 def test_files_that_are_no_texts(tmp_path):
@@ -207,7 +205,6 @@ def test_every_word_that_is_no_override_is_named():
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_no_word_breaks_the_overrides(text):
     assert list(overrides([f"key={text}"])) == ["key"]
 
@@ -232,7 +229,6 @@ CONFIGS = st.builds(
 
 
 @given(CONFIGS)
-@settings(deadline=None)
 def test_a_configuration_survives_its_file(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("run") / "config.yaml"
     save(config, path)
@@ -240,7 +236,6 @@ def test_a_configuration_survives_its_file(tmp_path_factory, config):
 
 
 @given(CONFIGS)
-@settings(deadline=None, max_examples=50)
 def test_a_configuration_survives_its_command(config):
     assert parse(TrainConfig, overrides(shlex.split(command(config))[4:])) == config
     assert parse(TrainConfig, changed(config)) == config

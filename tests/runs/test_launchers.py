@@ -73,7 +73,7 @@ def test_runs_outlive_the_killed_studio_and_any_other_process_takes_over(prepare
         [sys.executable, "-c", script, str(runs[0].path.parent)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert seen.stdout.split() == ["running", "running"]
-    until(lambda: [run.state for run in runs] == [State.STOPPED] * 2, within_s=2)
+    until(lambda: [run.state for run in runs] == [State.STOPPED] * 2)
 
 
 def test_a_run_that_cannot_be_launched_says_why(prepare, fake_workers):

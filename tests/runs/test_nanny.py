@@ -135,7 +135,7 @@ def test_stop_is_heeded_by_the_worker(begin, until):
     assert run.state is State.RUNNING
     run.stop()
     assert run.state is State.STOPPING
-    until(lambda: run.state is State.STOPPED, within_s=2)
+    until(lambda: run.state is State.STOPPED)
     assert run.exit["code"] == 10
 
 
@@ -152,7 +152,7 @@ def test_stop_now_ends_a_suspended_worker(begin, until):
     until(lambda: (run.path / "ready").exists())
     os.kill(pid_of(run, "worker"), signal.SIGSTOP)
     run.stop_now()
-    until(lambda: run.state is State.STOPPED, within_s=2)
+    until(lambda: run.state is State.STOPPED)
 
 
 def test_stop_now_after_a_stop_that_takes_too_long(begin, until):
@@ -161,13 +161,13 @@ def test_stop_now_after_a_stop_that_takes_too_long(begin, until):
     run.stop()
     time.sleep(0.3)
     run.stop_now()
-    until(lambda: run.state is State.STOPPED, within_s=2)
+    until(lambda: run.state is State.STOPPED)
 
 
 def test_stop_now_while_the_worker_is_being_started(begin, until):
     run = begin(["sleep", 60])
     run.stop_now()
-    until(lambda: run.state is State.STOPPED, within_s=2)
+    until(lambda: run.state is State.STOPPED)
 
 
 def test_the_ladder_climbs_when_stop_is_ignored(prepare, nurse, until):
@@ -194,7 +194,7 @@ def test_sigterm_to_the_nanny_is_a_request_to_stop(begin, until):
     run = begin(["touch", "ready"], ["heed"])
     until(lambda: (run.path / "ready").exists())
     os.kill(pid_of(run, "nanny"), signal.SIGTERM)
-    until(lambda: run.state is State.STOPPED, within_s=2)
+    until(lambda: run.state is State.STOPPED)
     assert run.exit["code"] == 10
 
 
@@ -265,8 +265,8 @@ def test_stop_now_without_the_nanny_takes_everything(begin, until):
     until(lambda: (run.path / "ready").exists())
     kill(run, "nanny", until)
     run.stop_now()
-    until(lambda: run.state is State.STOPPED, within_s=2)
-    until(lambda: not any(psutil.pid_exists(pid) for pid in spawned(run)), within_s=2)
+    until(lambda: run.state is State.STOPPED)
+    until(lambda: not any(psutil.pid_exists(pid) for pid in spawned(run)))
 
 
 def test_nanny_and_worker_killed_is_lost(begin, until):
@@ -353,7 +353,7 @@ def test_a_full_disk_does_not_keep_a_run_from_being_stopped(small_disk, begin, p
     until(lambda: (run.path / "ready").exists())
     assert not (run.path / "worker.json").exists()
     run.stop_now()
-    until(lambda: run.state is State.STOPPED, within_s=3.5)
+    until(lambda: run.state is State.STOPPED)
 
 
 def test_nanny_imports_stay_small():
