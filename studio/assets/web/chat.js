@@ -24,7 +24,7 @@ function sentence(card) {
   if (card.state === "starting")
     return `${card.message} · ${card.elapsed_s.toFixed(0)} of about ${card.expected_s.toFixed(0)} s`;
   if (card.state === "ready") return card.adapters.length ? `with ${card.adapters.join(", ")}` : "no adapter loaded";
-  if (card.state === "off") return "starts with the first prompt, or with Start";
+  if (card.state === "off") return "starts with the first prompt, or with Start server";
   return card.state === "stopping" ? "ending its processes" : "";
 }
 

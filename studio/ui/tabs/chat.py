@@ -26,10 +26,9 @@ from studio.ui.tabs.chat_pickers import offers, pair, remark
 from studio.ui.text import said
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-PANE_HEIGHT_PX = 420
 SAMPLING = Sampling(temperature=0.6, top_p=0.9)  # a small model's unlikely words are nonsense
 ASK = "Ask something below: both models answer at once."
-NOTHING_TUNED = "No tuned model yet. Train one in the Train tab, and it can be compared with its base here."
+NOTHING_TUNED = "No tuned model yet: train one in the Train tab."
 
 Shown = tuple[list[Turn], str]  # a conversation and the line of figures below it
 
@@ -257,7 +256,6 @@ def _pane(side: str, label: gr.i18n.I18nData) -> Side:
         pick = gr.Dropdown([], value=None, label=label, allow_custom_value=True, elem_id=f"chat-{side}-pick")
         about = gr.HTML("", elem_id=f"chat-{side}-remark")
         chat = gr.Chatbot(
-            height=PANE_HEIGHT_PX,
             show_label=False,
             placeholder=ASK,
             buttons=["copy"],
