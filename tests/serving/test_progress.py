@@ -7,7 +7,7 @@ import pytest
 from studio.serving.progress import PHASES, Progress
 
 LOG = {
-    "starting engine": "(APIServer pid=2) INFO 11-22 01:52:20 [api_utils.py:286] non-default args: {'host': '127.0.0.1'}",
+    "starting engine": "(APIServer pid=2) INFO 11-22 01:52:20 [api_utils.py:286] non-default args: {'host': 'x'}",
     "starting worker": "(EngineCore pid=3) INFO 11-22 01:52:24 [core.py:133] Initializing a V1 LLM engine (v0.32.0)",
     "loading weights": "(Worker pid=4) INFO 11-22 01:52:41 [cpu_model_runner.py:68] Starting to load model /m...",
     "warming up": "(Worker pid=4) INFO 11-22 01:52:42 [default_loader.py:501] Loading weights took 0.03 seconds",
