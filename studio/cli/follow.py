@@ -12,7 +12,7 @@ from studio.runs.run import Run, State
 from studio.runs.store import Store
 
 POLL_S = 0.3
-EXIT_CODES = {State.COMPLETED: 0, State.STOPPED: 10, State.FAILED: 1, State.LOST: 1}
+EXIT_CODES = {State.COMPLETED: 0, State.STOPPED: 10, State.FAILED: 1, State.LOST: 1, State.DAMAGED: 1}
 
 
 def start(store: Store, run: Run, wait: bool = False) -> None:

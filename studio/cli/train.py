@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio import settings
+from studio import preflight, settings
 from studio.cli.follow import follow, start
+from studio.cli.terminal import say
 from studio.config import load
 from studio.config.train import TrainConfig
+from studio.datasets.registry import Registry
 from studio.errors import ConfigError, Problem
 from studio.runs.store import Store
 from studio.settings import ROOT
@@ -20,10 +22,11 @@ def main(words: Sequence[str]) -> int:
     """Create a training, start it, follow it."""
     arguments = _parser().parse_intermixed_args(words)
     here = settings.from_environment()
-    config = _read(arguments.words, here.data_dir)
+    values = _read(arguments.words, here.data_dir)
     if arguments.dry_run:
-        print(load.dump(config), end="")
+        print(load.dump(load.parse(TrainConfig, values)), end="")
         return 0
+    config = preflight.train_config(values, Registry(Path(values.get("dataset_dir", here.data_dir))))
     store = Store(here.saves_dir)
     run = store.create(config)
     start(store, run, wait=arguments.wait)
@@ -33,11 +36,11 @@ def main(words: Sequence[str]) -> int:
     return follow(run)
 
 
-def _read(words: Sequence[str], data_dir: Path) -> TrainConfig:
-    """The configuration that the words of the command line stand for.
+def _read(words: Sequence[str], data_dir: Path) -> dict[str, Any]:
+    """The keys and values that the words of the command line stand for.
 
     Raises:
-        ConfigError: with every problem at once.
+        ConfigError: a word is neither a source nor key=value, or the source cannot be read.
     """
     sources = [word for word in words if "=" not in word]
     if len(sources) > 1:
@@ -46,9 +49,11 @@ def _read(words: Sequence[str], data_dir: Path) -> TrainConfig:
     values = dict(_source(sources[0])) if sources else {}
     values |= load.overrides(word for word in words if "=" in word)
     values.pop("schema_version", None)
+    for key in load.without_effect(values):
+        say(f"left out: {key}")
     if data_dir != ROOT / "data":
         values.setdefault("dataset_dir", str(data_dir))
-    return load.parse(TrainConfig, values)
+    return values
 
 
 def _source(name: str) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from gradio.components import Component
 
+from studio.datasets.upload import MAX_BYTES
 from studio.settings import ASSETS, Settings
 from studio.ui import live
 from studio.ui.context import Context
@@ -25,7 +26,6 @@ from studio.ui.tabs import chat, datasets, export, runs, train
 from studio.ui.text import said, translations
 
 TAB_IDS = ("datasets", "train", "runs", "chat", "export")
-UPLOAD_MAX_BYTES = 4_000_000_000
 TITLE = """# Seedbed
 Fine-tune a language model, watch it learn, compare it with its base, take it home."""
 THEME = gr.themes.Base(
@@ -48,7 +48,7 @@ THEME = gr.themes.Base(
 
 def build(ctx: Context) -> gr.Blocks:
     """Draw every tab and wire what happens between them."""
-    with gr.Blocks(title="Seedbed") as page:
+    with gr.Blocks(title="Seedbed", delete_cache=(3600, 86_400)) as page:
         gr.Markdown(TITLE, elem_id="title")
         live.strip(ctx)
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -115,7 +115,14 @@ def _carry(
     convert: Callable[[Any], Any],
 ) -> None:
     """A button that takes what is chosen here to a picker in another tab, and goes there."""
-    button.click(shown(lambda value: (gr.Tabs(selected=tab), convert(value))), source, [tabs, target], **runs.QUIET)
+    # through the queue: an error of an event that goes past it never reaches the page
+    button.click(
+        shown(lambda value: (gr.Tabs(selected=tab), convert(value))),
+        source,
+        [tabs, target],
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> None:
@@ -145,7 +152,7 @@ def application(settings: Settings) -> FastAPI:
         theme=THEME,
         css_paths=sorted((ASSETS / "web").glob("*.css")),
         i18n=translations(),
-        max_file_size=UPLOAD_MAX_BYTES,
+        max_file_size=MAX_BYTES,
         footer_links=[],
         run_history=False,
         show_error=True,

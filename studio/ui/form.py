@@ -51,34 +51,39 @@ class Form:
         return self.components[[option.key for option in self.options].index(key)]
 
 
-def draw(config: type[Config], choices: Mapping[str, Sequence[Any]], groups: Sequence[str]) -> Form:
+def draw(
+    config: type[Config], choices: Mapping[str, Sequence[Any]], groups: Sequence[str], prefix: str = "option"
+) -> Form:
     """Draw the options of `groups`, a section each.
 
     Args:
         config: the declarations.
         choices: for string options, values to offer beside free text.
         groups: the sections in order; those that few people need start closed.
+        prefix: of the widgets' ids in the page, `option-lora_rank`; two forms on a page need two.
     """
     drawn: dict[str, gr.components.Component] = {}
     declared = [option for option in options(config) if option.group not in HIDDEN_GROUPS]
     for group in groups:
         with gr.Accordion(group_title(group), open=group not in CLOSED_GROUPS):
-            drawn |= _section([option for option in declared if option.group == group], choices)
+            drawn |= _section([option for option in declared if option.group == group], choices, prefix)
     kept = tuple(option for option in declared if option.key in drawn)
     return Form(config, kept, tuple(drawn[option.key] for option in kept))
 
 
-def _section(declared: Sequence[Option], choices: Mapping[str, Sequence[Any]]) -> dict[str, gr.components.Component]:
+def _section(
+    declared: Sequence[Option], choices: Mapping[str, Sequence[Any]], prefix: str
+) -> dict[str, gr.components.Component]:
     with gr.Row(equal_height=True, elem_classes="form-row"):
-        return {option.key: _widget(option, choices.get(option.key)) for option in declared}
+        return {option.key: _widget(option, choices.get(option.key), prefix) for option in declared}
 
 
-def _widget(option: Option, choices: Sequence[Any] | None) -> gr.components.Component:
+def _widget(option: Option, choices: Sequence[Any] | None, prefix: str) -> gr.components.Component:
     common: dict[str, Any] = {
         "label": said(*option.label),
         "info": said(option.en, option.zh),
         "value": _write(option, option.default),
-        "elem_id": f"option-{option.key}",
+        "elem_id": f"{prefix}-{option.key}",
         "min_width": 220,
         "interactive": True,
     }

@@ -62,12 +62,6 @@ def train(page: Any, screenshot: Any) -> str:
     """Start from the shipped recipe on the uploaded rows; twice clicked, once started."""
     page.locator("#train-preset input").click()
     page.get_by_role("option", name="identity", exact=True).click()
-    page.locator("#option-dataset").get_by_role("button", name="Remove").or_(
-        page.locator("#option-dataset .token-remove")
-    ).first.click()
-    page.locator("#option-dataset input").fill("my_rows")
-    page.get_by_role("option", name="my_rows", exact=True).click()
-    page.keyboard.press("Escape")
     page.locator("#train-verdict").get_by_text("my_rows").wait_for()
     screenshot("journey-2-train")
     page.locator("#train-start").dblclick()
@@ -103,7 +97,7 @@ def ask(page: Any) -> dict[str, str]:
     box.fill(QUESTION)
     box.press("Enter")
     for side in ("left", "right"):
-        page.locator(f"#chat-{side}-figures").get_by_text("tok").first.wait_for(timeout=4 * MINUTE_MS)
+        page.locator(f"#chat-{side}-figures").get_by_text("finished").wait_for(timeout=4 * MINUTE_MS)
     return {side: page.locator(f"#chat-{side} .bot").last.inner_text() for side in ("left", "right")}
 
 

@@ -61,6 +61,8 @@ def test_text_in_a_number_is_a_problem_with_its_key(form: Form) -> None:
 
 
 def test_lora_options_hide_for_full_fine_tuning(form: Form) -> None:
-    updates = dict(zip((option.key for option in form.options), form.visible(changed(form, finetuning_type="full"))))
+    updates = dict(
+        zip((option.key for option in form.options), form.visible(changed(form, finetuning_type="full")), strict=True)
+    )
     assert updates["lora_rank"]["visible"] is False
     assert "visible" not in updates["learning_rate"]

@@ -8,7 +8,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from studio.config import load
 from studio.config.load import preset_names
+from studio.config.option import split_names
 from studio.config.train import TrainConfig
 from studio.ui.context import Context
 from studio.ui.form import Form, draw
@@ -25,14 +27,14 @@ def filled(form: Form, **values: Any) -> list[Any]:
     return form.write({"dataset": ["identity"], "max_steps": 1, **values})
 
 
-def test_all_problems_are_listed_and_start_is_off(form: Form) -> None:
-    verdict, shell, yaml, button = train.on_change(form, *filled(form, dataset=[], learning_rate=7, eval_steps=3))
+def test_all_problems_are_listed_and_start_is_off(ctx: Context, form: Form) -> None:
+    verdict, shell, yaml, button = train.on_change(ctx, form, *filled(form, dataset=[], learning_rate=7, eval_steps=3))
     assert all(f"**{key}**" in verdict for key in ("dataset", "learning_rate", "eval_steps"))
     assert (shell, yaml, button["interactive"]) == ("", "", False)
 
 
-def test_a_good_form_shows_command_and_yaml(form: Form) -> None:
-    verdict, shell, yaml, button = train.on_change(form, *filled(form))
+def test_a_good_form_shows_command_and_yaml(ctx: Context, form: Form) -> None:
+    verdict, shell, yaml, button = train.on_change(ctx, form, *filled(form))
     assert verdict.startswith("### Ready")
     assert "python -m studio train" in shell
     assert "dataset=identity" in shell
@@ -41,12 +43,20 @@ def test_a_good_form_shows_command_and_yaml(form: Form) -> None:
 
 
 def test_double_click_starts_one_run(ctx: Context, form: Form) -> None:
-    values = filled(form, model_name_or_path="nowhere/at-all")
+    values = filled(form, model_name="A", model_author="B")
     first = train.on_start(ctx, form, False, *values)
     second = train.on_start(ctx, form, False, *values)
     assert first == second
     assert [run.id for run in ctx.store.list()] == [first]
     ctx.store.get(first).stop_now()
+
+
+def test_what_does_not_exist_is_named_beside_what_is_wrong(ctx: Context, form: Form, tmp_path: Path) -> None:
+    values = filled(form, dataset=["nope"], model_name_or_path=str(tmp_path), learning_rate=7)
+    verdict = train.on_change(ctx, form, *values)[0]
+    assert "'nope'" in verdict
+    assert "config.json" in verdict
+    assert "**learning_rate**" in verdict
 
 
 def test_a_bad_form_starts_nothing(ctx: Context, form: Form) -> None:
@@ -57,8 +67,10 @@ def test_a_bad_form_starts_nothing(ctx: Context, form: Form) -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_fill_the_form(form: Form, name: str) -> None:
-    values = train.on_preset(form, name)
-    assert len(values) == len(form.components)
+    named = dict(zip((option.key for option in form.options), train.on_preset(form, name, []), strict=True))
+    assert named["dataset"] == list(split_names(load.preset(name).get("dataset", "")))
+    kept = dict(zip((option.key for option in form.options), train.on_preset(form, name, ["mine"]), strict=True))
+    assert kept["dataset"] == ["mine"]
 
 
 def test_yaml_of_llama_factory_fills_the_form(form: Form, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from studio.ui.tabs.chat_pickers import offers, pair, remark
 from studio.ui.text import said
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-SAMPLING = Sampling(temperature=0.6, top_p=0.9)  # a small model's unlikely words are nonsense
+SAMPLING = Sampling(temperature=0, top_p=0.9)  # greedy: what differs between two answers is the models, not luck
 ASK = "Ask something below: both models answer at once."
 NOTHING_TUNED = "No tuned model yet: train one in the Train tab."
 

@@ -71,7 +71,7 @@ def build(ctx: Context, tab: gr.Tab) -> ExportTab:
     timer = gr.Timer(POLL_S, active=False)
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=3, min_width=320):
-            form = draw(MergeConfig, _offers(ctx), ("merge",))
+            form = draw(MergeConfig, _offers(ctx), ("merge",), prefix="export")
         with gr.Column(scale=2, min_width=300, elem_classes="sticky"):
             verdict = gr.Markdown(said(*NO_ADAPTER), elem_id="export-verdict")
             start = gr.Button(said("Merge", "合并"), variant="primary", elem_id="export-start", interactive=False)

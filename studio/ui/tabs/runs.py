@@ -15,7 +15,7 @@ from studio.config.command import command
 from studio.errors import RunNotFound
 from studio.files import tail
 from studio.runs import launchers
-from studio.runs.run import ACTIVE, Run, State
+from studio.runs.run import ACTIVE, UNKNOWN_KIND, Run, State
 from studio.runs.summary import Summary
 from studio.runs.summary import of as summary_of
 from studio.ui import live
@@ -123,6 +123,8 @@ def on_select(ctx: Context, run_id: str) -> list[Any]:
     run = _find(ctx, run_id)
     if run is None:
         return ["", "", "", gr.update(visible=False), *_nothing()]
+    if run.kind == UNKNOWN_KIND:  # its config cannot be read; its state says so
+        return [run.id, "", "", gr.update(visible=False), *_view(run)]
     return [run.id, load.dump(run.config), command(run.config), gr.update(visible=False), *_view(run)]
 
 
@@ -231,7 +233,7 @@ def _bar(summary: Summary) -> str:
 
 def _card(run: Run, summary: Summary) -> str:
     """How it ended: the reason of a failure and what to change, or what came out."""
-    if summary.state in (State.FAILED, State.LOST):
+    if summary.state in (State.FAILED, State.LOST, State.DAMAGED):
         return f'<div class="card bad"><p>{escape(run.reason)}</p></div>'
     result = run.result
     if not result:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio import preflight
 from studio.config import load
 from studio.config.command import command
 from studio.config.train import TrainConfig
@@ -52,14 +53,20 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     checked = [verdict, shell, yaml, start]
     fields = list(form.components)
     gr.on(
-        [field.change for field in fields], partial(on_change, form), fields, checked,
+        [field.change for field in fields], partial(on_change, ctx, form), fields, checked,
         queue=False, show_progress="hidden", trigger_mode="always_last", api_visibility="private",
     )  # fmt: skip
     controlling = form.component("finetuning_type")
     controlling.change(
         partial(on_method, form), fields, fields, queue=False, show_progress="hidden", api_visibility="private"
     )
-    preset.change(partial(on_preset, form), preset, fields, show_progress="hidden", api_visibility="private")
+    preset.change(
+        partial(on_preset, form),
+        [preset, form.component("dataset")],
+        fields,
+        show_progress="hidden",
+        api_visibility="private",
+    )
     upload.upload(partial(on_upload, form), upload, fields, api_visibility="private")
     tab.select(
         partial(on_open, ctx), None, [form.component("model_name_or_path"), form.component("dataset")],
@@ -69,10 +76,10 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     return TrainTab(started, form.component("dataset"))
 
 
-def on_change(form: Form, *values: Any) -> tuple[str, str, str, Any]:
+def on_change(ctx: Context, form: Form, *values: Any) -> tuple[str, str, str, Any]:
     """Everything that follows from the form: what is wrong or will happen, the command, the YAML, the button."""
     try:
-        config = load.parse(TrainConfig, form.read(values))
+        config = preflight.train_config(form.read(values), ctx.registry)
     except ConfigError as error:
         return _problems(error), "", "", gr.update(interactive=False)
     return _verdict(config), command(config), load.dump(config), gr.update(interactive=True)
@@ -83,9 +90,10 @@ def on_method(form: Form, *values: Any) -> list[Any]:
     return form.visible(values)
 
 
-def on_preset(form: Form, name: str) -> list[Any]:
-    """Fill the form from a shipped configuration."""
-    return form.write({} if name == BLANK else _typed(load.preset(name)))
+def on_preset(form: Form, name: str, datasets: list[str]) -> list[Any]:
+    """Fill the form from a shipped configuration; datasets that were chosen before stay chosen."""
+    values = {} if name == BLANK else _typed(load.preset(name))
+    return form.write({**values, "dataset": datasets} if datasets else values)
 
 
 @shown
@@ -94,6 +102,8 @@ def on_upload(form: Form, path: str) -> list[Any]:
     with open(path, encoding="utf-8", errors="replace") as file:
         values = load.parse_yaml(file.read(), "the YAML file")
     values.pop("schema_version", None)
+    for key in load.without_effect(values):
+        gr.Info(f"Left out: {key}")
     return form.write(load.parse(TrainConfig, values).model_dump())
 
 
@@ -106,7 +116,8 @@ def on_open(ctx: Context) -> tuple[Any, Any]:
 @shown
 def on_start(ctx: Context, form: Form, wait: bool, *values: Any) -> str:
     """Create the run and start it. A double click gets the run that its first half started."""
-    config = load.parse(TrainConfig, form.read(values) | {"dataset_dir": str(ctx.settings.data_dir)})
+    given = form.read(values) | {"dataset_dir": str(ctx.settings.data_dir)}
+    config = preflight.train_config(given, ctx.registry)
     if twin := ctx.store.twin(config, within_s=DOUBLE_CLICK_S):
         return twin.id
     run = ctx.store.create(config)
