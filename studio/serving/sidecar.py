@@ -96,8 +96,7 @@ class Sidecar:
             await self.child.end(politely=self.answers)
 
     async def _work(self) -> NoReturn:
-        self._check_folders()
-        self.child = await self._start()
+        self.child = await self._start(self._check_folders())
         ended = asyncio.create_task(self.child.listen(self._on_line))
         serving = asyncio.create_task(self._answer(self.child))
         try:
@@ -110,17 +109,18 @@ class Sidecar:
             ended.cancel()
             serving.cancel()
 
-    def _check_folders(self) -> None:
-        name = models.resolve(self.config.model_name_or_path)
-        if models.is_local(name):
-            models.check(Path(name))
+    def _check_folders(self) -> int | None:
+        """Look at model and adapters before vLLM does. The model's parameters; None for one of the hub."""
         for adapter in self.config.adapters:
             self.adapters.check(adapter.name, models.resolve(adapter.path))
+        name = models.resolve(self.config.model_name_or_path)
+        return models.check(Path(name)).parameters if models.is_local(name) else None
 
-    async def _start(self) -> Child:
+    async def _start(self, parameters: int | None) -> Child:
         path = self.folder / "serve.yaml"
         write_text(path, command.to_yaml(command.options(self.config, self.port, self.platform)))
-        environment = command.environment(self.config, self.server.api_key, self.platform)
+        threads = command.threads(self.config, parameters)
+        environment = command.environment(self.config, self.server.api_key, self.platform, threads)
         return await Child.start((*command.COMMAND, str(path)), environment, self.folder)
 
     def _on_line(self, line: str) -> None:

@@ -26,7 +26,7 @@ from studio.serving.servers import Endpoint
 from studio.settings import ASSETS
 
 BASE = ASSETS / "seedling"
-SMALL = {"max_model_len": 512, "kv_cache_memory": "64M", "threads": 2, "max_num_seqs": 32}
+SMALL = {"max_model_len": 512, "kv_cache_memory": "64M"}
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 
 

@@ -29,18 +29,18 @@ def test_a_cpu_gets_a_bounded_cache_and_no_compiler() -> None:
     assert options["kv-cache-memory-bytes"] == "512M"
     assert options["enforce-eager"]
     assert "gpu-memory-utilization" not in options
-    assert command.environment(CONFIG, "k", "cpu", {})["TORCHDYNAMO_DISABLE"] == "1"
+    assert command.environment(CONFIG, "k", "cpu", None, {})["TORCHDYNAMO_DISABLE"] == "1"
 
 
 def test_a_gpu_gets_its_share_and_is_not_held_back() -> None:
     options = command.options(CONFIG, 1234, "cuda")
     assert options["gpu-memory-utilization"] == 0.85
     assert "enforce-eager" not in options
-    assert "TORCHDYNAMO_DISABLE" not in command.environment(CONFIG, "k", "cuda", {})
+    assert "TORCHDYNAMO_DISABLE" not in command.environment(CONFIG, "k", "cuda", None, {})
 
 
 def test_secrets_stay_out_of_the_file_and_the_command_line() -> None:
-    environment = command.environment(CONFIG, "very-secret", "cpu", {})
+    environment = command.environment(CONFIG, "very-secret", "cpu", None, {})
     assert environment["VLLM_API_KEY"] == "very-secret"
     assert "very-secret" not in command.to_yaml(command.options(CONFIG, 1234, "cpu"))
     assert "very-secret" not in " ".join(command.COMMAND)
@@ -53,7 +53,7 @@ def test_the_file_reads_back_as_the_options() -> None:
 
 def test_what_the_person_set_is_kept_and_what_misleads_vllm_is_not() -> None:
     inherited = {"PYTHONPATH": "/mine", "LD_PRELOAD": "/lib/mine.so", "VLLM_CPU_KVCACHE_SPACE": "40", "HOME": "/h"}
-    environment = command.environment(CONFIG, "k", "cpu", inherited)
+    environment = command.environment(CONFIG, "k", "cpu", None, inherited)
     assert environment["PYTHONPATH"] == f"{command.PLUGIN}:/mine"
     assert environment["LD_PRELOAD"].endswith("/lib/mine.so")
     assert environment["HOME"] == "/h"
@@ -61,14 +61,20 @@ def test_what_the_person_set_is_kept_and_what_misleads_vllm_is_not() -> None:
 
 
 def test_threads_bind_to_as_many_cores() -> None:
-    one = command.environment(ServeConfig(threads=1), "k", "cpu", {})["VLLM_CPU_OMP_THREADS_BIND"]
-    assert one.isdigit()
-    assert "VLLM_CPU_OMP_THREADS_BIND" not in command.environment(CONFIG, "k", "cpu", {})
+    assert command.environment(CONFIG, "k", "cpu", 1, {})["VLLM_CPU_OMP_THREADS_BIND"].isdigit()
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in command.environment(CONFIG, "k", "cpu", None, {})
+
+
+def test_a_small_model_gets_one_thread_unless_told_otherwise() -> None:
+    assert command.threads(CONFIG, 6_000_000) == 1
+    assert command.threads(ServeConfig(threads=2), 6_000_000) == 2
+    assert command.threads(CONFIG, 500_000_000) is None
+    assert command.threads(CONFIG, None) is None
 
 
 def test_only_local_models_are_offline(tmp_path: Path) -> None:
-    local = command.environment(ServeConfig(model_name_or_path=str(tmp_path)), "k", "cpu", {})
-    hub = command.environment(ServeConfig(model_name_or_path="Qwen/Qwen2.5-0.5B"), "k", "cpu", {})
+    local = command.environment(ServeConfig(model_name_or_path=str(tmp_path)), "k", "cpu", None, {})
+    hub = command.environment(ServeConfig(model_name_or_path="Qwen/Qwen2.5-0.5B"), "k", "cpu", None, {})
     assert local["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in hub
 

@@ -91,7 +91,7 @@ def start_on(port: int, folder: Path) -> tuple[str, int | None]:
         config = ServeConfig(max_model_len=512, kv_cache_memory="64M")
         path = folder / "serve.yaml"
         path.write_text(command.to_yaml(command.options(config, port, command.platform()[0])))
-        child = await Child.start((*command.COMMAND, str(path)), command.environment(config, "k", "cpu"), folder)
+        child = await Child.start((*command.COMMAND, str(path)), command.environment(config, "k", "cpu", None), folder)
         await child.listen(lambda line: None)
         await child.end(politely=False)
         return diagnosis.root_cause(child.lines), child.code

@@ -25,13 +25,13 @@ def plugin() -> ModuleType:
     return module
 
 
-@pytest.fixture
-def batch() -> dict[str, Any]:
+@pytest.fixture(params=[[-1, 0, 2, -1, 0, 1], [0, 0, -1, 1, 1, 2]], ids=["scattered", "neighbours"])
+def batch(request: pytest.FixtureRequest) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     return {
         "inputs": torch.randn(6, 16, generator=generator),
         "weights": torch.randn(3, 1, 4, 16, generator=generator),
-        "indices": torch.tensor([-1, 0, 2, -1, 0, 1]),
+        "indices": torch.tensor(request.param),
     }
 
 

@@ -57,7 +57,7 @@ async def faulty_vllm(folder: Path) -> AsyncIterator[Client]:
     config = ServeConfig(max_model_len=512, kv_cache_memory="64M", threads=2)
     options = command.options(config, int(server.url.rpartition(":")[2]), "cpu") | {"max-loras": 1, "max-cpu-loras": 4}
     (folder / "serve.yaml").write_text(command.to_yaml(options))
-    environment = command.environment(config, server.api_key, "cpu") | {"VLLM_PLUGINS": ""}
+    environment = command.environment(config, server.api_key, "cpu", 2) | {"VLLM_PLUGINS": ""}
     child = await Child.start((*command.COMMAND, str(folder / "serve.yaml")), environment, folder)
     listening = asyncio.create_task(child.listen(lambda line: None))
     try:
