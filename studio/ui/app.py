@@ -25,6 +25,7 @@ from studio.ui.login import Login
 from studio.ui.tabs import chat, datasets, export, runs, train
 from studio.ui.text import said, translations
 
+SHUTDOWN_S = 1
 TAB_IDS = ("datasets", "train", "runs", "chat", "export")
 TITLE = """# Seedbed
 Fine-tune a language model, watch it learn, compare it with its base, take it home."""
@@ -136,7 +137,8 @@ def serve(settings: Settings) -> None:
     """Serve the studio until it is interrupted."""
     app = application(settings)
     print(f"Seedbed is at http://{settings.host}:{settings.port}", flush=True)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
+    # an open page holds a stream open for as long as it is open: Ctrl-C does not wait for it
+    uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
 
 
 def application(settings: Settings) -> FastAPI:

@@ -115,5 +115,5 @@ def test_keyboard_chooses_a_run(studio: Studio, page: Page, tmp_path: Path) -> N
     rows.nth(0).focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    page.locator("#run-status").get_by_text("first").wait_for()
+    page.locator("#run-status").get_by_text("first", exact=True).wait_for()
     assert "first" in page.url
