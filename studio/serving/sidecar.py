@@ -47,7 +47,7 @@ def main(folder: Path) -> int:
     """Serve until asked to stop (10) or until something fails (1, with error.json)."""
     try:
         return asyncio.run(_serve(folder))
-    except SeedbedError as error:
+    except (SeedbedError, OSError) as error:
         _write_error(folder, error)
         return FAILED
 
@@ -124,7 +124,7 @@ class Sidecar:
         return await Child.start((*command.COMMAND, str(path)), environment, self.folder)
 
     def _on_line(self, line: str) -> None:
-        print(line, flush=True)
+        _say(line)
         self.progress.read(line)
 
     async def _answer(self, child: Child) -> NoReturn:
@@ -186,8 +186,21 @@ class Sidecar:
             name, message = self.progress.phase.name, self.progress.message
             if message != shown or time.monotonic() - at > BEAT_S.get(name, 1.0):
                 shown, at = message, time.monotonic()
-                write_json(self.folder / "status.json", self.progress.to_json())
+                self._write_status()
             await asyncio.sleep(POLL_S)
+
+    def _write_status(self) -> None:
+        try:
+            write_json(self.folder / "status.json", self.progress.to_json())
+        except OSError as error:  # a full disk must not take down a server that answers
+            _say(f"status.json: {error}")
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except OSError:  # the log is on the full disk too
+        return
 
 
 def _free_port() -> int:
@@ -210,9 +223,9 @@ def _earlier_seconds(folder: Path, config: ServeConfig) -> dict[str, float]:
     return {}
 
 
-def _write_error(folder: Path, error: SeedbedError) -> None:
+def _write_error(folder: Path, error: Exception) -> None:
     kind, hint = type(error).__name__, getattr(error, "hint", "")
-    print(f"{kind}: {error} {hint}", flush=True)
+    _say(f"{kind}: {error} {hint}")
     write_json(folder / "error.json", {"kind": kind, "message": str(error), "hint": hint, "at": time.time()})
 
 

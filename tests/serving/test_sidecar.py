@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import pytest
 from studio.errors import ServingError, SidecarNotReady
 from studio.runs import process
 from studio.runs.run import Run, State
+from studio.runs.store import Store
 from studio.serving import servers
 from studio.serving.client import Client, Sampling
-from tests.serving.conftest import BASE, wait_gone, wait_ready, wait_until
+from tests.serving.conftest import BASE, SMALL, ask, wait_gone, wait_ready, wait_until
 
 pytestmark = pytest.mark.vllm
 GONE_S = 2.0
@@ -136,6 +138,32 @@ def test_no_process_outlives_nanny_and_worker_killed_together(start: Starter) ->
     for name in ("nanny", "worker"):
         os.kill(pid_of(run, name), signal.SIGKILL)
     wait_gone(run, GONE_S)
+
+
+def test_a_full_disk_does_not_end_a_server_that_answers(small_disk: Path) -> None:
+    run = servers.start(Store(small_disk / "saves"), str(BASE), **SMALL)
+    try:
+        server = wait_ready(run).server
+        _fill(small_disk / "filler")
+        written_at = run.status["at"]
+        for _ in range(20):
+            assert ask(server, "seedling", "What is 2 + 3?")[0]
+        time.sleep(5)
+        assert run.status["at"] == written_at  # the heartbeat cannot be written
+        assert ask(server, "seedling", "What is 2 + 3?")[0]
+        (small_disk / "filler").unlink()
+        wait_until(lambda: run.status["at"] > written_at, 10)
+        run.stop()
+        wait_ended(run)
+        assert run.state is State.STOPPED
+    finally:
+        process.kill(process.of_run(run.path))
+
+
+def _fill(path: Path) -> None:
+    with suppress(OSError), open(path, "wb", buffering=0) as file:
+        while file.write(b"x" * 512):
+            pass
 
 
 def test_missing_model(start: Starter, tmp_path: Path) -> None:
