@@ -20,6 +20,7 @@ from studio.runs import events, launchers
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.settings import ASSETS
+from studio.worker import imports
 
 CORES = 2
 PRESET = "identity"
@@ -55,6 +56,7 @@ def _rows(run: Run, started: float, ended: float) -> list[tuple[str, str]]:
     history, _ = events.read(run.metrics)
     steps = [event for event in history if event["type"] == "step"]
     losses = [step["loss"] for step in steps]
+    imports.trim()
     base, *answers = (_Asked(adapter) for adapter in (None, *_checkpoints(run)))
     learnt = next((asked for asked in answers if asked.knows_itself), None)
     learnt_s = f"{learnt.at - started:.1f} (goal 60), after step {learnt.step}" if learnt else "never"

@@ -49,6 +49,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         control.should_training_stop |= self._desk.requests.stop
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._desk.requests.protect()  # from the first step on there is something to save
         control.should_training_stop |= self._desk.requests.stop
         control.should_save |= self._desk.requests.take_save()
         # a checkpoint of broken weights is worse than none: look at the loss first

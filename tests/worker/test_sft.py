@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,18 @@ def test_a_model_whose_rows_see_each_other_is_noticed(tiny_model: Path, train: T
     # an architecture that ignores positions, and so cannot know where a row begins
     model.forward = lambda position_ids=None, **inputs: blind(**inputs)  # type: ignore[method-assign]
     assert not sft.keeps_rows_apart(model, data)
+
+
+def test_such_a_model_is_trained_on_padded_rows(
+    train: Train, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sft, "keeps_rows_apart", lambda model, data: False)
+    run = train(**WHOLE, finetuning_type="full", per_device_train_batch_size=5, gradient_accumulation_steps=5)
+    loss, _ = one_by_one(tiny_model, encoded(run.run_dir, tiny_model))
+    assert run.losses == {1: pytest.approx(loss, abs=1e-5)}
+    assert "needs padded batches" in run.notes
+    with pytest.raises(ModelError, match="set packing: false"):
+        train("packed", **WHOLE, packing=True)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +253,22 @@ def test_what_cannot_be_trained_is_refused_with_a_reason(
 ) -> None:
     with pytest.raises(error, match=words):
         train(**keys)
+
+
+def test_a_damaged_model_is_refused(train: Train, tiny_model: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(tiny_model, tmp_path / "damaged")
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
+        train(model_name_or_path=str(damaged))
+
+
+def test_an_unreadable_row_is_named(train: Train, tmp_path: Path) -> None:
+    folder = register(tmp_path / "broken", demo=[])
+    (folder / "demo.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a", "outp\n')
+    (folder / "dataset_info.json").write_text(json.dumps({"demo": {"file_name": "demo.jsonl"}}))
+    with pytest.raises(DatasetError, match="row 2"):
+        train(dataset_dir=str(folder))
 
 
 def test_placeholders_need_their_two_keys(tmp_path: Path, tiny_model: Path) -> None:

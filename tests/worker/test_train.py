@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from studio.models import check_adapter
 from studio.worker import outputs
-from tests.worker.conftest import Disk, Start, Worker, make_model, register, spawn, write_config
+from tests.worker.conftest import Disk, Start, Worker, make_model, spawn, write_config
 
 
 def whole_checkpoints(run_dir: Path) -> list[int]:
@@ -53,20 +52,6 @@ def test_a_missing_model_leaves_an_error_card(start: Start, tmp_path: Path) -> N
     assert str(tmp_path / "absent") in card(worker)
 
 
-def test_a_damaged_model_leaves_an_error_card(start: Start, tiny_model: Path, tmp_path: Path) -> None:
-    damaged = shutil.copytree(tiny_model, tmp_path / "damaged")
-    weights = damaged / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    assert "model.safetensors is damaged" in card(start(model_name_or_path=str(damaged)))
-
-
-def test_an_unreadable_row_leaves_an_error_card(start: Start, tmp_path: Path) -> None:
-    folder = register(tmp_path / "broken", demo=[])
-    (folder / "demo.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a", "outp\n')
-    (folder / "dataset_info.json").write_text(json.dumps({"demo": {"file_name": "demo.jsonl"}}))
-    assert "row 2" in card(start(dataset_dir=str(folder)))
-
-
 def test_a_broken_loss_leaves_an_error_card(start: Start) -> None:
     keys = {"finetuning_type": "full", "learning_rate": 1.0, "optim": "sgd", "max_grad_norm": 1e30}
     message = card(start(max_steps=60, save_steps=1, **keys))
@@ -79,7 +64,7 @@ def test_a_kill_leaves_no_output(start: Start, moment: str) -> None:
     worker = start(max_steps=100_000, save_steps=0)
     worker.until(lambda: moment in worker.log)
     worker.kill()
-    left = {path.name for path in worker.run_dir.iterdir()}
+    left = {path.name for path in worker.run_dir.iterdir() if not path.name.startswith(".")}
     assert left <= {"config.yaml", "log.txt", "status.json", "metrics.jsonl", "tmp"}
 
 
@@ -135,7 +120,8 @@ def test_a_full_disk_does_not_end_a_training(disk: Disk, run_on: Path) -> None:
         missing = max(worker.losses)
         disk.empty()
         worker.until(lambda: max(worker.losses) > missing + 5)
-        assert sorted(worker.losses) == list(range(1, max(worker.losses) + 1))
+        losses = worker.losses
+        assert sorted(losses) == list(range(1, max(losses) + 1))
     finally:
         worker.kill()
 
