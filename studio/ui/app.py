@@ -17,6 +17,8 @@ from fastapi.responses import FileResponse
 from gradio.components import Component
 
 from studio.datasets.upload import MAX_BYTES
+from studio.runs.store import Store
+from studio.serving import servers
 from studio.settings import ASSETS, Settings
 from studio.ui import live
 from studio.ui.context import Context
@@ -134,7 +136,8 @@ def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> No
 
 
 def serve(settings: Settings) -> None:
-    """Serve the studio until it is interrupted."""
+    """Serve the studio until it is interrupted. What killed servers left behind is cleared away first."""
+    servers.clear_strays(Store(settings.saves_dir))
     app = application(settings)
     print(f"Seedbed is at http://{settings.host}:{settings.port}", flush=True)
     # an open page holds a stream open for as long as it is open: Ctrl-C does not wait for it
