@@ -20,7 +20,7 @@ from studio.datasets.upload import MAX_BYTES
 from studio.runs.store import Store
 from studio.serving import servers
 from studio.settings import ASSETS, Settings
-from studio.ui import live
+from studio.ui import lean, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.login import Login
@@ -139,6 +139,7 @@ def serve(settings: Settings) -> None:
     """Serve the studio until it is interrupted. What killed servers left behind is cleared away first."""
     servers.clear_strays(Store(settings.saves_dir))
     app = application(settings)
+    lean.settle()
     print(f"Seedbed is at http://{settings.host}:{settings.port}", flush=True)
     # an open page holds a stream open for as long as it is open: Ctrl-C does not wait for it
     uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)

@@ -34,10 +34,12 @@ def curves(ctx: Context) -> gr.HTML:
     def curves(asked: list[Any]) -> dict[str, Any] | None:
         run_id, cursor = asked  # several arguments arrive as one list
         try:
-            metrics = ctx.store.get(run_id).metrics
+            run = ctx.store.get(run_id)
         except RunNotFound:
             return None
-        return run_curves.since(metrics, cursor) if cursor else run_curves.overview(metrics)
+        live = run.is_active  # asked before the points: what comes after the last answer of a live run is not missed
+        points = run_curves.since(run.metrics, cursor) if cursor else run_curves.overview(run.metrics)
+        return {"live": live, **points}
 
     script = (WEB / "charts.js").read_text(encoding="utf-8")
     return gr.HTML("", html_template=CURVES_TEMPLATE, js_on_load=script, server_functions=[curves], elem_id="curves")

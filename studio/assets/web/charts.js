@@ -1,6 +1,7 @@
 // The curves of one run. Asks the server what is new since a cursor; points are appended, so zoom, hidden traces
 // and hover survive. `element`, `props`, `watch` and `server` come from the component that hosts this script.
 const POLL_MS = 1000;
+const CALM_TICKS = 10; // a run that has ended is looked at every tenth time only
 const POINTS_MAX = 4000;
 const SMOOTHING = 0.9;
 const PANELS = [
@@ -12,7 +13,7 @@ const PANELS = [
 ];
 const root = element.querySelector(".curves");
 const note = element.querySelector(".curves-empty");
-let run = null, cursor = 0, ema = null, points = 0, drawn = false, busy = false;
+let run = null, cursor = 0, ema = null, points = 0, drawn = false, busy = false, live = true, ticks = 0;
 
 function plotly() {
   window.seedbedPlotly ??= new Promise((resolve, reject) => {
@@ -98,6 +99,7 @@ async function refresh() {
   const asked = run;
   const answer = await server.curves(asked, cursor);
   if (asked !== run || !answer) return;
+  live = answer.live;
   const count = answer.series.loss?.[0].length ?? 0;
   if (cursor === 0 && count) {
     ema = answer.ema;
@@ -116,7 +118,7 @@ async function refresh() {
 
 function show(name) {
   run = name || null;
-  cursor = 0; ema = null; points = 0; drawn = false;
+  cursor = 0; ema = null; points = 0; drawn = false; live = true;
   element.dataset.points = 0;
   element.dataset.run = run ?? "";
   root.replaceChildren();
@@ -127,6 +129,7 @@ function show(name) {
 
 async function tick() {
   if (busy || !run || document.hidden || !element.offsetParent) return;
+  if (!live && ticks++ % CALM_TICKS) return;
   busy = true;
   try {
     await refresh();
@@ -138,7 +141,7 @@ async function tick() {
 }
 
 watch("value", () => { if (props.value !== run) show(props.value); });
-new MutationObserver(() => { if (drawn) { cursor = 0; tick(); } })
+new MutationObserver(() => { if (drawn) { cursor = 0; live = true; tick(); } })
   .observe(document.body, { attributes: true, attributeFilter: ["class"] });
 show(props.value);
 const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), POLL_MS);
