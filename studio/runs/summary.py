@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from studio.config.merge import MergeConfig
@@ -71,7 +72,11 @@ def _subject(run: Run) -> tuple[str, str]:
     if isinstance(config, TrainConfig):
         return display_name(config.model_name_or_path), f"{config.finetuning_type} · {', '.join(config.dataset)}"
     if isinstance(config, MergeConfig):
-        return config.model_name_or_path or "", config.adapter_name_or_path
+        adapter = Path(config.adapter_name_or_path)
+        # a run's adapter is known by its run, any other by its folder
+        return display_name(
+            config.model_name_or_path or ""
+        ), adapter.parent.name if adapter.name == "adapter" else adapter.name
     return display_name(config.model_name_or_path), ""
 
 
