@@ -105,9 +105,10 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
         studio.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for the tests of a file. Not for all: while it lives, an event loop runs in this thread, and
+    tests elsewhere could not run their own."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: `make system` installs it")
     with sync_playwright() as playwright:
