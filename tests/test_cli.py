@@ -245,10 +245,10 @@ def test_a_merge_is_followed_to_its_end(studio: Studio, home: Path, finished: tu
 def test_an_ended_run_goes_to_the_trash_and_back(studio: Studio, finished: tuple[str, Any]) -> None:
     run_id, _ = finished
     assert studio("runs", "delete", run_id[:22]).returncode == 0
-    assert run_id not in studio("runs").stdout
+    assert not any(line.startswith(run_id) for line in studio("runs").stdout.splitlines())
     restored = studio("runs", "restore", run_id[:22])
     assert restored.stdout.strip() == run_id
-    assert run_id in studio("runs").stdout
+    assert any(line.startswith(run_id) for line in studio("runs").stdout.splitlines())
 
 
 def test_what_an_ended_run_cannot_do_is_said(studio: Studio, finished: tuple[str, Any]) -> None:
@@ -286,12 +286,20 @@ def test_ctrl_c_saves_and_a_resumed_run_can_be_stopped_at_once(studio: Studio, h
 
 
 def test_a_detached_training_prints_its_id_and_fails_with_a_reason(studio: Studio, home: Path) -> None:
-    run_id = studio("train", "dataset=no_such_set", "--detach").stdout.strip()
+    run_id = studio("train", *SHORT, "lora_target=no_such_module", "--detach").stdout.strip()
     run = Store(home / "saves").get(run_id)
     until(lambda: not run.is_active)
     shown = studio("runs", "show", run_id).stdout
     assert "failed" in shown
-    assert "no_such_set" in shown
+    assert "no_such_module" in shown
+
+
+def test_what_does_not_exist_is_said_before_anything_starts(studio: Studio, home: Path, tmp_path: Path) -> None:
+    before = Store(home / "saves").list()
+    refused = studio("train", "dataset=no_such_set", f"model_name_or_path={tmp_path}", "learning_rate=7")
+    assert refused.returncode == 2
+    assert all(word in refused.stderr for word in ("no_such_set", "config.json", "learning_rate"))
+    assert Store(home / "saves").list() == before
 
 
 # --- data -------------------------------------------------------------------------------------------------------

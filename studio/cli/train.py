@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio import preflight, settings
 from studio.cli.follow import follow, start
-from studio.cli.terminal import say
 from studio.config import load
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
@@ -50,7 +50,7 @@ def _read(words: Sequence[str], data_dir: Path) -> dict[str, Any]:
     values |= load.overrides(word for word in words if "=" in word)
     values.pop("schema_version", None)
     for key in load.without_effect(values):
-        say(f"left out: {key}")
+        print(f"left out: {key}", file=sys.stderr)
     if data_dir != ROOT / "data":
         values.setdefault("dataset_dir", str(data_dir))
     return values

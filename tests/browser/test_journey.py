@@ -13,7 +13,7 @@ import pytest
 
 from studio.settings import ROOT
 
-pytestmark = [pytest.mark.browser, pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.vllm, pytest.mark.timeout(1500)]
 
 QUESTION = "Who are you?"
 MINUTE_MS = 60_000
@@ -80,7 +80,7 @@ def follow(page: Any, screenshot: Any, run: str) -> None:
     page.wait_for_function(f"{points} >= {first}", timeout=MINUTE_MS)
     assert run in page.url
     screenshot("journey-3-runs")
-    page.locator("#run-status .badge.completed").wait_for(timeout=4 * MINUTE_MS)
+    page.locator("#run-status .badge.completed").wait_for(timeout=8 * MINUTE_MS)
     losses = page.evaluate("document.querySelector('[data-panel=loss]').data[0].y")
     assert losses[-1] < losses[0] / 2
 
@@ -97,7 +97,7 @@ def ask(page: Any) -> dict[str, str]:
     box.fill(QUESTION)
     box.press("Enter")
     for side in ("left", "right"):
-        page.locator(f"#chat-{side}-figures").get_by_text("finished").wait_for(timeout=4 * MINUTE_MS)
+        page.locator(f"#chat-{side}-figures").get_by_text("finished").wait_for(timeout=8 * MINUTE_MS)
     return {side: page.locator(f"#chat-{side} .bot").last.inner_text() for side in ("left", "right")}
 
 
