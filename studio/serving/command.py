@@ -84,6 +84,7 @@ def environment(
         **inherited,
         "VLLM_API_KEY": api_key,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_LOGGING_LEVEL": "INFO",  # the phases of the start are read from what it prints
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONPATH": _joined(str(PLUGIN), inherited.get("PYTHONPATH")),

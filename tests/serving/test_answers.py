@@ -21,7 +21,7 @@ from studio.serving.client import Client, Done, Sampling, Server
 from studio.serving.panes import Pane, Round, State
 from studio.serving.progress import PHASES
 from studio.serving.servers import Endpoint
-from tests.serving.conftest import BASE, GREEDY, answer, ask
+from tests.serving.conftest import BASE, GREEDY, answer, ask, wait_until
 
 pytestmark = pytest.mark.vllm
 
@@ -205,7 +205,7 @@ def test_only_loopback_is_listened_to(endpoint: Endpoint) -> None:
 def test_the_start_is_told_by_phases(endpoint: Endpoint) -> None:
     startup = json.loads((endpoint.run.path / "startup.json").read_text())
     assert list(startup["seconds"]) == [phase.name for phase in PHASES[:-1]]
-    assert endpoint.run.status["phase"] == "ready"
+    wait_until(lambda: endpoint.run.status["phase"] == "ready", 10)
 
 
 def test_errors_of_the_real_server_are_sentences(endpoint: Endpoint) -> None:

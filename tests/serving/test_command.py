@@ -53,11 +53,13 @@ def test_the_file_reads_back_as_the_options() -> None:
 
 def test_what_the_person_set_is_kept_and_what_misleads_vllm_is_not() -> None:
     inherited = {"PYTHONPATH": "/mine", "LD_PRELOAD": "/lib/mine.so", "VLLM_CPU_KVCACHE_SPACE": "40", "HOME": "/h"}
+    inherited["VLLM_LOGGING_LEVEL"] = "ERROR"  # as trl sets it for its whole process
     environment = command.environment(CONFIG, "k", "cpu", None, inherited)
     assert environment["PYTHONPATH"] == f"{command.PLUGIN}:/mine"
     assert environment["LD_PRELOAD"].endswith("/lib/mine.so")
     assert environment["HOME"] == "/h"
     assert "VLLM_CPU_KVCACHE_SPACE" not in environment
+    assert environment["VLLM_LOGGING_LEVEL"] == "INFO"
 
 
 def test_threads_bind_to_as_many_cores() -> None:
