@@ -42,7 +42,8 @@ def test_unchanged_run_costs_nothing(ctx: Context) -> None:
     run = ended(ctx, "completed")
     first = runs.on_tick(ctx, run.id, "")
     again = runs.on_tick(ctx, run.id, first[1])
-    assert all(update == gr.skip() for update in again)
+    assert again[0].active is False
+    assert all(update == gr.skip() for update in again[1:])
 
 
 def test_delete_and_undo(ctx: Context) -> None:

@@ -133,7 +133,8 @@ def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:
     if run is None:
         return _nothing()
     if _fingerprint(run) == seen:
-        return [gr.skip()] * len(_nothing())
+        clock = gr.skip() if run.is_active else gr.Timer(active=False)  # nothing more will happen to an ended run
+        return [clock, *[gr.skip()] * (len(_nothing()) - 1)]
     return _view(run)
 
 
