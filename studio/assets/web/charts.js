@@ -1,7 +1,8 @@
 // The curves of one run. Asks the server what is new since a cursor; points are appended, so zoom, hidden traces
 // and hover survive. `element`, `props`, `watch` and `server` come from the component that hosts this script.
-const POLL_MS = 1000;
-const CALM_TICKS = 10; // a run that has ended is looked at every tenth time only
+const TICK_MS = 250;
+// ticks between two looks: the first point is shown at once, then once a second, an ended run every ten
+const WAITING = 1, WATCHING = 4, CALM = 40;
 const POINTS_MAX = 4000;
 const SMOOTHING = 0.9;
 const PANELS = [
@@ -118,7 +119,7 @@ async function refresh() {
 
 function show(name) {
   run = name || null;
-  cursor = 0; ema = null; points = 0; drawn = false; live = true;
+  cursor = 0; ema = null; points = 0; drawn = false; live = true; ticks = 0;
   element.dataset.points = 0;
   element.dataset.run = run ?? "";
   root.replaceChildren();
@@ -129,7 +130,8 @@ function show(name) {
 
 async function tick() {
   if (busy || !run || document.hidden || !element.offsetParent) return;
-  if (!live && ticks++ % CALM_TICKS) return;
+  const every = !live ? CALM : drawn ? WATCHING : WAITING;
+  if (ticks++ % every) return;
   busy = true;
   try {
     await refresh();
@@ -141,7 +143,7 @@ async function tick() {
 }
 
 watch("value", () => { if (props.value !== run) show(props.value); });
-new MutationObserver(() => { if (drawn) { cursor = 0; live = true; tick(); } })
+new MutationObserver(() => { if (drawn) { cursor = 0; ticks = 0; tick(); } })
   .observe(document.body, { attributes: true, attributeFilter: ["class"] });
 show(props.value);
-const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), POLL_MS);
+const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), TICK_MS);
