@@ -4,6 +4,7 @@ SeedbedError
 ├── ConfigError            one or more problems in a configuration, all of them at once
 ├── ModelError             a model folder that is missing, incomplete or damaged
 ├── PathError              a name that leaves the folder it belongs to
+├── Cancelled              long work given up because somebody asked
 ├── DatasetError
 │   ├── DatasetNotFound    no such entry in the registry
 │   ├── UploadError        a file that cannot be accepted
@@ -54,6 +55,10 @@ class ModelError(SeedbedError):
 
 class PathError(SeedbedError):
     """A name that would leave the folder it belongs to."""
+
+
+class Cancelled(SeedbedError):
+    """Long work was given up because somebody asked; nothing of it remains."""
 
 
 class DatasetError(SeedbedError):
