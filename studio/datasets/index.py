@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studio.datasets.bytestream import BEGIN, Mark
-from studio.datasets.reading import marks
+from studio.datasets.reading import BEGIN, Mark, marks
 from studio.errors import RowError
 from studio.files import write_text
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.datasets.bytestream import BEGIN, Mark
 from studio.datasets.entry import Entry
 from studio.datasets.formats import Row, convert
-from studio.datasets.reading import Record, rows
+from studio.datasets.reading import BEGIN, Mark, Record, rows
 from studio.datasets.registry import Registry
 from studio.errors import RowError
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from studio.datasets.bytestream import BEGIN, Mark
 from studio.datasets.entry import Entry
 from studio.datasets.formats import Feedback, Message, Preference, Row, Text
 from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault, Scanned, scan
+from studio.datasets.reading import BEGIN, Mark
 from studio.datasets.registry import Registry
 
 # below this a pass over the whole file costs less than a person notices

@@ -4,8 +4,8 @@ import sys
 ROOM = """
 import pkgutil, importlib, sys
 import studio.datasets
-for module in pkgutil.iter_modules(studio.datasets.__path__):
-    importlib.import_module(f"studio.datasets.{module.name}")
+for module in pkgutil.walk_packages(studio.datasets.__path__, "studio.datasets."):
+    importlib.import_module(module.name)
 heavy = {"torch", "transformers", "datasets", "pandas", "pyarrow", "numpy", "gradio"}
 print(sorted(heavy & sys.modules.keys()))
 """

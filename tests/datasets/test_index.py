@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from studio.datasets import index
-from studio.datasets.bytestream import BEGIN
+from studio.datasets.reading import BEGIN
 
 Write = Callable[[str, Any], Path]
 LINES = [{"text": str(number)} for number in range(1, 1001)]

@@ -13,9 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from studio.datasets import json_text
-from studio.datasets.bytestream import ROW_MAX_BYTES
-from studio.datasets.reading import READERS, marks, rows
+from studio.datasets.reading import READERS, ROW_MAX_BYTES, json_text, marks, rows
 from studio.errors import RowError, SeedbedError, UploadError
 
 Write = Callable[[str, Any], Path]

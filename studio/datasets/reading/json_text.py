@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from studio.datasets.bytestream import BEGIN, ROW_MAX_BYTES, Mark, decode, too_long
+from studio.datasets.reading.bytestream import BEGIN, ROW_MAX_BYTES, Mark, decode, too_long
 from studio.errors import RowError
 
 _CHUNK_BYTES = 1 << 20
