@@ -20,7 +20,12 @@ def command(config: RunConfig) -> str:
 
 
 # what a command names without a key
-SUBJECT = {"train": (), "serve": ("model_name_or_path",), "merge": ("adapter_name_or_path",)}
+SUBJECT = {
+    "train": (),
+    "serve": ("model_name_or_path",),
+    "merge": ("adapter_name_or_path",),
+    "data": ("action",),
+}
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from studio.config.data import DataConfig
 from studio.config.llamafactory import INSTEAD, WITHOUT_EFFECT
 from studio.config.merge import MergeConfig
 from studio.config.option import Config, options
@@ -21,10 +22,15 @@ from studio.errors import ConfigError, Problem
 from studio.files import write_text
 from studio.settings import PRESETS
 
-RunConfig = TrainConfig | ServeConfig | MergeConfig
+RunConfig = TrainConfig | ServeConfig | MergeConfig | DataConfig
 C = TypeVar("C", bound=Config)
 
-KINDS: dict[str, type[RunConfig]] = {"train": TrainConfig, "serve": ServeConfig, "merge": MergeConfig}
+KINDS: dict[str, type[RunConfig]] = {
+    "train": TrainConfig,
+    "serve": ServeConfig,
+    "merge": MergeConfig,
+    "data": DataConfig,
+}
 SCHEMA_VERSION = 1
 
 # no option is a date, and 2026-13-01 is a good name for a run

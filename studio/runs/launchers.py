@@ -10,7 +10,12 @@ from studio.errors import AlreadyStarted, RunError
 from studio.runs.run import Run
 from studio.settings import ROOT
 
-WORKERS = {"train": "studio.worker.train", "merge": "studio.worker.merge", "serve": "studio.serving.sidecar"}
+WORKERS = {
+    "train": "studio.worker.train",
+    "merge": "studio.worker.merge",
+    "serve": "studio.serving.sidecar",
+    "data": "studio.worker.data",
+}
 # the kinds that wait for one another; a server shares the machine on purpose
 QUEUED_KINDS = frozenset({"train"})
 

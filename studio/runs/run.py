@@ -50,7 +50,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """train, serve or merge; unknown where the config cannot be read."""
+        """train, serve, merge or data; unknown where the config cannot be read."""
         try:
             return self.config.kind
         except ConfigError:

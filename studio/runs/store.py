@@ -19,6 +19,9 @@ from studio.runs import events
 from studio.runs.run import Run, newest_first
 
 
+KEPT_DATA_RUNS = 40
+
+
 @dataclass(frozen=True)
 class Store:
     """The runs below `saves`."""
@@ -31,6 +34,8 @@ class Store:
 
     def create(self, config: RunConfig) -> Run:
         """A new run directory that holds its request. It does not start."""
+        if config.kind == "data":
+            self._forget_data_runs()
         return self._create(config, lambda draft: None)
 
     def list(self, kind: str | None = None) -> list[Run]:
@@ -101,6 +106,12 @@ class Store:
     def trashed(self) -> tuple[Run, ...]:
         """Runs in the trash, newest first."""
         return tuple(newest_first(Store(self.trash_dir)._runs()))
+
+    def _forget_data_runs(self) -> None:
+        """What work on datasets leaves is in the data folder; only the last runs are kept to be looked at."""
+        ended = [run for run in self.list("data") if not run.is_active]
+        for run in ended[KEPT_DATA_RUNS - 1 :]:
+            shutil.rmtree(run.path, ignore_errors=True)
 
     def _create(self, config: RunConfig, fill: Callable[[Path], None]) -> Run:
         """Complete before it has its name: a lister must never meet a run without its config or its checkpoint."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.config.data import DataConfig
 from studio.config.merge import MergeConfig
 from studio.config.train import TrainConfig
 from studio.models import display_name
@@ -33,8 +34,13 @@ _ended: dict[str, Summary] = {}
 
 
 def summaries(store: Store) -> list[Summary]:
-    """Every run, newest first."""
-    return [_of(run) for run in store.list()]
+    """Every run but the work on datasets, newest first."""
+    return [_of(run) for run in store.list() if run.kind != "data"]
+
+
+def data_summaries(store: Store, dataset: str) -> list[Summary]:
+    """The work on one dataset, newest first: what the list of runs leaves out."""
+    return [_of(run) for run in store.list("data") if dataset in _worked_on(run)]
 
 
 def of(run: Run) -> Summary:
@@ -77,7 +83,14 @@ def _subject(run: Run) -> tuple[str, str]:
         return display_name(
             config.model_name_or_path or ""
         ), adapter.parent.name if adapter.name == "adapter" else adapter.name
+    if isinstance(config, DataConfig):
+        return display_name(config.model_name_or_path or ""), ", ".join(config.dataset)
     return display_name(config.model_name_or_path), ""
+
+
+def _worked_on(run: Run) -> tuple[str, ...]:
+    config = run.config
+    return config.dataset if isinstance(config, DataConfig) else ()
 
 
 def _progress(state: State, status: dict[str, Any]) -> float | None:

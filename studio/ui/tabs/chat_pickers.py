@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from studio.config.data import DataConfig
 from studio.config.merge import MergeConfig
 from studio.errors import RunNotFound, SeedbedError
 from studio.models import BUNDLED, display_name
@@ -93,7 +94,7 @@ def _label(output: Output) -> str:
 def _name(output: Output) -> str:
     """The run's name; a merge without one bears the name of the run that it merged."""
     config = output.run.config
-    if config.run_name:
+    if not isinstance(config, DataConfig) and config.run_name:
         return config.run_name
     origin = Path(config.adapter_name_or_path).parent.name if isinstance(config, MergeConfig) else output.run.id
     return origin[RUN_SLUG_AT:] or output.run.id[16:22]
