@@ -15,7 +15,8 @@ from studio.datasets.entry import OPENAI_TAGS, TAGS
 from studio.settings import Settings
 from studio.ui import mapping
 from studio.ui.context import Context
-from studio.ui.tabs import datasets, upload
+from studio.ui.tabs.datasets import page as datasets
+from studio.ui.tabs.datasets import upload
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 ROWS = [{"instruction": f"Question {number}?", "output": f"Answer {number}."} for number in range(1, 13)]

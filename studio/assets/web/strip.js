@@ -19,7 +19,7 @@ async function tick() {
   }
 }
 document.querySelector("#tabs")?.addEventListener("click", (event) => {
-  const tab = event.target.closest("[role=tab]")?.id.replace(/^tab-|-button$/g, "");
+  const tab = event.target.closest("[role=tab]")?.id.match(/^tab-(.*)-button$/)?.[1]; // tabs inside a tab are called otherwise
   if (tab) history.replaceState(null, "", tab === "runs" && window.seedbedRun ? `#runs/${window.seedbedRun}` : `#${tab}`);
 });
 // back, forward and typed addresses

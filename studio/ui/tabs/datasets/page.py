@@ -19,7 +19,7 @@ from studio.settings import ASSETS
 from studio.ui import mapping, turns
 from studio.ui.context import Context
 from studio.ui.doors import shown
-from studio.ui.tabs import upload
+from studio.ui.tabs.datasets import upload
 from studio.ui.text import said
 
 PAGE_ROWS = 5
@@ -67,7 +67,6 @@ class Actions:
 class Pages:
     """The rows of the chosen set, a page at a time. `total` is None while a large file is not counted."""
 
-    bar: gr.Row
     steps: tuple[gr.Button, ...]
     place: gr.HTML
     jump: gr.Textbox
@@ -98,11 +97,13 @@ def build(ctx: Context, tab: gr.Tab) -> DatasetsTab:
             with gr.Column(elem_id="dataset") as chosen:
                 notice = gr.HTML(elem_id="data-notice", elem_classes="maybe")
                 head = gr.HTML(NOT_CHOSEN, elem_id="data-head")
-                actions, pages = _draw_actions(), _draw_pages()
+                actions = _draw_actions()
+                with gr.Tabs(visible=False, elem_id="data-panels") as panels, _panel("rows", "Rows", "数据行"):
+                    pages = _draw_pages()
                 with gr.Accordion(said("As a command", "等价命令"), open=False, visible=False) as command:
                     shell = gr.Code(language="shell", interactive=False, show_label=False, lines=1)
             sample = upload.draw_sample()
-    about = [head, actions.row, actions.train, actions.question, command, shell, pages.bar, *pages.turned]
+    about = [head, actions.row, actions.train, actions.question, command, shell, panels, *pages.turned]
     table.change(partial(on_select, ctx), table, about, **QUIET).then(
         partial(on_count, ctx), [table, pages.offset, pages.total], pages.counted, **TOLD
     )
@@ -203,6 +204,10 @@ def _table(ctx: Context) -> gr.HTML:
     return gr.HTML("", html_template=TEMPLATE, js_on_load=script, server_functions=functions, elem_id="datasets-table")
 
 
+def _panel(name: str, english: str, chinese: str) -> gr.Tab:
+    return gr.Tab(said(english, chinese), id=name, elem_id=f"data-panel-{name}")
+
+
 def _draw_actions() -> Actions:
     with gr.Row(visible=False, elem_classes="actions") as row:
         train = gr.Button(said("Train on it", "用它训练"), variant="primary", size="sm", elem_id="data-train")
@@ -218,14 +223,14 @@ def _draw_actions() -> Actions:
 
 
 def _draw_pages() -> Pages:
-    with gr.Row(visible=False, elem_classes="actions pager") as bar:
+    with gr.Row(elem_classes="actions pager"):
         steps = tuple(gr.Button(said(*STEPS[step]), size="sm", min_width=72, elem_id=f"data-{step}") for step in STEPS)
         place = gr.HTML(elem_id="data-place")
         jump = gr.Textbox(
             show_label=False, container=False, max_lines=1, min_width=110, elem_id="data-jump",
             placeholder=said("Go to row", "跳到行"),
         )  # fmt: skip
-    return Pages(bar, steps, place, jump, gr.HTML(elem_id="data-rows"), gr.State(0), gr.State(None))
+    return Pages(steps, place, jump, gr.HTML(elem_id="data-rows"), gr.State(0), gr.State(None))
 
 
 def _wire_actions(ctx: Context, table: gr.HTML, notice: gr.HTML, actions: Actions) -> None:
