@@ -74,10 +74,11 @@ class UploadError(DatasetError):
 
 
 class RowError(DatasetError):
-    """A row at fault. `row` counts from 1, in the order of the file."""
+    """A row at fault. `row` counts from 1, in the order of the file; `code` names the kind of fault, if it has one."""
 
-    def __init__(self, row: int, what: str) -> None:
+    def __init__(self, row: int, what: str, code: str = "") -> None:
         self.row = row
+        self.code = code
         super().__init__(f"row {row}: {what}")
 
 

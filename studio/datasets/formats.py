@@ -76,7 +76,11 @@ Row = Conversation | Text | Preference | Feedback
 
 
 class _Misfit(Exception):
-    """What is wrong with a record, before its row number is known."""
+    """What is wrong with a record, before its row number is known. `code` names the kind of fault (see checks)."""
+
+    def __init__(self, code: str, what: str) -> None:
+        self.code = code
+        super().__init__(what)
 
 
 def convert(entry: Entry, row: int, record: Record) -> Row:
@@ -88,9 +92,9 @@ def convert(entry: Entry, row: int, record: Record) -> Row:
     try:
         return FORMATS[entry.formatting](entry, record)
     except _Misfit as misfit:
-        raise RowError(row, str(misfit)) from misfit
+        raise RowError(row, str(misfit), misfit.code) from misfit
     except RecursionError as error:
-        raise RowError(row, "it is nested too deeply") from error
+        raise RowError(row, "it is nested too deeply", "too_deep") from error
 
 
 def chat(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
@@ -150,11 +154,11 @@ def _question(entry: Entry, record: Record) -> str:
     names = [entry.columns[role] for role in ("prompt", "query") if role in entry.columns]
     present = [name for name in names if record.get(name) is not None]
     if not present:
-        raise _Misfit(_missing(names[0], record))
+        raise _Misfit("missing_field", _missing(names[0], record))
     texts = [_require_text(record[name], name, empty_allowed=True) for name in present]
     question = "\n".join(text for text in texts if text.strip())
     if not question:
-        raise _Misfit(f"{' and '.join(map(repr, present))} must not be empty")
+        raise _Misfit("empty_field", f"{' and '.join(map(repr, present))} must not be empty")
     return question
 
 
@@ -164,15 +168,15 @@ def _history(entry: Entry, record: Record) -> tuple[Message, ...]:
     if not pairs:
         return ()
     if not isinstance(pairs, list):
-        raise _Misfit(f"{name!r} must be a list of [question, answer] pairs, found {shown(pairs)}")
+        raise _Misfit("wrong_type", f"{name!r} must be a list of [question, answer] pairs, found {shown(pairs)}")
     return tuple(message for number, pair in enumerate(pairs, 1) for message in _pair(pair, f"{name!r} pair {number}"))
 
 
 def _pair(pair: Any, where: str) -> tuple[Message, Message]:
     if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-        raise _Misfit(f"{where} must be [question, answer], found {shown(pair)}")
+        raise _Misfit("wrong_type", f"{where} must be [question, answer], found {shown(pair)}")
     if not all(text.strip() for text in pair):
-        raise _Misfit(f"{where} must not hold an empty text, found {shown(pair)}")
+        raise _Misfit("empty_turn", f"{where} must not hold an empty text, found {shown(pair)}")
     return Message("user", pair[0]), Message("assistant", pair[1])
 
 
@@ -192,7 +196,9 @@ def _chat_preference(entry: Entry, record: Record, tools: str | None) -> Prefere
     chosen, rejected = (_answers(entry, record, entry.columns[key]) for key in ("chosen", "rejected"))
     prompt = _asked(entry, record, chosen)
     if any(answer[:-1] not in ((), prompt) for answer in (chosen, rejected)):
-        raise _Misfit("the chosen and the rejected conversation must both begin with the same prompt")
+        raise _Misfit(
+            "different_prompts", "the chosen and the rejected conversation must both begin with the same prompt"
+        )
     prompt = _with_system(entry, record, prompt)
     _check_order((*prompt, chosen[-1]))
     return _preference(prompt, chosen[-1], rejected[-1], tools)
@@ -210,23 +216,23 @@ def _answers(entry: Entry, record: Record, name: str) -> tuple[Message, ...]:
     """What a chosen or rejected column holds: a text, a turn, or a whole conversation."""
     value = _parsed(record.get(name), name)
     if value is None:
-        raise _Misfit(_missing(name, record))
+        raise _Misfit("missing_field", _missing(name, record))
     if isinstance(value, str):
         return (Message("assistant", _require_text(value, name)),)
     turns = _messages(entry, value if isinstance(value, list) else [value], repr(name))
     if not turns or turns[-1].role != "assistant":
-        raise _Misfit(f"{name!r} must end with an assistant turn, found {shown(value)}")
+        raise _Misfit("no_answer", f"{name!r} must end with an assistant turn, found {shown(value)}")
     return turns
 
 
 def _turns(entry: Entry, record: Record, name: str) -> tuple[Message, ...]:
     value = _parsed(record.get(name), name)
     if value is None:
-        raise _Misfit(_missing(name, record))
+        raise _Misfit("missing_field", _missing(name, record))
     if not isinstance(value, list):
-        raise _Misfit(f"{name!r} must be a list of turns, found {shown(value)}")
+        raise _Misfit("wrong_type", f"{name!r} must be a list of turns, found {shown(value)}")
     if not value:
-        raise _Misfit(f"{name!r} must not be empty")
+        raise _Misfit("empty_field", f"{name!r} must not be empty")
     return _messages(entry, value, repr(name))
 
 
@@ -237,7 +243,8 @@ def _messages(entry: Entry, turns: list[Any], where: str) -> tuple[Message, ...]
         try:
             messages.append(_message(entry.tags, roles, turn))
         except _Misfit as misfit:
-            raise _Misfit(f"{where} turn {number}: {misfit}") from misfit
+            code = "empty_turn" if misfit.code == "empty_field" else misfit.code
+            raise _Misfit(code, f"{where} turn {number}: {misfit}") from misfit
     if messages and messages[0].role == "system" and not messages[0].content.strip():
         messages = messages[1:]
     return tuple(messages)
@@ -256,12 +263,12 @@ def _roles(tags: Mapping[str, str]) -> dict[str, str]:
 def _message(tags: Mapping[str, str], roles: Mapping[str, str], turn: Any) -> Message:
     role_key, content_key = tags["role_tag"], tags["content_tag"]
     if not isinstance(turn, dict):
-        raise _Misfit(f"must be an object with {role_key!r} and {content_key!r}, found {shown(turn)}")
+        raise _Misfit("wrong_type", f"must be an object with {role_key!r} and {content_key!r}, found {shown(turn)}")
     name = turn.get(role_key)
     role = roles.get(name) if isinstance(name, str) else None
     if role is None:
         found = shown(name) if role_key in turn else f"fields {_fields(turn)}"
-        raise _Misfit(f"{role_key!r} must be one of {', '.join(roles)}, found {found}")
+        raise _Misfit("wrong_role", f"{role_key!r} must be one of {', '.join(roles)}, found {found}")
     content = turn.get(content_key)
     if role == "function":
         return Message("assistant", "", _calls(_loads(content, repr(content_key))))
@@ -282,14 +289,14 @@ def _plain(content: Any, name: str, empty_allowed: bool) -> str:
 def _part(part: Any) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise _Misfit(f"only parts of type text can be trained here, found {shown(part)}")
+    raise _Misfit("wrong_type", f"only parts of type text can be trained here, found {shown(part)}")
 
 
 def _loads(content: Any, name: str) -> Any:
     try:
         return orjson.loads(content) if isinstance(content, str) else content
     except orjson.JSONDecodeError as error:
-        raise _Misfit(f"{name} must be JSON, found {shown(content)}") from error
+        raise _Misfit("bad_json", f"{name} must be JSON, found {shown(content)}") from error
 
 
 def _calls(calls: Any) -> tuple[ToolCall, ...]:
@@ -299,10 +306,10 @@ def _calls(calls: Any) -> tuple[ToolCall, ...]:
 def _call(call: Any) -> ToolCall:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise _Misfit(f'a tool call must be {{"name": …, "arguments": {{…}}}}, found {shown(call)}')
+        raise _Misfit("bad_tools", f'a tool call must be {{"name": …, "arguments": {{…}}}}, found {shown(call)}')
     arguments = _loads(function.get("arguments") or {}, "'arguments'")
     if not isinstance(arguments, dict):
-        raise _Misfit(f"the arguments of {function['name']!r} must be an object, found {shown(arguments)}")
+        raise _Misfit("bad_tools", f"the arguments of {function['name']!r} must be an object, found {shown(arguments)}")
     return ToolCall(function["name"], json.dumps(arguments, ensure_ascii=False))
 
 
@@ -325,7 +332,7 @@ def _conversation(entry: Entry, record: Record, messages: tuple[Message, ...], t
 
 def _preference(prompt: tuple[Message, ...], chosen: Message, rejected: Message, tools: str | None) -> Preference:
     if chosen == rejected:
-        raise _Misfit("the chosen and the rejected answer are the same, so there is nothing to prefer")
+        raise _Misfit("same_answers", "the chosen and the rejected answer are the same, so there is nothing to prefer")
     return Preference(prompt, chosen, rejected, tools)
 
 
@@ -343,10 +350,14 @@ def _check_order(messages: tuple[Message, ...]) -> None:
     for number, message in enumerate(messages, 1):
         if message.role not in _AFTER[before]:
             place = f"after {before}" if before else "first"
-            raise _Misfit(f"turn {number} is {message.role}; {place} there must be {' or '.join(_AFTER[before])}")
+            raise _Misfit(
+                "role_order", f"turn {number} is {message.role}; {place} there must be {' or '.join(_AFTER[before])}"
+            )
         before = message.role
     if before != "assistant":
-        raise _Misfit(f"the last turn is {before or 'missing'}; it must be assistant, or there is nothing to learn")
+        raise _Misfit(
+            "no_answer", f"the last turn is {before or 'missing'}; it must be assistant, or there is nothing to learn"
+        )
 
 
 def _judgement(record: Record, name: str) -> bool:
@@ -354,9 +365,9 @@ def _judgement(record: Record, name: str) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
     if value is None:
-        raise _Misfit(_missing(name, record))
+        raise _Misfit("missing_field", _missing(name, record))
     if not isinstance(value, bool):
-        raise _Misfit(f"{name!r} must be true or false, found {shown(value)}")
+        raise _Misfit("wrong_type", f"{name!r} must be true or false, found {shown(value)}")
     return value
 
 
@@ -375,7 +386,7 @@ def _tools(entry: Entry, record: Record) -> str | None:
         return None
     tools = _loads(value, repr(name))
     if not isinstance(tools, list):
-        raise _Misfit(f"{name!r} must be a JSON list of tools, found {shown(value)}")
+        raise _Misfit("bad_tools", f"{name!r} must be a JSON list of tools, found {shown(value)}")
     return json.dumps(tools, ensure_ascii=False) if tools else None
 
 
@@ -385,21 +396,21 @@ def _parsed(value: Any, name: str | None) -> Any:
         try:
             return orjson.loads(value)
         except orjson.JSONDecodeError as error:
-            raise _Misfit(f"{name!r} looks like JSON but is damaged: found {shown(value)}") from error
+            raise _Misfit("bad_json", f"{name!r} looks like JSON but is damaged: found {shown(value)}") from error
     return value
 
 
 def _text(record: Record, name: str) -> str:
     if record.get(name) is None:
-        raise _Misfit(_missing(name, record))
+        raise _Misfit("missing_field", _missing(name, record))
     return _require_text(record[name], name)
 
 
 def _require_text(value: Any, name: str, empty_allowed: bool = False) -> str:
     if not isinstance(value, str):
-        raise _Misfit(f"{name!r} must be text, found {shown(value)}")
+        raise _Misfit("wrong_type", f"{name!r} must be text, found {shown(value)}")
     if not empty_allowed and not value.strip():
-        raise _Misfit(f"{name!r} must not be empty")
+        raise _Misfit("empty_field", f"{name!r} must not be empty")
     return value
 
 

@@ -17,12 +17,13 @@ from studio.errors import RowError
 class Fault:
     """A row that cannot be used. `fatal`: it cannot even be read, so the file must be mended.
 
-    Other faults (an empty answer, a wrong role) leave the row out and the rest usable.
+    Other faults (an empty answer, a wrong role) leave the row out and the rest usable. `code` names the kind of fault.
     """
 
     row: int
     what: str
     fatal: bool
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,10 @@ def _scanned(entry: Entry, mark: Mark, record: Record | RowError, kind: type[Row
         return Scanned(mark, record, _fault(error, fatal=False))
     if kind is not None and not isinstance(value, kind):
         what = f"is a {type(value).__name__.lower()}, while the rows before it are each a {kind.__name__.lower()}"
-        return Scanned(mark, record, Fault(mark.row, what, fatal=False))
+        return Scanned(mark, record, Fault(mark.row, what, fatal=False, code="mixed_shapes"))
     return Scanned(mark, record, value)
 
 
 def _fault(error: RowError, fatal: bool) -> Fault:
-    return Fault(error.row, str(error).removeprefix(f"row {error.row}: "), fatal)
+    code = error.code or ("unreadable" if fatal else "wrong_type")
+    return Fault(error.row, str(error).removeprefix(f"row {error.row}: "), fatal, code)
