@@ -5,12 +5,14 @@ Reads JSON and safetensors headers only. What it does not do: hub downloads, and
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +24,7 @@ from studio.settings import ASSETS
 MALFORMED = (struct.error, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError)
 BUNDLED = "seedling"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+TOKENIZER_PATTERNS = ("*token*", "vocab*", "merges*", "*chat_template*", "config.json", "*.model", "*.py")
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 HEADER_MAX_BYTES = 100_000_000  # the format's own limit; a larger figure means the file is no safetensors
@@ -64,6 +67,27 @@ def display_name(name: str) -> str:
 def is_local(name: str) -> bool:
     """Whether a resolved name is a folder rather than a hub id."""
     return Path(name).is_absolute()
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder of a model as a person names it, or of a hub id in the cache; None where it is not here."""
+    resolved = resolve(name)
+    if is_local(resolved):
+        return Path(resolved) if os.path.isdir(resolved) else None
+    repository = _hub_cache() / f"models--{resolved.replace('/', '--')}"
+    try:
+        revision = (repository / "refs/main").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    folder = repository / "snapshots" / revision
+    return folder if revision and folder.is_dir() else None
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """Changes whenever the tokenizer of a model folder or its chat template does."""
+    files = sorted(path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern))
+    states = [(str(path.relative_to(folder)), status.st_size, status.st_mtime_ns) for path, status in _stats(files)]
+    return hashlib.sha256(json.dumps([str(folder.resolve()), states]).encode()).hexdigest()[:24]
 
 
 def check(folder: Path) -> ModelInfo:
@@ -152,9 +176,19 @@ def local_models(folders: list[Path]) -> list[Path]:
 
 def cached_hub_ids() -> list[str]:
     """Hub ids whose files are in the Hugging Face cache of this machine."""
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    folders = (home / "hub").glob("models--*/snapshots/*/config.json")
+    folders = _hub_cache().glob("models--*/snapshots/*/config.json")
     return sorted({path.parts[-4].removeprefix("models--").replace("--", "/") for path in folders})
+
+
+def _hub_cache() -> Path:
+    return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+
+
+def _stats(files: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Of files that vanish meanwhile there is none."""
+    for path in files:
+        with suppress(OSError):
+            yield path, path.stat()
 
 
 def _config_files(folder: Path) -> Iterator[Path]:

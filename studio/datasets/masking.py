@@ -1,0 +1,71 @@
+"""What of a row is trained, and how that is shown, without a tokenizer at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from studio.config.data import DataConfig
+from studio.config.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What of a conversation is kept and trained. `cutoff_len` in tokens."""
+
+    cutoff_len: int
+    default_system: str | None = None
+    train_on_prompt: bool = False
+    mask_history: bool = False
+
+    @classmethod
+    def of(cls, config: TrainConfig | DataConfig, cutoff_len: int | None = None) -> Masking:
+        """As configured; `cutoff_len` where the model takes less than the configuration says."""
+        return cls(cutoff_len or config.cutoff_len, config.default_system, config.train_on_prompt, config.mask_history)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One token. `text` is empty where it only goes on with a character that the token before began.
+
+    `trained` is what the loss would count if nothing were cut; `cut` says that the token fell off at the cutoff.
+    """
+
+    id: int
+    text: str
+    trained: bool
+    special: bool
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One sequence of tokens. The texts of its pieces, joined, are the text that the template makes.
+
+    `label` is chosen or rejected for a preference, good or bad for a judged answer, and empty otherwise.
+    """
+
+    label: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class MaskView:
+    """A row as the training sees it."""
+
+    segments: tuple[Segment, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The value that `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> MaskView:
+        """The inverse of `to_json`."""
+        return cls(
+            tuple(
+                Segment(segment["label"], tuple(Piece(**piece) for piece in segment["pieces"]))
+                for segment in value["segments"]
+            )
+        )
