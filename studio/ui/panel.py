@@ -1,0 +1,58 @@
+"""A panel of the chosen dataset: a script in the page that asks the server, and draws what it is told."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+import msgspec
+
+from studio.config.data import DataConfig
+from studio.errors import SeedbedError
+from studio.settings import ASSETS
+from studio.ui.context import Context
+
+Answer = dict[str, Any] | None
+# a value that changes past the queue still reaches the page; only its errors would not
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def draw(name: str, functions: Sequence[Callable[[Any], Answer]]) -> gr.HTML:
+    """The component of `assets/web/NAME.js`, which may call `functions`; its value says what it is about."""
+    script = "".join((ASSETS / "web" / part).read_text(encoding="utf-8") for part in ("panel.js", f"{name}.js"))
+    return gr.HTML(
+        "", html_template='<div class="panel"></div>', js_on_load=script, elem_id=name.replace("_", "-"),
+        server_functions=[_answered(function) for function in functions],
+    )  # fmt: skip
+
+
+def unless_known(known: str, answer: dict[str, Any]) -> Answer:
+    """`answer` with its stamp, or None where the page has it already: `known` is the stamp of what it has."""
+    stamp = f"{zlib.crc32(msgspec.json.encode(answer)):08x}"
+    return None if stamp == known else {"stamp": stamp, **answer}
+
+
+def is_busy(ctx: Context, name: str, *actions: str) -> bool:
+    """Whether one of `actions` is being done to the set called `name`."""
+    about = (run for run in ctx.store.list("data") if _is_about(run.config, name, actions))
+    return any(run.is_active for run in about)
+
+
+def _is_about(config: object, name: str, actions: Sequence[str]) -> bool:
+    return isinstance(config, DataConfig) and name in config.dataset and config.action in actions
+
+
+def _answered(function: Callable[[Any], Answer]) -> Callable[[Any], Answer]:
+    """An error made for the user becomes the answer, `{"error": …}`; anything else is a bug and stays loud."""
+
+    @wraps(function)
+    def guarded(asked: Any) -> Answer:
+        try:
+            return function(asked)
+        except SeedbedError as error:
+            return {"error": str(error)}
+
+    return guarded
