@@ -20,11 +20,18 @@ Answer = dict[str, Any] | None
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
-def draw(name: str, functions: Sequence[Callable[[Any], Answer]]) -> gr.HTML:
-    """The component of `assets/web/NAME.js`, which may call `functions`; its value says what it is about."""
+def draw(
+    name: str,
+    functions: Sequence[Callable[[Any], Answer]],
+    value: str = "",
+    elem_id: str | None = None,
+    elem_classes: str = "",
+) -> gr.HTML:
+    """The component of `assets/web/NAME.js`, which may call `functions`; its `value` says what it is about."""
     script = "".join((ASSETS / "web" / part).read_text(encoding="utf-8") for part in ("panel.js", f"{name}.js"))
     return gr.HTML(
-        "", html_template='<div class="panel"></div>', js_on_load=script, elem_id=name.replace("_", "-"),
+        value, html_template='<div class="panel"></div>', js_on_load=script,
+        elem_id=elem_id or name.replace("_", "-"), elem_classes=elem_classes,
         server_functions=[_answered(function) for function in functions],
     )  # fmt: skip
 
