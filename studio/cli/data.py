@@ -10,7 +10,7 @@ from studio import settings
 from studio.cli.terminal import say, table, tick
 from studio.datasets import preview
 from studio.datasets.catalog import listings
-from studio.datasets.check import survey
+from studio.datasets.checks import survey
 from studio.datasets.registry import Registry
 from studio.datasets.upload import accept
 
@@ -75,8 +75,8 @@ def restore(registry: Registry, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(rows: int) -> None:
-    tick(f"{rows:,} rows checked")
+def _checked(done: int, total: int) -> None:
+    tick(f"{done / total:.0%} checked")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.datasets.check import Report, detected, survey
+from studio.datasets.checks import Report, detected, survey
 from studio.datasets.detect import Proposal
 from studio.datasets.entry import Entry
 from studio.datasets.index import save
@@ -43,12 +43,12 @@ def accept(
     data_dir: Path,
     proposal: Proposal | None = None,
     max_bytes: int = MAX_BYTES,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Accepted:
     """Copy `source` into `data_dir` under a safe form of `name`, check every row, register it.
 
     Rows at fault that can be left out do not stop it: the report counts them. Without a `proposal` the columns are
-    detected. `progress` is told the rows checked so far.
+    detected. `progress` is told (done, total) bytes of the check.
 
     Raises:
         UploadError: too large, empty, no text, unreadable, or no usable row. Nothing is left behind.
@@ -58,7 +58,9 @@ def accept(
     _check_size(source, name, max_bytes)
     with _copied(source, file_name, data_dir) as copy:
         proposal = proposal or detected(copy)
-        report, index = survey(copy, proposal.entry("upload", file_name), max_bytes, progress)
+        report, index = survey(
+            copy, proposal.entry("upload", file_name), max_bytes=max_bytes, progress=progress
+        )
         if report.fatal:
             raise UploadError(f"{name}: {report.summary()}")
         entry = _register(copy, file_name, proposal, Registry(data_dir))

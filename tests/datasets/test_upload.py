@@ -138,7 +138,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, data_dir: Path) -> None:
 def test_faulty_rows_are_accepted_with_a_report(write: Write, data_dir: Path) -> None:
     rows = [GOOD] * 30 + [{"instruction": "q", "output": ""}]
     report = upload.accept(write("a.jsonl", rows), "a.jsonl", data_dir).report
-    assert (report.usable, report.fault_count, report.fatal) == (30, 1, "")
+    assert (report.usable, report.left_out, report.fatal) == (30, 1, "")
 
 
 def test_a_mapping_by_hand_goes_before_detection(write: Write, data_dir: Path) -> None:

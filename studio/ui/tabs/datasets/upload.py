@@ -239,13 +239,13 @@ def _guess(proposal: Proposal) -> str:
 
 
 def _registered(accepted: Accepted) -> str:
-    tone = "wait" if accepted.report.fault_count else "good"
+    tone = "wait" if accepted.report.left_out else "good"
     return turns.lines_html(f"Registered as {accepted.entry.name}: {accepted.report.summary()}", tone)
 
 
-def _checked(progress: gr.Progress) -> Callable[[int], None]:
-    def tell(rows: int) -> None:
-        progress((rows, None), desc="Checking every row", unit="rows")
+def _checked(progress: gr.Progress) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        progress((done, total), desc="Checking every row", unit="bytes")
 
     return tell
 

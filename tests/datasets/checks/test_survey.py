@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from studio.datasets import check as checking
-from studio.datasets.check import check, survey
+from studio.datasets.checks import check
 from studio.datasets.entry import describe
 from studio.errors import UploadError
 
@@ -22,11 +21,10 @@ def test_a_good_file(write: Write) -> None:
 def test_faulty_rows_are_counted_and_listed(write: Write) -> None:
     bad = {"instruction": "q", "output": ""}
     report = check(write("a.jsonl", [GOOD] * 40 + [bad] * 30), describe("a", "a.jsonl"))
-    assert (report.rows, report.usable, report.fault_count, len(report.faults)) == (70, 40, 30, 20)
-    assert report.fatal == ""
-    lines = report.summary().splitlines()
-    assert lines[:2] == ["70 rows, 40 usable, 30 left out", "row 41: 'output' must not be empty"]
-    assert lines[-1] == "… and 10 more rows"
+    assert (report.rows, report.usable, report.left_out, report.fatal) == (70, 40, 30, "")
+    (finding,) = [finding for finding in report.findings if finding.code == "empty_field"]
+    assert (finding.count, finding.rows, finding.repair) == (30, tuple(range(41, 61)), "drop_faulty")
+    assert finding.examples[0] == "row 41: 'output' must not be empty"
 
 
 @pytest.mark.parametrize(
@@ -49,16 +47,9 @@ def test_what_is_fatal(name: str, content: str, said: str, write: Write) -> None
 def test_columns_that_are_not_used_are_named(write: Write) -> None:
     report = check(write("a.jsonl", [GOOD, {**GOOD, "system": "S", "id": 1}]), describe("a", "a.jsonl"))
     assert report.ignored == ("system", "id")
-    assert "not used: system, id" in report.summary()
+    assert "Columns that are not used: 2" in report.summary()
 
 
 def test_columns_nobody_can_tell_are_asked_about(write: Write) -> None:
     with pytest.raises(UploadError, match=r"not sure what its columns mean.*Say which column is which"):
         check(write("a.jsonl", [{"foo": "x", "bar": "y", "baz": "z"}]))
-
-
-def test_progress_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "PROGRESS_ROWS", 10)
-    told: list[int] = []
-    survey(write("a.jsonl", [GOOD] * 25), describe("a", "a.jsonl"), progress=told.append)
-    assert told == [10, 20]
