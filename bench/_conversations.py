@@ -10,7 +10,27 @@ import orjson
 
 TURNS = (1, 1, 1, 2, 3)
 SENTENCES = 4000
-LATIN = tuple("ba con de fi gra ho ing jo ka lu men no or pa qui ra sta ter un ver wi xy yo zen".split())
+LATIN = (
+    "ba",
+    "con",
+    "de",
+    "fi",
+    "gra",
+    "ho",
+    "ing",
+    "ka",
+    "lu",
+    "men",
+    "no",
+    "or",
+    "pa",
+    "qui",
+    "ra",
+    "sta",
+    "ter",
+    "un",
+    "ver",
+)
 CHINESE = tuple("的一是不了人我在有他这中大来上个国到说们为子和你地出道也时年得就那要下以生会")
 CHINESE_SHARE = 0.1
 _BUFFER_BYTES = 8 << 20
