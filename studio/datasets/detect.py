@@ -7,15 +7,12 @@ confidence. A person confirms or changes it.
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any
 
+from studio.datasets.columns import Table, are_roles, tabulate, turns_of, words
 from studio.datasets.entry import OPENAI_TAGS, TAGS, Entry, describe
 from studio.datasets.formats import convert
 from studio.datasets.reading import Record, rows
@@ -25,40 +22,44 @@ SAMPLE_ROWS = 200
 SAMPLE_BYTES = 4 << 20
 SURE = 0.5  # below this nobody should train on it without a look
 
-PROMPTS = ("instruction", "prompt", "question", "query", "problem", "user", "human", "request", "user_prompt", "input")
-ANSWERS = ("output", "response", "completion", "answer", "assistant", "reply", "solution", "target", "gpt", "label")
-CONTEXTS = ("input", "context", "passage", "background", "document")
-DOCUMENTS = ("dialogue", "dialog", "article", "document", "body", "passage", "content", "text")
-SUMMARIES = ("summary", "highlights", "abstract", "headline")
-TEXTS = ("text", "content", "document", "raw_content", "body", "article")
-CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
-BETTER = (("chosen", "rejected"), ("accepted", "rejected"), ("preferred", "dispreferred"), ("better", "worse"))
+# fmt: off
+PROMPTS = (
+    "instruction", "prompt", "question", "query", "problem", "user", "human", "request", "user_prompt", "patient",
+    "ask", "q", "指令", "问题", "提问", "用户", "患者", "问", "input", "输入",
+)
+ANSWERS = (
+    "output", "response", "completion", "answer", "assistant", "reply", "solution", "generated_solution", "target",
+    "gpt", "doctor", "a", "输出", "回答", "答案", "回复", "助手", "医生", "答", "label",
+)
+CONTEXTS = ("input", "context", "passage", "background", "document", "输入", "上下文", "背景")
+DOCUMENTS = (
+    "dialogue", "dialog", "article", "document", "body", "passage", "content", "text",
+    "对话", "文章", "正文", "内容", "文本",
+)
+SUMMARIES = ("summary", "highlights", "abstract", "headline", "tldr", "摘要", "总结")
+TEXTS = ("text", "content", "document", "raw_content", "body", "article", "文本", "内容", "正文")
+SOURCES, TARGETS = ("source", "src", "原文"), ("target", "tgt", "译文")
+CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents", "对话")
+BETTER = (
+    ("chosen", "rejected"), ("accepted", "rejected"), ("preferred", "dispreferred"), ("better", "worse"),
+    ("chosen_response", "rejected_response"), ("response_j", "response_k"), ("优选", "劣选"),
+)
 JUDGEMENTS = ("label", "kto_tag", "desirable", "good", "thumbs_up", "is_good")
 EXTRAS = {
-    "system": ("system", "system_prompt", "system_message"),
+    "system": ("system", "system_prompt", "系统提示", "系统"),
     "tools": ("tools", "functions"),
     "history": ("history",),
 }
-# fmt: off
 LANGUAGES = frozenset((
     "english", "german", "french", "spanish", "italian", "portuguese", "dutch", "russian", "chinese", "japanese",
     "korean", "arabic", "hindi", "turkish", "polish",
     "en", "de", "fr", "es", "it", "pt", "nl", "ru", "zh", "ja", "ko", "ar", "hi", "tr", "pl",
-))
-ABOUT = frozenset((
-    "id", "ids", "idx", "index", "uuid", "guid", "hash", "sha", "md5", "url", "uri", "link", "date", "time",
-    "timestamp", "lang", "language", "split", "category", "score", "rating", "tokens", "length", "count", "type",
-    "name", "title", "author", "license", "meta", "metadata",
+    "中文", "英文", "日文", "韩文", "法文", "德文", "俄文",
 ))
 # fmt: on
-ROLES = {
-    "user_tag": ("human", "user", "prompter", "customer", "question"),
-    "assistant_tag": ("gpt", "assistant", "bot", "chatgpt", "model", "ai", "agent"),
-    "system_tag": ("system", "developer"),
-    "observation_tag": ("observation", "tool", "tool_response", "function_response", "ipython"),
-    "function_tag": ("function_call", "tool_call"),
-}
-SPOKEN = ("value", "content", "text", "message")
+LONGER = 4
+HEADER_WORDS = 6
+SENTENCE_ENDS = ("?", ".", "!", "？", "。", "！")
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,6 @@ class Proposal:
     def entry(self, name: str, file_name: str) -> Entry:
         """The entry that says so."""
         return describe(name, file_name, self.formatting, self.columns, self.tags, self.ranking)
-
-
-@dataclass(frozen=True)
-class Table:
-    """What a sample shows of each column: its kind of value, under its name and its name in words."""
-
-    kinds: Mapping[str, str]
-    tags: Mapping[str, Mapping[str, str]]
-    records: Sequence[Record]
-
-    def named(self, words: Iterable[str], *kinds: str) -> str | None:
-        """The first column of one of these kinds that is called one of these words, in the order of the words."""
-        by_word = {_words(name): name for name, kind in self.kinds.items() if kind in kinds}
-        return next((by_word[word] for word in words if word in by_word), None)
-
-    def texts(self) -> list[str]:
-        """Columns of text that are not about the row (ids, dates, links)."""
-        return [name for name, kind in self.kinds.items() if kind == "text" and not _is_about(name)]
 
 
 def propose_for(path: Path) -> Proposal:
@@ -113,12 +96,12 @@ def propose_for(path: Path) -> Proposal:
 
 def propose(records: Sequence[Record]) -> Proposal:
     """The proposal for some rows of a file."""
-    table = _table(records)
-    for rule in (_preference, _chat, _judged, _pair, _documents, _translation, _no_text, _text, _two_texts):
+    table = tabulate(records)
+    for rule in RULES:
         proposal = rule(table)
         if proposal is not None:
             return _tried(proposal, records)
-    return Proposal(reason=f"none of the known shapes fits these columns: {_described(table)}")
+    return Proposal(reason=f"none of the known shapes fits these columns: {table.describe()}")
 
 
 # --- rules, the more telling first ------------------------------------------------------------------------------
@@ -140,14 +123,14 @@ def _preference(table: Table) -> Proposal | None:
         return _shaped(table, chat, Proposal(columns=columns, ranking=True, confidence=0.95, reason=why))
     prompt = table.named(PROMPTS, "text")
     if prompt is None:
-        return Proposal(reason=f"{why}, but no column holds the prompt; {_described(table)}")
+        return Proposal(reason=f"{why}, but no column holds the prompt; {table.describe()}")
     columns = {"prompt": prompt, "query": _context(table, prompt), **columns, **_extras(table)}
     return Proposal(columns=columns, ranking=True, confidence=0.95, reason=f"{why}; {prompt!r} is the prompt")
 
 
 def _whole_preference(table: Table, columns: dict[str, str | None], chosen: str, why: str) -> Proposal:
     """Both answers come as lists of turns; a prompt beside them matters only where they do not begin with it."""
-    alone = all(len(_turns_of(record.get(chosen)) or ()) <= 1 for record in table.records)
+    alone = all(len(turns_of(record.get(chosen)) or ()) <= 1 for record in table.records)
     prompt = (table.named(PROMPTS, "turns") or table.named(CHATS, "turns")) if alone else None
     columns = {"messages": prompt, **columns, **_extras(table, "history")}
     return _shaped(table, chosen, Proposal(columns=columns, ranking=True, confidence=0.95, reason=why))
@@ -177,13 +160,13 @@ def _judged(table: Table) -> Proposal | None:
 
 
 def _pair(table: Table) -> Proposal | None:
-    prompt, answer = _best_pair(table)
+    answer, prompt = _best_pair(table)
     if prompt is None or answer is None:
         return None
     context = _context(table, prompt)
     columns = {"prompt": prompt, "query": context, "response": answer, **_extras(table)}
     reason = f"{prompt!r} asks{f' about {context!r}' if context else ''} and {answer!r} answers"
-    named_label = _words(answer) == "label"
+    named_label = words(answer) == "label"
     return Proposal(columns=columns, confidence=0.4 if named_label else 0.9, reason=reason)
 
 
@@ -197,8 +180,8 @@ def _documents(table: Table) -> Proposal | None:
 
 
 def _translation(table: Table) -> Proposal | None:
-    languages = [name for name, kind in table.kinds.items() if kind == "text" and _words(name) in LANGUAGES]
-    source, target = table.named(("source", "src"), "text"), table.named(("target", "tgt"), "text")
+    languages = [name for name, kind in table.kinds.items() if kind == "text" and words(name) in LANGUAGES]
+    source, target = table.named(SOURCES, "text"), table.named(TARGETS, "text")
     if source is None or target is None:
         if len(languages) != 2:
             return None
@@ -209,22 +192,46 @@ def _translation(table: Table) -> Proposal | None:
     )
 
 
-def _no_text(table: Table) -> Proposal | None:
+def _odd_answer(table: Table) -> Proposal | None:
     """An answer that is there but is no text: no guess may step over it to other columns."""
-    name = table.named((*ANSWERS, "answers", "labels"), "objects", "turns", "turn", "number", "list", "mixed", "flag")
+    name = table.named(ANSWERS, "objects", "turns", "turn", "number", "list", "mixed", "flag")
     if name is None:
         return None
-    return Proposal(reason=f"{name!r} may be the answer, but it does not hold text; {_described(table)}")
+    return Proposal(reason=f"{name!r} may be the answer, but it does not hold text; {table.describe()}")
+
+
+def _odd_chat(table: Table) -> Proposal | None:
+    name = table.named(CHATS, "objects", "list", "mixed", "pairs", "turn") or table.named(CHATS, "text")
+    if name is None or name == _long_text(table):
+        return None
+    why = "is not a list of turns, each with a role and a text"
+    return Proposal(reason=f"{name!r} may be a conversation, but it {why}; {table.describe()}")
+
+
+def _single_turns(table: Table) -> Proposal | None:
+    roles = (name for name in table.texts() if are_roles([record.get(name) for record in table.records]))
+    name = next(roles, None)
+    if name is None:
+        return None
+    return Proposal(reason=f"{name!r} holds roles, so the rows are single turns: a row must be a whole conversation")
+
+
+def _no_header(table: Table) -> Proposal | None:
+    names = [name for name in table.kinds if name.rstrip().endswith(SENTENCE_ENDS) or len(name.split()) >= HEADER_WORDS]
+    if not names or len(names) < len(table.kinds) / 2:
+        return None
+    return Proposal(reason=f"the file seems to have no header: {names[0][:60]!r} looks like the first row")
 
 
 def _text(table: Table) -> Proposal | None:
-    texts = table.texts()
-    if len(texts) != 1:
+    name = _long_text(table)
+    if name is None:
         return None
-    known = _words(texts[0]) in TEXTS
-    reason = f"{texts[0]!r} is the only column of text: plain text to go on with"
-    columns: dict[str, str | None] = {"prompt": texts[0], "response": None}
-    return Proposal(columns=columns, confidence=0.9 if known else 0.4, reason=reason)
+    only = len(table.texts()) == 1
+    reason = f"{name!r} is {'the only' if only else 'by far the longest'} column of text: plain text to go on with"
+    columns: dict[str, str | None] = {"prompt": name, "response": None}
+    known = 0.9 if only else 0.7
+    return Proposal(columns=columns, confidence=known if words(name) in TEXTS else 0.4, reason=reason)
 
 
 def _two_texts(table: Table) -> Proposal | None:
@@ -236,18 +243,35 @@ def _two_texts(table: Table) -> Proposal | None:
     return Proposal(columns=columns, confidence=0.3, reason=reason)
 
 
+RULES: tuple[Callable[[Table], Proposal | None], ...] = (
+    _preference, _chat, _judged, _pair, _documents, _translation, _odd_answer, _single_turns, _no_header,
+    _odd_chat, _text, _two_texts,
+)  # fmt: skip
+
+
 # --- parts of rules ---------------------------------------------------------------------------------------------
 
 
 def _best_pair(table: Table) -> tuple[str | None, str | None]:
+    """The answer and what asks for it: where nothing is called a prompt, the context is one."""
     prompt = table.named(PROMPTS, "text")
-    answer = table.named([word for word in ANSWERS if prompt is None or word != _words(prompt)], "text")
-    return prompt, answer
+    answer = table.named(ANSWERS, "text", besides=prompt)
+    return answer, prompt or table.named(CONTEXTS, "text")
+
+
+def _long_text(table: Table) -> str | None:
+    """The only column of text, or one of a fitting name beside which all others are short."""
+    texts = table.texts()
+    if len(texts) == 1:
+        return texts[0]
+    name = table.named(TEXTS, "text")
+    others = [table.mean_chars(each) for each in texts if each != name]
+    return name if name and table.mean_chars(name) >= LONGER * max(others) else None
 
 
 def _context(table: Table, prompt: str) -> str | None:
     # a column that is empty so far may be filled further down
-    return table.named([word for word in CONTEXTS if word != _words(prompt)], "text", "empty")
+    return table.named(CONTEXTS, "text", "empty", besides=prompt)
 
 
 def _extras(table: Table, *without: str) -> dict[str, str]:
@@ -283,107 +307,3 @@ def _misfit(entry: Entry, number: int, record: Record) -> RowError | None:
     except RowError as error:
         return error
     return None
-
-
-def _described(table: Table) -> str:
-    return ", ".join(f"{name} ({kind})" for name, kind in table.kinds.items()) or "there are none"
-
-
-# --- what a column holds ----------------------------------------------------------------------------------------
-
-
-def _table(records: Sequence[Record]) -> Table:
-    values: dict[str, list[Any]] = {}
-    for record in records:
-        for name, value in record.items():
-            values.setdefault(name, []).append(value)
-    kinds = {name: _column_kind(column) for name, column in values.items()}
-    chats = {name: _chat_tags(column) for name, column in values.items() if kinds[name] in ("turns", "turn")}
-    for name, tags in chats.items():
-        if tags is None:
-            kinds[name] = "objects"
-    return Table(kinds, {name: tags for name, tags in chats.items() if tags is not None}, records)
-
-
-def _column_kind(values: Sequence[Any]) -> str:
-    counts = Counter(_kind(value) for value in values)
-    for nothing in ("null", "blank"):
-        if len(counts) > 1:
-            counts.pop(nothing, None)
-    kind, count = counts.most_common(1)[0]
-    if kind in ("null", "blank"):
-        return "empty"
-    return kind if count >= 0.8 * counts.total() else "mixed"
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, str):
-        return _text_kind(value)
-    if value is None or value == []:
-        return "null"
-    if isinstance(value, bool):
-        return "flag"
-    if isinstance(value, list):
-        return _list_kind(value)
-    return "turn" if isinstance(value, dict) else "number"
-
-
-def _text_kind(value: str) -> str:
-    if value.strip().lower() in ("true", "false"):
-        return "flag"
-    if not value.strip():
-        return "blank"
-    turns = _turns_of(value)
-    return _list_kind(turns) if turns else "text"
-
-
-def _list_kind(value: Sequence[Any]) -> str:
-    if all(isinstance(item, dict) for item in value):
-        return "turns"
-    if all(isinstance(item, list) and len(item) == 2 for item in value):
-        return "pairs"
-    return "list"
-
-
-def _turns_of(value: Any) -> list[Any] | None:
-    """The list that `value` is, or that it spells as JSON."""
-    if isinstance(value, str) and value.lstrip().startswith(("[{", "[[")):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, list) else None
-
-
-def _chat_tags(values: Sequence[Any]) -> dict[str, str] | None:
-    """The tags of a column of turns; None where no key of its objects holds roles."""
-    turns = [turn for value in values for turn in ([value] if isinstance(value, dict) else _turns_of(value) or ())]
-    turns = [turn for turn in turns if isinstance(turn, dict)]
-    keys = Counter(key for turn in turns for key, value in turn.items() if isinstance(value, str))
-    role_key = next((key for key in keys if _holds_roles(turns, key)), None)
-    content_key = next((key for key in SPOKEN if key in keys and key != role_key), None)
-    if role_key is None or content_key is None:
-        return None
-    return {"role_tag": role_key, "content_tag": content_key, **_role_tags(turns, role_key)}
-
-
-def _holds_roles(turns: Sequence[dict[str, Any]], key: str) -> bool:
-    names = Counter(str(turn.get(key)) for turn in turns)
-    known = sum(names[role] for roles in ROLES.values() for role in roles)
-    return known >= 0.8 * len(turns)
-
-
-def _role_tags(turns: Sequence[dict[str, Any]], key: str) -> dict[str, str]:
-    names = Counter(str(turn.get(key)) for turn in turns)
-    usual = {tag: max(roles, key=lambda role: names[role]) for tag, roles in ROLES.items()}
-    return {tag: role for tag, role in usual.items() if names[role]}
-
-
-def _words(name: str) -> str:
-    """A column's name in words: `userPrompt`, `User Prompt` and `user-prompt` are all `user_prompt`."""
-    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    return "_".join(re.findall(r"[^\W_]+", split.lower()))
-
-
-def _is_about(name: str) -> bool:
-    return _words(name).split("_")[-1] in ABOUT

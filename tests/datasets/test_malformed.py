@@ -189,7 +189,7 @@ def test_a_bomb_is_refused_in_bounded_memory(trap: Trap, tmp_path: Path, data_di
 # --- names ------------------------------------------------------------------------------------------------------
 
 NAMES = [
-    "../../etc/passwd", "/etc/passwd", "..", ".", "a/b/c", "C:\\a\\b", "\\\\host\\share", "..\\..\\x", "~root", "$HOME",
+    "../../etc/passwd", "/etc/passwd", "a/b/c", "C:\\a\\b", "\\\\host\\share", "..\\..\\x", "~root", "$HOME",
     "with  spaces", " around ", "a ", "a.", ".hidden", "..hidden", "-rf", "`id`", "a;b,c", "a|b", "a:b", "a*b?", "a<b>",
     'a"b', "a'b", "a\nb", "a\tb", "a\0b", "a\x1b[31mb", "%2e%2e%2f", "CON", "NUL", "aux", "COM1", "dataset_info",
     "中文 文件", "😀", "👩‍👩‍👧‍👦", "\u202egnp", "\ufeffa", "\ud800", os.fsdecode(b"\xff\xfe"),
