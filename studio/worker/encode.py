@@ -1,9 +1,9 @@
-"""Conversations as token ids with their labels, through the tokenizer's own chat template.
+"""Rows as token ids with their labels, through the tokenizer's own chat template.
 
-One function for the training and for the preview of what is trained: what the preview shows is what is learnt.
-Where the template marks answers with {% generation %}, the marks decide. Elsewhere a conversation is rendered up
-to and past each answer, and the difference is the answer; that needs a template which only ever appends, and one
-that rewrites earlier turns (such as those that drop old thoughts) is refused rather than guessed at.
+One function for the training, for the statistics and for the preview of what is trained: what the preview shows is
+what is learnt. Where the template marks answers with {% generation %}, the marks decide. Elsewhere a conversation is
+rendered up to and past each answer, and the difference is the answer; that needs a template which only ever appends,
+and one that rewrites earlier turns (such as those that drop old thoughts) is refused rather than guessed at.
 """
 
 from __future__ import annotations
@@ -12,32 +12,29 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from jinja2.exceptions import TemplateError
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from studio.datasets.formats import Conversation, chat
+from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text, chat
+from studio.datasets.masking import Masking, MaskView, Piece, Segment
 from studio.errors import ModelError, RowError
 
 IGNORED = -100
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+BATCH_ROWS = 256
 Span = tuple[int, int]
+Numbered = tuple[int, Conversation | Text]
 
 
-@dataclass(frozen=True)
-class Masking:
-    """What of a conversation is kept and trained. `cutoff_len` in tokens."""
-
-    cutoff_len: int
-    default_system: str | None = None
-    train_on_prompt: bool = False
-    mask_history: bool = False
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """One row: `labels` equal `input_ids` where a token is trained and IGNORED elsewhere; `cut` tokens fell off."""
 
@@ -51,26 +48,69 @@ class Encoded:
         return len(self.labels) - self.labels.count(IGNORED)
 
 
-def encode(
-    rows: Sequence[tuple[int, Conversation]], tokenizer: PreTrainedTokenizerBase, masking: Masking
-) -> list[Encoded]:
-    """Encode numbered conversations, in order. The end-of-turn token of a trained answer is trained with it.
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One sequence before cutting, with what its tokens stand for."""
+
+    text: str
+    encoding: Encoding
+    ids: list[int]
+    labels: list[int]
+
+
+def encode(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[Encoded]:
+    """Encode numbered sequences, in order. The end-of-turn token of a trained answer is trained with it.
 
     Raises:
         ModelError: the tokenizer has no chat template.
         RowError: the template refuses a row, or its answers cannot be told from the rest.
     """
+    keep = masking.cutoff_len
+    for row in label(rows, tokenizer, masking):
+        yield Encoded(row.ids[:keep], row.labels[:keep], cut=max(0, len(row.ids) - keep))
+
+
+def explain(number: int, value: Row, tokenizer: PreTrainedTokenizerBase, masking: Masking) -> MaskView:
+    """Row `number` token by token, as `encode` makes it. Raises as `encode` does."""
+    special = tokenizer.added_tokens_decoder.keys()
+    segments = []
+    for name, sequence, mask in sequences(value, masking):
+        [labelled] = label([(number, sequence)], tokenizer, mask)
+        segments.append(Segment(name, tuple(_pieces(labelled, special, mask.cutoff_len))))
+    return MaskView(tuple(segments))
+
+
+def sequences(value: Row, masking: Masking) -> list[tuple[str, Conversation | Text, Masking]]:
+    """What a model is shown of a row, each with its name; of judged answers only the last one is learnt from."""
+    answer_only = replace(masking, mask_history=True, train_on_prompt=False)
+    if isinstance(value, Preference):
+        answers = {"chosen": value.chosen, "rejected": value.rejected}
+        return [
+            (name, Conversation((*value.prompt, answer), value.tools), answer_only) for name, answer in answers.items()
+        ]
+    if isinstance(value, Feedback):
+        return [("good" if value.good else "bad", Conversation(value.messages, value.tools), answer_only)]
+    return [("", value, masking)]
+
+
+def label(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[Labelled]:
+    """Numbered sequences in whole length, in order. Raises as `encode` does."""
     renderer = _Renderer(tokenizer)
-    texts, answers = [], []
-    for number, conversation in rows:
-        text, spans = _render(renderer, number, conversation, masking)
-        texts.append(text)
-        answers.append(spans)
-    if not texts:
-        return []
-    tokens = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
-    columns = zip(tokens["input_ids"], tokens["offset_mapping"], answers, strict=True)
-    return [_label(ids, offsets, spans, masking) for ids, offsets, spans in columns]
+    backend = tokenizer.backend_tokenizer  # without the wrapper, which makes Python lists of all that is not needed
+    backend.no_truncation()
+    backend.no_padding()
+    tokenise = partial(backend.encode_batch, add_special_tokens=False)
+    rendered = (_render(renderer, number, sequence, masking) for number, sequence in rows)
+    # the tokenizer leaves Python to others while it works: one batch is rendered while it has another
+    with ThreadPoolExecutor(1) as thread:
+        waiting: tuple[list[tuple[str, list[Span]]], Future[list[Encoding]]] | None = None
+        while batch := list(islice(rendered, BATCH_ROWS)):
+            begun = batch, thread.submit(tokenise, [text for text, _ in batch])
+            if waiting:
+                yield from _labelled(*waiting, masking)
+            waiting = begun
+        if waiting:
+            yield from _labelled(*waiting, masking)
 
 
 class _Renderer:
@@ -78,23 +118,24 @@ class _Renderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        added = (str(token) for token in tokenizer.added_tokens_decoder.values())
-        self._specials = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or "(?!)")
+        self._known = tokenizer.special_tokens_map
+        self._templates: dict[bool, tuple[str, bool]] = {}
+        self._endings = tuple(filter(None, (str(token) for token in tokenizer.added_tokens_decoder.values())))
+        self._specials = re.compile("|".join(map(re.escape, sorted(self._endings, key=len, reverse=True))) or "(?!)")
 
     def render(
         self, number: int, messages: list[dict[str, Any]], tools: Any, prompt: bool = False
     ) -> tuple[str, list[Span] | None]:
         """The text, and the answers that the template marks; None where it marks none at all."""
         try:
-            template = self._tokenizer.get_chat_template(tools=tools)
-            marked = GENERATION.search(template) is not None
+            template, marked = self._template(tools)
             texts, spans = render_jinja_template(
                 [messages],
                 tools=tools,
                 chat_template=template,
                 return_assistant_tokens_mask=marked,
                 add_generation_prompt=prompt,
-                **self._tokenizer.special_tokens_map,
+                **self._known,
             )
         except TemplateError as error:
             raise RowError(number, f"the model's chat template refuses it: {error}") from error
@@ -102,25 +143,39 @@ class _Renderer:
             raise ModelError(f"the tokenizer cannot render a conversation: {error}") from error
         return texts[0], [(start, end) for start, end in spans[0]] if marked else None
 
+    def document(self, text: str) -> str:
+        """Plain text between the tokens that begin and end a document."""
+        begins = self._tokenizer.bos_token_id in self._tokenizer("")["input_ids"]
+        return (self._tokenizer.bos_token if begins else "") + text + (self._tokenizer.eos_token or "")
+
     def with_end(self, text: str, span: Span) -> Span:
         """`span` with the end-of-turn token behind it, and without the white space behind that."""
         start, end = span
         bare = text[start:end].rstrip()
-        if self._ends_special(bare):
+        if bare.endswith(self._endings):
             return start, start + len(bare)
         after = self._specials.match(text, end)
         return start, after.end() if after else end
 
-    def _ends_special(self, text: str) -> bool:
-        last = max((match.end() for match in self._specials.finditer(text)), default=-1)
-        return last == len(text)
+    def _template(self, tools: Any) -> tuple[str, bool]:
+        """The template for rows with or without tools, and whether it marks answers."""
+        key = bool(tools)
+        if key not in self._templates:
+            template = self._tokenizer.get_chat_template(tools=tools)
+            self._templates[key] = template, GENERATION.search(template) is not None
+        return self._templates[key]
 
 
-def _render(renderer: _Renderer, number: int, conversation: Conversation, masking: Masking) -> tuple[str, list[Span]]:
-    messages = chat(conversation.messages)
+def _render(
+    renderer: _Renderer, number: int, sequence: Conversation | Text, masking: Masking
+) -> tuple[str, list[Span]]:
+    if isinstance(sequence, Text):
+        text = renderer.document(sequence.text)
+        return text, [(0, len(text))]
+    messages = chat(sequence.messages)
     if masking.default_system and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": masking.default_system})
-    tools = _tools(number, conversation.tools)
+    tools = _tools(number, sequence.tools)
     text, spans = renderer.render(number, messages, tools)
     if spans is None:
         spans = list(_unmarked(renderer, number, messages, tools, text, last_only=masking.mask_history))
@@ -154,14 +209,49 @@ def _unmarked(
         yield len(before), len(through)
 
 
-def _label(ids: list[int], offsets: Sequence[Span], spans: Iterable[Span], masking: Masking) -> Encoded:
-    labels = list(ids) if masking.train_on_prompt else [IGNORED] * len(ids)
-    starts = [start for start, _ in offsets]
-    ends = [end for _, end in offsets]
-    for start, end in spans:
-        # white space tokens may have empty offsets, so tokens are taken by order rather than by containment
-        first, last = bisect_right(ends, start), bisect_left(starts, end)
+def _labelled(
+    batch: Sequence[tuple[str, list[Span]]], encodings: Future[list[Encoding]], masking: Masking
+) -> Iterator[Labelled]:
+    for (text, spans), encoding in zip(batch, encodings.result(), strict=True):
+        yield _label(text, encoding, spans, masking)
+
+
+def _label(text: str, encoding: Encoding, spans: Iterable[Span], masking: Masking) -> Labelled:
+    ids = encoding.ids
+    labels = ids.copy() if masking.train_on_prompt else [IGNORED] * len(ids)
+    for span in spans:
+        first, last = _tokens(encoding, *span)
         labels[first:last] = ids[first:last]
     labels[:1] = [IGNORED]  # nothing comes before the first token of a row that could predict it
-    keep = masking.cutoff_len
-    return Encoded(ids[:keep], labels[:keep], cut=max(0, len(ids) - keep))
+    return Labelled(text, encoding, ids, labels)
+
+
+def _tokens(encoding: Encoding, start: int, stop: int) -> Span:
+    """The tokens that have a part of the characters from `start` to `stop`.
+
+    Asking for a few places costs a tenth of a list of all places. White space tokens may have empty ones, and a
+    character may have no token at all; so where the ends are not found, tokens are taken by their order.
+    """
+
+    def place(token: int) -> Span:
+        return encoding.token_to_chars(token) or (0, 0)
+
+    every = range(len(encoding))
+    first, last = encoding.char_to_token(start), encoding.char_to_token(stop - 1)
+    if first is None:
+        first = bisect_right(every, start, key=lambda token: place(token)[1])
+    if last is None:
+        return first, bisect_left(every, stop, key=lambda token: place(token)[0])
+    while last < len(every) and place(last)[0] < stop:  # a character may have several tokens
+        last += 1
+    return first, last
+
+
+def _pieces(row: Labelled, special: Iterable[int], cutoff_len: int) -> Iterator[Piece]:
+    """Characters go to the first token that has a part of them, those of no token to the token before."""
+    offsets = row.encoding.offsets
+    begins = [0, *(max(start, end_before) for (start, _), (_, end_before) in zip(offsets[1:], offsets, strict=False))]
+    ends = [*begins[1:], len(row.text)]
+    for place, (token, start, end) in enumerate(zip(row.ids, begins, ends, strict=True)):
+        trained = row.labels[place] != IGNORED
+        yield Piece(token, row.text[start:end], trained, token in special, cut=place >= cutoff_len)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from studio import models
 from studio.config.train import TrainConfig
@@ -25,23 +25,6 @@ def find(name: str) -> models.ModelInfo:
     resolved = models.resolve(name)
     folder = Path(resolved) if models.is_local(resolved) else _from_hub(resolved)
     return models.check(folder)
-
-
-def load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder.
-
-    Raises:
-        ModelError: its files do not make a tokenizer, or one without a chat template.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder} has a damaged tokenizer ({error}): copy it again") from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"{folder} has no tokenizer.json, which is needed to tell answers from prompts")
-    if not tokenizer.chat_template:
-        raise ModelError(f"{folder} has no chat template: choose the chat (instruct) version of the model")
-    return tokenizer
 
 
 def load(folder: Path, config: TrainConfig, precision: torch.dtype) -> PreTrainedModel:

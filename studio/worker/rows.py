@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from studio.config.train import TrainConfig
 from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text
 from studio.datasets.loading import Fault, load
+from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, RowError
-from studio.worker.encode import Encoded, Masking, encode
+from studio.worker.encode import Encoded, encode
 
 BATCH_ROWS = 128
 STAGES = {Text: "continued pre-training", Preference: "preference training", Feedback: "preference training"}
@@ -121,7 +122,7 @@ def _encode(
     name: str, rows: Sequence[tuple[int, Conversation]], tokenizer: PreTrainedTokenizerBase, masking: Masking
 ) -> list[Encoded]:
     try:
-        return encode(rows, tokenizer, masking)
+        return list(encode(rows, tokenizer, masking))
     except RowError as error:
         raise DatasetError(f"dataset {name}, {error}") from error
 

@@ -26,6 +26,7 @@ from studio.runs import events
 from studio.runs.events import Checkpoint
 from studio.worker import model as base
 from studio.worker import outputs, rows
+from studio.worker import tokenizer as tokenizers
 from studio.worker.door import Desk
 from studio.worker.encode import Encoded
 from studio.worker.progress import Interrupted, Progress
@@ -110,7 +111,7 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
     sources = rows.read(config)
     desk.clock.lap("data")
     desk.reporter.phase("tokenising")
-    tokenizer = base.load_tokenizer(info.path, config.trust_remote_code)
+    tokenizer = tokenizers.load(info.path, config.trust_remote_code)
     cutoff_len = min(config.cutoff_len, info.max_position_embeddings or config.cutoff_len)
     data = rows.tokenise(
         config,

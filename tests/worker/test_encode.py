@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from studio.datasets.formats import Conversation, Message
+from studio.datasets.formats import Conversation, Feedback, Message, Preference, Text
+from studio.datasets.loading import load
+from studio.datasets.masking import Masking
+from studio.datasets.registry import Registry
 from studio.errors import ModelError, RowError
-from studio.worker.encode import IGNORED, Masking, encode
-from tests.worker.conftest import CHATML, UNMARKED
+from studio.models import resolve
+from studio.worker.encode import BATCH_ROWS, IGNORED, _render, _Renderer, encode, explain, sequences
+from tests.worker.conftest import CHATML, TEXT, UNMARKED
 
+SHARED = Path(__file__).resolve().parents[3] / "shared/data/llamafactory"
 TWO_TURNS = (
     ("user", "Who are you?"),
     ("assistant", "I am Sprout, made by Ada."),
@@ -33,6 +42,22 @@ ENDLESS = CHATML.replace(
 @pytest.fixture
 def tokenizer(tokenizer_dir: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tokenizer_dir)
+
+
+@pytest.fixture(scope="module")
+def metaspace() -> PreTrainedTokenizerBase:
+    """A Unigram tokenizer in the manner of SentencePiece: unknown characters, and white space that is folded."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    unigram = Tokenizer(models.Unigram())
+    unigram.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("  ", " ")])
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigram.decoder = decoders.Metaspace()
+    special = ["<unk>", "<|im_start|>", "<|im_end|>"]
+    unigram.train_from_iterator(
+        TEXT * 3, trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>")
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=unigram, eos_token="<|im_end|>", unk_token="<unk>")
 
 
 def conversation(*turns: tuple[str, str], tools: str | None = None) -> tuple[int, Conversation]:
@@ -97,7 +122,8 @@ def test_long_rows_are_cut_and_say_by_how_much(tokenizer: PreTrainedTokenizerBas
     assert row.input_ids == whole.input_ids[:20]
     assert row.labels == whole.labels[:20]
     assert row.cut == len(whole.input_ids) - 20
-    assert encode([conversation(*TWO_TURNS)], tokenizer, Masking(8))[0].trained == 0
+    [short] = encode([conversation(*TWO_TURNS)], tokenizer, Masking(8))
+    assert short.trained == 0
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_by_row(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -106,7 +132,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_by_row(tokenizer: Pre
         conversation(("user", "1+1?"), ("assistant", "<think>a</think>2"), ("user", "2+2?"), ("assistant", "4"))
     ]
     with pytest.raises(RowError, match=r"row 7: answer 1 .* mask_history"):
-        encode(thinking, tokenizer, Masking(512))
+        list(encode(thinking, tokenizer, Masking(512)))
     [row] = encode(thinking, tokenizer, Masking(512, mask_history=True))
     assert trained(tokenizer, row) == ["4<|im_end|>"]
 
@@ -114,19 +140,137 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_by_row(tokenizer: Pre
 def test_what_a_template_refuses_names_the_row_and_its_reason(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{{ raise_exception('no system role here') }}"
     with pytest.raises(RowError, match=r"row 7: .*no system role here"):
-        encode([conversation(*TWO_TURNS)], tokenizer, Masking(512))
+        list(encode([conversation(*TWO_TURNS)], tokenizer, Masking(512)))
 
 
 def test_damaged_tools_name_the_row(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(RowError, match="row 7: its tools are not valid JSON"):
-        encode([conversation(*TWO_TURNS, tools="[{")], tokenizer, Masking(512))
+        list(encode([conversation(*TWO_TURNS, tools="[{")], tokenizer, Masking(512)))
 
 
 def test_a_tokenizer_without_template_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = None
     with pytest.raises(ModelError, match="chat"):
-        encode([conversation(*TWO_TURNS)], tokenizer, Masking(512))
+        list(encode([conversation(*TWO_TURNS)], tokenizer, Masking(512)))
 
 
 def test_no_rows_make_no_rows(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert encode([], tokenizer, Masking(512)) == []
+    assert list(encode([], tokenizer, Masking(512))) == []
+
+
+# --- the same as before it was made fast ---------------------------------------------------------------------------
+
+CONTENT = st.text(alphabet=st.sampled_from("aé你🌱 \n\t<|>im_endstart"), min_size=1, max_size=30)
+PIECES = st.lists(
+    st.one_of(CONTENT, st.sampled_from(["<|im_end|>", "  ", "\n\n", "你好", "👩‍👩‍👧"])), min_size=1, max_size=4
+)
+TURNS = st.lists(st.tuples(PIECES.map("".join), PIECES.map("".join)), min_size=1, max_size=3)
+
+
+def plainly_labelled(tokenizer: Any, text: str, spans: list[tuple[int, int]]) -> list[int]:
+    """The labels by looking at every token's place."""
+    tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, labels = tokens["input_ids"], [IGNORED] * len(tokens["input_ids"])
+    starts, ends = zip(*tokens["offset_mapping"], strict=True)
+    for start, end in spans:
+        first, last = bisect_right(ends, start), bisect_left(starts, end)
+        labels[first:last] = ids[first:last]
+    return [IGNORED, *labels[1:]]
+
+
+@pytest.mark.parametrize("model", ["byte level", "metaspace"])
+@pytest.mark.parametrize("template", [CHATML, UNMARKED, ENDLESS], ids=["marked", "unmarked", "end outside marks"])
+@given(turns=TURNS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_labels_are_those_found_by_looking_at_every_place(
+    tokenizer: PreTrainedTokenizerBase, metaspace: PreTrainedTokenizerBase, model: str, template: str, turns: Any
+) -> None:
+    used = tokenizer if model == "byte level" else metaspace
+    used.chat_template = template
+    row = conversation(
+        *((role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True))
+    )
+    [(text, spans)] = [_render(_Renderer(used), *row, Masking(4096))]
+    [found] = encode([row], used, Masking(4096))
+    assert found.input_ids == used(text, add_special_tokens=False)["input_ids"]
+    assert found.labels == plainly_labelled(used, text, spans)
+
+
+def test_rows_of_many_batches_come_in_order(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [conversation(("user", "n"), ("assistant", f"number {n}")) for n in range(3 * BATCH_ROWS + 1)]
+    found = [trained(tokenizer, row) for row in encode(rows, tokenizer, Masking(64))]
+    assert found == [[f"number {n}<|im_end|>"] for n in range(len(rows))]
+
+
+def test_a_tokenizer_that_was_told_to_truncate_does_not(tokenizer: PreTrainedTokenizerBase) -> None:
+    [whole] = encode([conversation(*TWO_TURNS)], tokenizer, Masking(512))
+    tokenizer("a", truncation=True, max_length=5, padding="max_length")
+    assert list(encode([conversation(*TWO_TURNS)], tokenizer, Masking(512))) == [whole]
+
+
+def test_text_is_trained_up_to_its_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    [row] = encode([(1, Text("Paris."))], tokenizer, Masking(512))
+    assert tokenizer.decode(row.input_ids) == "Paris.<|im_end|>"
+    assert row.labels == [IGNORED, *row.input_ids[1:]]
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------
+
+ASKED = (Message("user", "Hi"), Message("assistant", "Hello 你"), Message("user", "Well?"))
+ROWS = {
+    "conversation": Conversation(tuple(Message(role, content) for role, content in TWO_TURNS)),
+    "text": Text("Ein Text über 🌱 und 你好。\n"),
+    "preference": Preference(ASKED, Message("assistant", "Good."), Message("assistant", "Bad 坏.")),
+    "feedback": Feedback((*ASKED, Message("assistant", "Fine 👩‍👩‍👧.")), good=False),
+}
+
+
+@pytest.mark.parametrize("masking", [Masking(512), Masking(12), Masking(512, train_on_prompt=True)], ids=str)
+@pytest.mark.parametrize("kind", ROWS)
+def test_what_is_shown_is_what_is_trained(tokenizer: PreTrainedTokenizerBase, kind: str, masking: Masking) -> None:
+    shown = explain(7, ROWS[kind], tokenizer, masking)
+    expected = sequences(ROWS[kind], masking)
+    assert [segment.label for segment in shown.segments] == [name for name, _, _ in expected]
+    for segment, (_, sequence, mask) in zip(shown.segments, expected, strict=True):
+        [row] = encode([(7, sequence)], tokenizer, mask)
+        kept = [piece for piece in segment.pieces if not piece.cut]
+        assert [piece.id for piece in kept] == row.input_ids
+        assert [piece.id if piece.trained else IGNORED for piece in kept] == row.labels
+        assert len(segment.pieces) - len(kept) == row.cut
+        text = "".join(piece.text for piece in segment.pieces)
+        assert text == tokenizer.decode([piece.id for piece in segment.pieces])
+
+
+@pytest.mark.parametrize(
+    "name", ["alpaca_en_demo", "alpaca_zh_demo", "glaive_toolcall_en_demo", "dpo_en_demo", "kto_en_demo", "wiki_demo"]
+)
+def test_what_is_shown_of_real_rows_is_what_is_trained(name: str) -> None:
+    if not SHARED.exists():
+        pytest.skip("needs the public demo sets")
+    bundled = AutoTokenizer.from_pretrained(resolve("seedling"))
+    masking = Masking(300)
+    for number, value in islice(load(Registry(SHARED), name, leave_out=lambda fault: None), 60):
+        shown = explain(number, value, bundled, masking)
+        for segment, (_, sequence, mask) in zip(shown.segments, sequences(value, masking), strict=True):
+            [row] = encode([(number, sequence)], bundled, mask)
+            kept = [piece for piece in segment.pieces if not piece.cut]
+            assert [piece.id for piece in kept] == row.input_ids
+            assert [piece.id if piece.trained else IGNORED for piece in kept] == row.labels
+            text = "".join(piece.text for piece in segment.pieces)
+            assert text == bundled.decode([piece.id for piece in segment.pieces])
+
+
+def test_only_the_judged_answer_is_learnt_from(tokenizer: PreTrainedTokenizerBase) -> None:
+    for kind, answers in {"preference": ["Good.", "Bad 坏."], "feedback": ["Fine 👩‍👩‍👧."]}.items():
+        shown = explain(7, ROWS[kind], tokenizer, Masking(512, train_on_prompt=True))
+        learnt = ["".join(piece.text for piece in segment.pieces if piece.trained) for segment in shown.segments]
+        assert learnt == [f"{answer}<|im_end|>" for answer in answers]
+
+
+def test_special_tokens_and_parts_of_characters_are_told_apart(tokenizer: PreTrainedTokenizerBase) -> None:
+    [segment] = explain(
+        7, Conversation((Message("user", "🌱"), Message("assistant", "b"))), tokenizer, Masking(64)
+    ).segments
+    assert [piece.text for piece in segment.pieces if piece.special] == ["<|im_start|>", "<|im_end|>"] * 2
+    [plant] = [place for place, piece in enumerate(segment.pieces) if piece.text == "🌱"]
+    assert [piece.text for piece in segment.pieces[plant : plant + 5]] == ["🌱", "", "", "", "<|im_end|>"]
