@@ -11,7 +11,7 @@ other hundred with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +40,28 @@ OPENAI_TAGS = {
     "assistant_tag": "assistant",
     "observation_tag": "tool",
 }
-HUBS = {
-    "hf_hub_url": "the Hugging Face hub",
-    "ms_hub_url": "ModelScope",
-    "om_hub_url": "Modelers",
-    "cloud_file_name": "cloud storage",
-}
+# which place a set comes from, in the order in which LLaMA-Factory looks
+HUB_KEYS = {"hf": "hf_hub_url", "ms": "ms_hub_url", "om": "om_hub_url", "cloud": "cloud_file_name"}
+HUB_NAMES = {"hf": "the Hugging Face hub", "ms": "ModelScope", "om": "Modelers", "cloud": "cloud storage"}
+HUBS_READ = ("hf", "ms")
 SIMPLE_COLUMNS = {"instruction_column": "prompt", "input_column": "query", "output_column": "response"}
+KNOWN_KEYS = frozenset(
+    {
+        *("file_name", "path", "formatting", "ranking", "columns", "tags", "split", "subset", "folder", "num_samples"),
+        *("origin", "script_url", *SIMPLE_COLUMNS, *HUB_KEYS.values()),
+    }
+)
 
 
 @dataclass(frozen=True)
 class Entry:
     """A named set. `columns` and `tags` are complete; `mapped` names the columns that the registry itself gives.
 
-    `note` is empty where the set can be used, else a sentence that says why not.
+    `file_name` is a file or a folder of files. `hub` (a key of HUB_NAMES) and `hub_id` say where else the set is:
+    `subset`, `split` and `folder` choose a part of it there and mean nothing for a local file. `num_samples` is how
+    many rows are used, as LLaMA-Factory documents; here these are the first usable ones (it draws them at random).
+    `origin` says what a set was made from. `note` is empty where the set can be used, else a sentence that says why
+    not.
     """
 
     name: str
@@ -67,7 +75,15 @@ class Entry:
     subset: str | None = None
     folder: str | None = None
     num_samples: int | None = None
+    hub: str = ""
+    hub_id: str = ""
+    origin: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it can be downloaded, and has not been."""
+        return self.hub in HUBS_READ and not self.file_name
 
 
 def describe(
@@ -94,13 +110,13 @@ def parse(name: str, spec: Any, data_dir: Path) -> Entry:
         note = _unavailable(entry, spec, data_dir)
     except DatasetError as error:
         return Entry(name, note=f"its entry in dataset_info.json cannot be used: {error}")
-    return Entry(**{**entry.__dict__, "note": note})
+    return replace(entry, note=note)
 
 
 def dump(entry: Entry) -> dict[str, Any]:
     """The registry's value for `entry`: every column and tag in use spelled out, so other readers agree."""
     chat = entry.formatting != "alpaca"
-    spec: dict[str, Any] = {"file_name": entry.file_name}
+    spec: dict[str, Any] = _places(entry)
     if chat:
         spec["formatting"] = entry.formatting
     if entry.ranking:
@@ -112,7 +128,20 @@ def dump(entry: Entry) -> dict[str, Any]:
         spec["columns"] = columns
     if chat and dict(entry.tags) != TAGS:
         spec["tags"] = dict(entry.tags)
+    if entry.num_samples is not None:
+        spec["num_samples"] = entry.num_samples
+    if entry.origin:
+        spec["origin"] = dict(entry.origin)
     return spec
+
+
+def _places(entry: Entry) -> dict[str, Any]:
+    """Where the set is, in the registry's words."""
+    spec: dict[str, Any] = {HUB_KEYS[entry.hub]: entry.hub_id} if entry.hub else {}
+    if entry.file_name or not spec:
+        spec["file_name"] = entry.file_name
+    parts = {"subset": entry.subset, "split": entry.split if entry.split != "train" else None, "folder": entry.folder}
+    return {**spec, **{key: part for key, part in parts.items() if part is not None}}
 
 
 def _parse(name: str, spec: Any) -> Entry:
@@ -127,6 +156,7 @@ def _parse(name: str, spec: Any) -> Entry:
     given = _names(spec, "columns", (*COLUMNS, *OPTIONAL_COLUMNS))
     columns = _columns(given, formatting, ranking)
     _require_columns(columns, formatting, ranking)
+    hub, hub_id = _hub(spec)
     return Entry(
         name=name,
         file_name=_text(spec, "file_name") or "",
@@ -139,7 +169,20 @@ def _parse(name: str, spec: Any) -> Entry:
         subset=_text(spec, "subset"),
         folder=_text(spec, "folder"),
         num_samples=_count(spec, "num_samples"),
+        hub=hub,
+        hub_id=hub_id,
+        origin=_origin(spec),
     )
+
+
+def _hub(spec: dict[str, Any]) -> tuple[str, str]:
+    """The first hub that the entry names, and the name of the set there."""
+    return next(((hub, name) for hub, key in HUB_KEYS.items() if (name := _text(spec, key))), ("", ""))
+
+
+def _origin(spec: dict[str, Any]) -> dict[str, Any]:
+    origin = spec.get("origin")
+    return origin if isinstance(origin, dict) else {}
 
 
 def _long_form(spec: dict[str, Any]) -> dict[str, Any]:
@@ -203,9 +246,9 @@ def _unavailable(entry: Entry, spec: dict[str, Any], data_dir: Path) -> str:
         return f"it has {' and '.join(media)}; only text can be trained here"
     if entry.file_name:
         return _file_note(entry.file_name, data_dir)
-    for key, place in HUBS.items():
-        if spec.get(key):
-            return f"it lives on {place} ({spec[key]}): download its file and upload that"
+    if entry.hub:
+        advice = "download it" if entry.hub in HUBS_READ else "download its file and upload that"
+        return f"it is on {HUB_NAMES[entry.hub]} ({entry.hub_id}), not on this computer: {advice}"
     if spec.get("script_url"):
         return f"it needs the loading script {spec['script_url']}, and scripts from data are never run here"
     return "its entry in dataset_info.json names no file: add file_name"
@@ -216,6 +259,4 @@ def _file_note(file_name: str, data_dir: Path) -> str:
         path = inside(data_dir, file_name)
     except PathError as error:
         return str(error)
-    if path.is_dir():
-        return f"{file_name} is a folder: name one file in it"
-    return "" if path.is_file() else f"its file {file_name} is not in {data_dir}: upload it there"
+    return "" if path.is_file() or path.is_dir() else f"its file {file_name} is not in {data_dir}: upload it there"

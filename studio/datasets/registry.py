@@ -16,16 +16,16 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from studio.datasets.entry import Entry, dump, parse
+from studio.datasets.entry import KNOWN_KEYS, Entry, dump, parse
 from studio.errors import DatasetError, DatasetNotFound, PathError
-from studio.files import inside, read_json, write_json, write_text
+from studio.files import folder_bytes, inside, read_json, write_json, write_text
 
 FILE_NAME = "dataset_info.json"
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -95,18 +95,43 @@ class Registry:
         Raises:
             DatasetError: the name is taken, or the registry file is damaged.
         """
-        return self.entry(self._add(entry.name, dump(entry), numbered))
+        return self.add_all([entry], numbered)[0]
 
-    def _add(self, name: str, spec: Any, numbered: bool) -> str:
+    def add_all(self, entries: Sequence[Entry], numbered: bool = False) -> list[Entry]:
+        """Append several entries in one step: all of them, or none. Otherwise as `add`."""
+        names = self._add([(entry.name, dump(entry)) for entry in entries], numbered)
+        return [self.entry(name) for name in names]
+
+    def _add(self, specs: Sequence[tuple[str, Any]], numbered: bool) -> list[str]:
         with self._lock():
-            text = self._text()
-            members = _scan(text, self.path)
-            taken = {member.name for member in members}
-            if name in taken and not numbered:
-                raise DatasetError(f"there is already a dataset {name!r}: choose another name")
-            free = next(each for each in _numbered(name) if each not in taken)
-            write_text(self.path, _inserted(text, members, free, spec))
-        return free
+            text, names = self._text(), []
+            for name, spec in specs:
+                members = _scan(text, self.path)
+                names.append(_free(name, {member.name for member in members}, numbered))
+                text = _inserted(text, members, names[-1], spec)
+            write_text(self.path, text)
+        return names
+
+    def replace(self, entry: Entry) -> Entry:
+        """Let the entry of that name say what `entry` says. Its place and the keys that are not known here stay.
+
+        Raises:
+            DatasetNotFound: no such entry.
+            DatasetError: the registry file is damaged.
+        """
+        self.rewrite(entry.name, lambda spec: {**_unknown(spec), **dump(entry)})
+        return self.entry(entry.name)
+
+    def rewrite(self, name: str, change: Callable[[Any], Any]) -> None:
+        """Replace the value of `name` by what `change` makes of it, in one step; every other byte stays.
+
+        Raises: as `replace`.
+        """
+        with self._lock():
+            text, spec = self._text(), self._spec(name)
+            member = [each for each in _scan(text, self.path) if each.name == name][-1]
+            written = _written(name, change(spec), _indent(text, [member]))
+            write_text(self.path, text[: member.start] + written + text[member.end :])
 
     def remove(self, name: str) -> str:
         """Take `name` out; its file moves to the trash unless another entry uses it. The id to restore it by."""
@@ -143,7 +168,7 @@ class Registry:
         target = inside(self.data_dir, record["file_name"]) if kept.exists() else None
         if target is not None and target.exists():
             raise DatasetError(f"{record['file_name']} exists again: rename that file, then restore")
-        self._add(record["name"], record["spec"], numbered=False)
+        self._add([(record["name"], record["spec"])], numbered=False)
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(kept, target)
@@ -173,7 +198,7 @@ class Registry:
             return
         try:
             os.replace(inside(self.data_dir, file_name), folder / "file")
-        except (FileNotFoundError, PathError):
+        except (OSError, PathError):
             return  # an entry without its file, or with a file that is not ours to move
 
     @contextmanager
@@ -230,12 +255,28 @@ def _skip(text: str, at: int) -> int:
 
 def _inserted(text: str, members: list[_Member], name: str, spec: Any) -> str:
     indent = _indent(text, members)
-    body = json.dumps(spec, ensure_ascii=False, indent=indent).replace("\n", "\n" + indent)
-    member = f"{indent}{json.dumps(name, ensure_ascii=False)}: {body}\n"
+    member = f"{indent}{_written(name, spec, indent)}\n"
     if members:
         end = members[-1].end
         return f"{text[:end]},\n{member}{text[end:].lstrip()}"
     return "{\n" + member + "}\n"
+
+
+def _written(name: str, spec: Any, indent: str) -> str:
+    """`"name": spec` as it stands in the file, on a line indented by `indent`."""
+    body = json.dumps(spec, ensure_ascii=False, indent=indent).replace("\n", "\n" + indent)
+    return f"{json.dumps(name, ensure_ascii=False)}: {body}"
+
+
+def _unknown(spec: Any) -> dict[str, Any]:
+    """What an entry says beside the keys that are read here: notes of a person, settings of other programs."""
+    return {key: value for key, value in spec.items() if key not in KNOWN_KEYS} if isinstance(spec, dict) else {}
+
+
+def _free(name: str, taken: set[str], numbered: bool) -> str:
+    if name in taken and not numbered:
+        raise DatasetError(f"there is already a dataset {name!r}: choose another name")
+    return next(each for each in _numbered(name) if each not in taken)
 
 
 def _numbered(name: str) -> Iterator[str]:
@@ -275,4 +316,9 @@ def _trashed(folder: Path) -> Trashed | None:
     if record is None:
         return None
     kept = folder / "file"
-    return Trashed(folder.name, record["name"], record["at"], kept.stat().st_size if kept.exists() else 0)
+    return Trashed(folder.name, record["name"], record["at"], size_of(kept) if kept.exists() else 0)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return folder_bytes(path) if path.is_dir() else path.stat().st_size
