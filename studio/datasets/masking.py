@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from studio.config.data import DataConfig
@@ -56,16 +55,14 @@ class MaskView:
 
     segments: tuple[Segment, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """The value that `from_json` reads back."""
-        return asdict(self)
+    def to_json(self) -> Any:
+        """The value that `from_json` reads back: a list for each token, because there may be thousands."""
+        return [
+            [segment.label, [[each.id, each.text, each.trained, each.special, each.cut] for each in segment.pieces]]
+            for segment in self.segments
+        ]
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> MaskView:
+    def from_json(cls, value: Any) -> MaskView:
         """The inverse of `to_json`."""
-        return cls(
-            tuple(
-                Segment(segment["label"], tuple(Piece(**piece) for piece in segment["pieces"]))
-                for segment in value["segments"]
-            )
-        )
+        return cls(tuple(Segment(label, tuple(Piece(*piece) for piece in pieces)) for label, pieces in value))
