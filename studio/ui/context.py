@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from studio.datasets.inspector import Inspector
 from studio.datasets.registry import Registry
 from studio.runs.store import Store
 from studio.settings import Settings
@@ -16,6 +17,7 @@ class Context:
     settings: Settings
     store: Store
     registry: Registry
+    inspector: Inspector = field(default_factory=Inspector)
 
     @classmethod
     def of(cls, settings: Settings) -> Context:

@@ -41,7 +41,7 @@ def curves(ctx: Context) -> gr.HTML:
         points = run_curves.since(run.metrics, cursor) if cursor else run_curves.overview(run.metrics)
         return {"live": live, **points}
 
-    script = (WEB / "charts.js").read_text(encoding="utf-8")
+    script = "".join((WEB / name).read_text(encoding="utf-8") for name in ("plot.js", "charts.js"))
     return gr.HTML("", html_template=CURVES_TEMPLATE, js_on_load=script, server_functions=[curves], elem_id="curves")
 
 

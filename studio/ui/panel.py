@@ -23,12 +23,17 @@ QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 def draw(
     name: str,
     functions: Sequence[Callable[[Any], Answer]],
+    shared: Sequence[str] = (),
     value: str = "",
     elem_id: str | None = None,
     elem_classes: str = "",
 ) -> gr.HTML:
-    """The component of `assets/web/NAME.js`, which may call `functions`; its `value` says what it is about."""
-    script = "".join((ASSETS / "web" / part).read_text(encoding="utf-8") for part in ("panel.js", f"{name}.js"))
+    """The component of `assets/web/NAME.js`, which may call `functions`; its `value` says what it is about.
+
+    The script finds what panel.js and the scripts called `shared` declare.
+    """
+    parts = ("panel", *shared, name)
+    script = "".join((ASSETS / "web" / f"{part}.js").read_text(encoding="utf-8") for part in parts)
     return gr.HTML(
         value, html_template='<div class="panel"></div>', js_on_load=script,
         elem_id=elem_id or name.replace("_", "-"), elem_classes=elem_classes,

@@ -16,21 +16,6 @@ const root = element.querySelector(".curves");
 const note = element.querySelector(".curves-empty");
 let run = null, cursor = 0, ema = null, points = 0, drawn = false, busy = false, live = true, ticks = 0;
 
-function plotly() {
-  window.seedbedPlotly ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = new URL("seedbed/plotly.min.js", document.baseURI);
-    script.onload = () => resolve(window.Plotly);
-    script.onerror = reject;
-    document.head.appendChild(script);
-  });
-  return window.seedbedPlotly;
-}
-
-function color(name) {
-  return getComputedStyle(element).getPropertyValue(name).trim();
-}
-
 function style(name) {
   if (name === "loss") return { line: { width: 1, color: color("--curve-faint") } };
   if (name === "eval_loss") return { line: { width: 1.5, color: color("--curve-second") } };
@@ -38,17 +23,9 @@ function style(name) {
 }
 
 function layout(panel) {
-  const grid = color("--curve-grid");
-  const axis = { gridcolor: grid, linecolor: grid, zeroline: false, automargin: true };
-  return {
-    title: { text: panel.title, font: { size: 13 }, x: 0.02, xanchor: "left", y: 0.97 },
-    height: panel.key === "loss" ? 320 : 220, margin: { l: 48, r: 12, t: 34, b: 32 },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { size: 11, color: color("--curve-text"), family: "inherit" },
-    xaxis: { ...axis, title: { text: "step", standoff: 4 } }, yaxis: { ...axis, exponentformat: "power" },
-    showlegend: panel.traces.length > 1, legend: { orientation: "h", x: 1, xanchor: "right", y: 1.12 },
-    hovermode: "x unified", hoverlabel: { bgcolor: color("--curve-hover") }, uirevision: run,
-  };
+  const plain = plainLayout(panel.title, "step", panel.key === "loss" ? 320 : 220);
+  plain.yaxis.exponentformat = "power";
+  return { ...plain, showlegend: panel.traces.length > 1, hovermode: "x unified", uirevision: run };
 }
 
 const CONFIG = {

@@ -1,0 +1,126 @@
+// What a check found in the chosen dataset. The server sends the report; rows lead to the Rows tab, ticked repairs
+// become a new dataset.
+const TONES = { fatal: "failed", warning: "stopping", info: "" };
+const SEVERITIES = { fatal: say("fatal", "致命"), warning: say("warning", "警告"), info: say("note", "提示") };
+let shownFor = null, stamp = "", left = new Set();
+
+function figures(report) {
+  const seconds = report.seconds < 10 ? Math.max(0.1, report.seconds).toFixed(1) : count(Math.round(report.seconds));
+  const parts = [
+    `${count(report.rows)} ${say("rows", "行")}`,
+    `${count(report.usable)} ${say("usable", "可用")}`,
+    say(`checked in ${seconds} s`, `检查用时 ${seconds} 秒`),
+  ];
+  if (report.near_duplicates_checked) parts.push(say("near-duplicates searched", "已查找近似重复"));
+  return parts.join(" · ");
+}
+
+function rowLinks(finding) {
+  const line = make("p", "finding-rows", `${say("Rows", "行")} `);
+  for (const row of finding.rows) line.append(button(count(row), () => trigger("select", { row }), "row-link"));
+  if (finding.count > finding.rows.length) {
+    const more = count(finding.count - finding.rows.length);
+    line.append(say(`and ${more} more`, `等，另有 ${more} 行`));
+  }
+  return line;
+}
+
+function examples(finding) {
+  const [first, ...others] = finding.examples;
+  const lines = [make("p", "finding-example", first)];
+  if (others.length) {
+    const list = make("ul", "", ...others.map((text) => make("li", "", text)));
+    lines.push(make("details", "", make("summary", "", say("More examples", "更多示例")), list));
+  }
+  return lines;
+}
+
+function line(finding) {
+  const node = make("section", `finding ${finding.severity}`);
+  node.dataset.code = finding.code;
+  const badge = make("span", `badge ${TONES[finding.severity]}`, SEVERITIES[finding.severity]);
+  const title = make("b", "", say(finding.title, finding.zh.title));
+  node.append(make("h4", "", badge, title, make("span", "finding-count", count(finding.count))));
+  node.append(make("p", "", say(finding.advice, finding.zh.advice)));
+  if (finding.examples.length) node.append(...examples(finding));
+  if (finding.rows.length) node.append(rowLinks(finding));
+  return node;
+}
+
+function tick([repair, english, chinese], changed) {
+  const box = make("input");
+  box.type = "checkbox";
+  box.checked = !left.has(repair);
+  box.dataset.repair = repair;
+  box.addEventListener("change", () => {
+    left[box.checked ? "delete" : "add"](repair);
+    changed();
+  });
+  return make("label", "", box, say(english, chinese));
+}
+
+// The repairs that help, ticked: one click writes a new dataset.
+function repairs(report, name) {
+  const ticked = () => report.repairs.map(([repair]) => repair).filter((repair) => !left.has(repair));
+  const act = button(say("Repair", "修复"), () => begin(() => server.repair(name, ticked())), "primary");
+  act.id = "data-repair";
+  const changed = () => { act.disabled = ticked().length === 0; };
+  const ticks = report.repairs.map((repair) => tick(repair, changed));
+  const told = say(`writes a new dataset, ${name}-repaired; this one stays as it is`, `写入新数据集 ${name}-repaired，原数据不变`);
+  changed();
+  return make("div", "repairs", ...ticks, make("div", "panel-actions", act, make("small", "", told)));
+}
+
+function actions(name, report, busy) {
+  const again = report ? say("Check again", "重新检查") : say("Check now", "立即检查");
+  const check = button(again, () => begin(() => server.check(name, false)), report ? "" : "primary");
+  check.id = "data-check";
+  const near = button(say("Search near-duplicates", "查找近似重复"), () => begin(() => server.check(name, true)));
+  near.id = "data-near";
+  check.disabled = near.disabled = busy;
+  return make("div", "panel-actions", check, near);
+}
+
+async function begin(start) {
+  for (const act of box.querySelectorAll("button")) act.disabled = true;
+  const answer = await start();
+  stamp = "";
+  if (answer.error) return box.prepend(card("bad", answer.error));
+  showWork();
+  now();
+}
+
+function draw(name, { error, report, busy }) {
+  if (error) return box.replaceChildren(card("bad", error));
+  const parts = [actions(name, report, busy)];
+  if (!report) parts.push(hint(busy ? say("Every row is being checked …", "正在检查每一行…")
+    : say("Not checked yet. A check reads every row and says which ones would spoil a training.", "尚未检查。检查会读取每一行并指出会影响训练的数据。")));
+  else parts.push(make("p", "panel-figures", figures(report)), ...found(report, name));
+  box.replaceChildren(...parts);
+}
+
+function found(report, name) {
+  if (report.fatal) return [card("bad", report.fatal), ...listed(report, name)];
+  if (report.findings.length) return listed(report, name);
+  const rows = count(report.rows);
+  return [card("good", say(`Nothing found in ${rows} rows.`, `检查了 ${rows} 行，未发现问题。`))];
+}
+
+function listed(report, name) {
+  return [...(report.repairs.length ? [repairs(report, name)] : []), ...report.findings.map(line)];
+}
+
+async function ask() {
+  const name = props.value;
+  if (name !== shownFor) { stamp = ""; shownFor = name; left = new Set(); box.replaceChildren(); }
+  if (!name) return false;
+  const answer = await server.look(name, stamp);
+  if (answer && name === props.value) {
+    stamp = answer.stamp ?? "";
+    element.dataset.busy = Boolean(answer.busy);
+    draw(name, answer);
+  }
+  return element.dataset.busy === "true";
+}
+
+const now = keepAsking(ask);
