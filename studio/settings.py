@@ -28,10 +28,6 @@ class Settings:
     next_port: bool = False
     share_without_login: bool = False
 
-    @property
-    def trash_dir(self) -> Path:
-        return self.saves_dir / ".trash"
-
 
 def from_environment(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
     """Settings from SEEDBED_* variables, overridden by what was `given` on the command line (None: not given).

@@ -28,7 +28,6 @@ def test_the_command_line_goes_before_the_environment(tmp_path, monkeypatch):
     assert settings.data_dir == tmp_path / "my data"
     assert settings.saves_dir == Path.home() / "runs"
     assert settings.auth == ("me", "a:b")
-    assert settings.trash_dir.parent == settings.saves_dir
 
 
 @pytest.mark.parametrize("name", ["SEEDBED_HOST", "SEEDBED_PORT", "SEEDBED_DATA", "SEEDBED_SAVES", "SEEDBED_AUTH"])

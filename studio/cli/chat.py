@@ -23,6 +23,7 @@ from studio.runs.store import Store
 from studio.serving import servers
 from studio.serving.client import Message, Sampling, Server
 from studio.serving.panes import Pane, Round, State, View
+from studio.serving.speaker import Speaker, speaker
 
 HELP = "/clear begins anew, /system TEXT sets the system prompt, /quit (or Ctrl-D) ends. Ctrl-C stops an answer."
 ENDED = frozenset({State.DONE, State.STOPPED, State.FAILED})
@@ -56,29 +57,25 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def target(store: Store, name: str) -> tuple[str, str | None]:
-    """(base model, adapter folder or None) of what a person names: a model, an adapter folder, or a run.
+def target(store: Store, name: str) -> Speaker:
+    """Who answers to what a person names: a model, an adapter folder, or a run.
 
     Raises:
-        ModelError: an adapter that is damaged, or a run without a finished output.
+        ModelError: a folder that is damaged, or a run without a finished output.
         RunNotFound: the beginning of several runs' ids.
     """
-    path = Path(name).expanduser()
-    if name != models.BUNDLED and not path.exists():
-        if not any(run.id.startswith(name) for run in store.list()):
-            return name, None  # a hub id
-        run = store.get(name)
-        if run.output is None:
-            raise ModelError(f"run {run.id} has no finished model or adapter ({run.state})")
-        path = run.output
-    if (path / "adapter_config.json").exists():
-        adapter = models.check_adapter(path.resolve())
-        return adapter.base, str(adapter.path)
-    return (name if name == models.BUNDLED else str(path.resolve())), None
+    if name == models.BUNDLED or Path(name).expanduser().exists():
+        return speaker(name)
+    if not any(run.id.startswith(name) for run in store.list()):
+        return speaker(name)  # a hub id
+    run = store.get(name)
+    if run.output is None:
+        raise ModelError(f"run {run.id} has no finished model or adapter ({run.state})")
+    return speaker(str(run.output))
 
 
 def _voice(store: Store, name: str) -> Voice:
-    base, adapter = target(store, name)
+    who = target(store, name)
     shown = ""
 
     def tell(status: dict[str, Any]) -> None:
@@ -87,7 +84,7 @@ def _voice(store: Store, name: str) -> Voice:
             tick(message)
         shown = message
 
-    server, model = asyncio.run(servers.open_model(store, base, adapter, tell))
+    server, model = asyncio.run(servers.open_model(store, models.display_name(who.base), who.adapter, tell))
     return Voice(name, server, model)
 
 

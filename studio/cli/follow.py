@@ -7,21 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from studio.cli.terminal import duration, say, tick
-from studio.runs import events, launchers
+from studio.runs import events
 from studio.runs.run import Run, State
-from studio.runs.store import Store
 
 POLL_S = 0.3
 EXIT_CODES = {State.COMPLETED: 0, State.STOPPED: 10, State.FAILED: 1, State.LOST: 1, State.DAMAGED: 1}
-
-
-def start(store: Store, run: Run, wait: bool = False) -> None:
-    """Start a run that was just created; if it cannot be started, it does not stay behind."""
-    try:
-        launchers.start(run, wait=wait)
-    except BaseException:
-        store.trash(run)
-        raise
 
 
 def follow(run: Run, until: Callable[[Run], bool] = lambda run: False) -> int:

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 
 from studio import settings
-from studio.cli.follow import follow, start
+from studio.cli.follow import follow
 from studio.config import load
 from studio.config.merge import MergeConfig
-from studio.runs import outputs
+from studio.runs import launchers, outputs
 from studio.runs.store import Store
 
 
@@ -23,8 +23,7 @@ def main(words: Sequence[str]) -> int:
     if arguments.dry_run:
         print(load.dump(config), end="")
         return 0
-    run = store.create(config)
-    start(store, run)
+    run = launchers.begin(store, config)
     return follow(run)
 
 

@@ -17,6 +17,7 @@ from studio.cli.terminal import duration, table
 from studio.config.command import command
 from studio.errors import RunError
 from studio.files import read_since
+from studio.runs import launchers
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.runs.summary import Summary, summaries
@@ -101,8 +102,7 @@ def save(store: Store, arguments: argparse.Namespace) -> int:
 
 def resume(store: Store, arguments: argparse.Namespace) -> int:
     """Go on from the last checkpoint, in a new run."""
-    run = store.resume(store.get(arguments.id))
-    follow.start(store, run)
+    run = launchers.start_new(store, store.resume(store.get(arguments.id)))
     if arguments.detach:
         print(run.id)
         return 0

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio import settings
-from studio.cli.follow import follow, start
+from studio.cli.follow import follow
 from studio.cli.terminal import say
 from studio.config import load
 from studio.config.serve import ServeConfig
 from studio.errors import ConfigError, Problem, ServingError
-from studio.runs import outputs
+from studio.runs import launchers, outputs
 from studio.runs.store import Store
 from studio.serving import servers
 
@@ -27,8 +27,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     if running := servers.find(store, config.model_name_or_path):
         raise ServingError(f"{running.id} serves that model already: stop it first, or use it")
-    run = store.create(config)
-    start(store, run)
+    run = launchers.begin(store, config)
     code = follow(run, until=lambda run: servers.endpoint(run) is not None)
     if endpoint := servers.endpoint(run):
         say(f"{endpoint.server.url}/v1 answers as {', '.join(model.name for model in endpoint.served)}")

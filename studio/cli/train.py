@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from studio import preflight, settings
-from studio.cli.follow import follow, start
+from studio.cli.follow import follow
 from studio.config import load
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import ConfigError, Problem
+from studio.runs import launchers
 from studio.runs.store import Store
 from studio.settings import ROOT
 
@@ -28,8 +29,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     config = preflight.train_config(values, Registry(Path(values.get("dataset_dir", here.data_dir))))
     store = Store(here.saves_dir)
-    run = store.create(config)
-    start(store, run, wait=arguments.wait)
+    run = launchers.begin(store, config, arguments.wait)
     if arguments.detach:
         print(run.id)
         return 0

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
+from studio.config.load import RunConfig
 from studio.errors import AlreadyStarted, RunError
 from studio.runs.run import Run
+from studio.runs.store import Store
 from studio.settings import ROOT
 
 WORKERS = {
@@ -18,6 +20,27 @@ WORKERS = {
 }
 # the kinds that wait for one another; a server shares the machine on purpose
 QUEUED_KINDS = frozenset({"train"})
+
+
+def begin(store: Store, config: RunConfig, wait: bool = False, twin_within_s: float = 0.0) -> Run:
+    """Create a run and start it. The other half of a double click, within that many seconds, gets the first's run.
+
+    Raises:
+        RunError: no process could be started. Nothing stays behind.
+    """
+    if twin_within_s and (twin := store.twin(config, twin_within_s)):
+        return twin
+    return start_new(store, store.create(config), wait)
+
+
+def start_new(store: Store, run: Run, wait: bool = False) -> Run:
+    """Start a run that was just created; if it cannot be started, it does not stay behind."""
+    try:
+        start(run, wait)
+    except BaseException:
+        store.trash(run)
+        raise
+    return run
 
 
 def start(run: Run, wait: bool = False) -> None:

@@ -18,7 +18,6 @@ from studio.files import inside, safe_name
 from studio.runs import events
 from studio.runs.run import Run, newest_first
 
-
 KEPT_DATA_RUNS = 40
 
 

@@ -94,9 +94,7 @@ def start(store: Store, base: str, adapter: str | None = None, **options: Any) -
         if adapter:
             rank = models.check_adapter(Path(models.resolve(adapter))).rank
             options.setdefault("max_lora_rank", smallest_rank(max(rank, 16)))
-        run = store.create(parse(ServeConfig, {"model_name_or_path": base, **options}))
-        launchers.start(run)
-        return run
+        return launchers.begin(store, parse(ServeConfig, {"model_name_or_path": base, **options}))
 
 
 async def starting(run: Run, timeout_s: float = START_TIMEOUT_S) -> AsyncIterator[dict[str, Any]]:

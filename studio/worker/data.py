@@ -147,7 +147,8 @@ def _convert(config: DataConfig, registry: Registry, hooks: Hooks) -> Figures:
     )
     if not left_out:
         return _made(made)
-    return {**_made(made), "summary": f"{len(left_out):,} rows left out; the first: row {left_out[0].row}, {left_out[0].what}"}
+    first = left_out[0]
+    return {**_made(made), "summary": f"{len(left_out):,} rows left out; the first: row {first.row}, {first.what}"}
 
 
 def _made(entries: Sequence[Entry]) -> Figures:

@@ -16,13 +16,13 @@ from studio import models
 from studio.config import load
 from studio.config.command import command
 from studio.config.merge import MergeConfig
-from studio.errors import ConfigError, ModelError, Problem, RunNotFound, SeedbedError
+from studio.errors import ConfigError, ModelError, Problem, RunNotFound
 from studio.files import folder_bytes, read_record
 from studio.models import AdapterInfo, ModelInfo
 from studio.runs import launchers, outputs
-from studio.runs.run import ACTIVE, Run, State
+from studio.runs.run import ACTIVE, Run
 from studio.runs.summary import of as summary_of
-from studio.ui import choices
+from studio.ui import cards, choices
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
@@ -141,15 +141,7 @@ def on_start(ctx: Context, form: Form, *values: Any) -> str:
     config = load.parse(MergeConfig, form.read(values))
     plan = _plan(ctx, config)
     config = config.model_copy(update={"adapter_name_or_path": str(plan.adapter.path)})
-    if twin := ctx.store.twin(config, within_s=DOUBLE_CLICK_S):
-        return twin.id
-    run = ctx.store.create(config)
-    try:
-        launchers.start(run)
-    except SeedbedError:
-        ctx.store.trash(run)
-        raise
-    return run.id
+    return launchers.begin(ctx.store, config, twin_within_s=DOUBLE_CLICK_S).id
 
 
 def on_started(ctx: Context, run_id: str) -> Any:
@@ -263,13 +255,7 @@ def _view(run: Run) -> list[Any]:
 
 def _status(run: Run) -> Iterator[str]:
     summary = summary_of(run)
-    badge = f'<span class="badge {summary.state}">{summary.state}</span>'
-    yield f'<div class="run-head">{badge}<b>{escape(summary.name)}</b><code>{run.id}</code></div>'
-    if summary.state in ACTIVE:
-        yield f'<div class="bar"><i style="width:{summary.progress or 0:.1%}"></i></div>'
-        yield f"<p>{escape(summary.message or summary.state)}</p>"
-    if summary.state in (State.FAILED, State.LOST, State.DAMAGED):
-        yield f'<div class="card bad"><p>{escape(run.reason)}</p></div>'
+    yield cards.head(summary) + cards.bar(summary) + cards.failure(run, summary)
     if run.output:
         where = f"<code>{escape(str(run.output))}</code>"
         yield f'<div class="card good"><p>The merged model, {_size(folder_bytes(run.output))}:</p><p>{where}</p></div>'

@@ -17,7 +17,7 @@ from studio.runs import launchers
 from studio.runs.run import ACTIVE, UNKNOWN_KIND, Run, State
 from studio.runs.summary import Summary
 from studio.runs.summary import of as summary_of
-from studio.ui import live
+from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.text import said
@@ -151,9 +151,7 @@ def on_request(ctx: Context, name: str, run_id: str) -> None:
 @shown
 def on_resume(ctx: Context, run_id: str) -> str:
     """Go on from the last complete checkpoint, in a new run that is then shown."""
-    run = ctx.store.resume(ctx.store.get(run_id))
-    launchers.start(run)
-    return run.id
+    return launchers.start_new(ctx.store, ctx.store.resume(ctx.store.get(run_id))).id
 
 
 @shown
@@ -217,24 +215,11 @@ def _buttons(run: Run, state: State) -> list[Any]:
 
 
 def _status(run: Run, summary: Summary) -> str:
-    return (
-        f'<div class="run-head"><span class="badge {summary.state}">{summary.state}</span>'
-        f"<b>{escape(summary.name)}</b><code>{run.id}</code></div>{_bar(summary)}{_card(run, summary)}"
-    )
+    return cards.head(summary) + cards.bar(summary) + (cards.failure(run, summary) or _outcome(run))
 
 
-def _bar(summary: Summary) -> str:
-    if summary.state not in ACTIVE:
-        return ""
-    share = f'<i style="width:{(summary.progress or 0):.1%}"></i>'
-    left = f" · about {_duration(summary.eta_s)} left" if summary.eta_s is not None else ""
-    return f'<div class="bar">{share}</div><p>{escape(summary.message or summary.state)}{left}</p>'
-
-
-def _card(run: Run, summary: Summary) -> str:
-    """How it ended: the reason of a failure and what to change, or what came out."""
-    if summary.state in (State.FAILED, State.LOST, State.DAMAGED):
-        return f'<div class="card bad"><p>{escape(run.reason)}</p></div>'
+def _outcome(run: Run) -> str:
+    """What came out."""
     result = run.result
     if not result:
         return ""
@@ -248,11 +233,3 @@ def _is_figure(value: Any) -> bool:
 
 def _figure(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
