@@ -66,7 +66,7 @@ function cutoffLine() {
   const slider = make("input"), field = make("input", "short"), told = make("p", "");
   slider.type = "range";
   slider.min = 8;
-  slider.max = field.max = Math.max(found.p100, found.cutoff_len, 16);
+  slider.max = lengthsTop();
   field.type = "number";
   field.min = 8;
   const name = say("Cutoff length", "截断长度");
@@ -133,8 +133,14 @@ function reach(pairs) {
   return Math.max(8, Math.min(pairs.at(-1)?.[0] ?? 8, 3 * p95));
 }
 
+// The right end of the first chart, where its slider ends too; the line is seen unless it is far out.
+function lengthsTop() {
+  const end = reach(found.lengths);
+  return Math.max(end, Math.min(found.cutoff_len, 2 * end));
+}
+
 function lengthsPlot() {
-  const top = Math.max(reach(found.lengths), Math.min(found.cutoff_len, 2 * reach(found.lengths)));
+  const top = lengthsTop();
   const layout = plainLayout(say("Tokens a row", "每行 token 数"), say("tokens", "token 数"), 260);
   layout.xaxis.range = [0, top * 1.02];
   layout.shapes = [lineShape()];
@@ -204,6 +210,7 @@ async function drawFound() {
   box.replaceChildren(tiles(), plot("lengths"), control, make("div", "plots", ...names.map(plot)));
   control.move(line);
   await drawPlots();
+  box.querySelector("[data-plot=lengths]").on("plotly_click", ({ points }) => control.move(points[0].x));
 }
 
 async function measure() {
