@@ -18,16 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from studio.datasets.entry import Entry
-from studio.datasets.pace import Asked, Progress, check
-from studio.datasets.reading import READERS, format_name, stem_of
+from studio.datasets.reading import stem_of
 from studio.datasets.registry import FILE_NAME as REGISTRY_NAME
 from studio.datasets.registry import Registry
 from studio.errors import UploadError
 
 # a folder younger than this may not be locked yet
 FRESH_S = 60
-COPY_BYTES = 16 << 20
-_NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
 @contextmanager
@@ -60,7 +57,7 @@ def publish(registry: Registry, made: Sequence[tuple[Path, Entry]]) -> list[Entr
     places: list[Path] = []
     try:
         for path, _ in made:
-            places.append(_moved(path, registry.data_dir))
+            places.append(claimed(path, registry.data_dir))
         entries = [replace(entry, file_name=place.name) for (_, entry), place in zip(made, places, strict=True)]
         return registry.add_all(entries, numbered=True)
     except BaseException:
@@ -69,70 +66,18 @@ def publish(registry: Registry, made: Sequence[tuple[Path, Entry]]) -> list[Entr
         raise
 
 
-def copy(source: Path, target: Path, progress: Progress | None = None, cancelled: Asked | None = None) -> None:
-    """Copy a file, or the data files of a folder, to the new `target`; `progress` is told bytes.
-
-    The kernel does it, sharing the blocks where the file system can.
-
-    Raises:
-        Cancelled: as asked; what was copied so far is left to the caller.
-    """
-    if source.is_dir():
-        target.mkdir()
-    parts = [(part, target / part.name) for part in data_files(source)] if source.is_dir() else [(source, target)]
-    total, done = sum(part.stat().st_size for part, _ in parts), 0
-    for part, place in parts:
-        for count in _copied(part, place):
-            done += count
-            check(cancelled)
-            if progress is not None:
-                progress(done, max(done, total))
-
-
-def data_files(folder: Path) -> list[Path]:
-    """The files in `folder` that can be read as data, by name."""
-    found = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in found if format_name(path.name) in READERS)
-
-
-def _copied(source: Path, target: Path) -> Iterator[int]:
-    """Copy piece by piece, and tell the size of each."""
-    with open(source, "rb") as reader, open(target, "xb") as writer:
-        yield from _pieces(reader.fileno(), writer.fileno())
-        os.fsync(writer.fileno())
-
-
-def _pieces(reader: int, writer: int) -> Iterator[int]:
-    try:
-        while count := os.copy_file_range(reader, writer, COPY_BYTES):
-            yield count
-    except OSError as error:
-        if error.errno not in _NO_KERNEL_COPY:
-            raise
-    # also after the kernel's way: files that it takes for empty (in /proc, on some network disks) are read all the same
-    while data := os.read(reader, COPY_BYTES):
-        yield _write_all(writer, data)
-
-
-def _write_all(descriptor: int, data: bytes) -> int:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    return len(data)
-
-
-def _moved(path: Path, data_dir: Path) -> Path:
+def claimed(path: Path, data_dir: Path) -> Path:
     """Where `path` now is: in `data_dir`, under its name or the next free one (-2, -3, …)."""
     stem = "" if path.is_dir() else stem_of(path.name)
     suffix = path.name[len(stem) :] if stem else ""
     for name in (path.name, *(f"{stem or path.name}-{number}{suffix}" for number in range(2, 10_000))):
         with suppress(FileExistsError):
             if name != REGISTRY_NAME:
-                return _claimed(path, data_dir / name)
+                return _taken(path, data_dir / name)
     raise UploadError(f"{path.name}: there are thousands of files of that name; choose another one")
 
 
-def _claimed(path: Path, place: Path) -> Path:
+def _taken(path: Path, place: Path) -> Path:
     """Move `path` to `place`, which nobody else takes meanwhile."""
     if path.is_dir():
         place.mkdir()

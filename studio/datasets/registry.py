@@ -145,8 +145,17 @@ class Registry:
             write_json(folder / "entry.json", record)
             text = self._text()
             write_text(self.path, _without(text, _scan(text, self.path), name))
-            self._trash_file(entry.file_name, folder)
+            self.discard(entry.file_name, folder)
         return folder.name
+
+    def discard(self, file_name: str, folder: Path) -> None:
+        """Move a file or folder of `data/` to the trash `folder` (as `file`), unless an entry uses it."""
+        if not file_name or any(entry.file_name == file_name for entry in self.entries()):
+            return
+        try:
+            os.replace(inside(self.data_dir, file_name), folder / "file")
+        except (OSError, PathError):
+            return  # an entry without its file, or with a file that is not ours to move
 
     def trashed(self) -> list[Trashed]:
         """What can be restored, latest first."""
@@ -192,14 +201,6 @@ class Registry:
             return "{}\n"
         except UnicodeDecodeError as error:
             raise DatasetError(f"{self.path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-
-    def _trash_file(self, file_name: str, folder: Path) -> None:
-        if not file_name or any(entry.file_name == file_name for entry in self.entries()):
-            return
-        try:
-            os.replace(inside(self.data_dir, file_name), folder / "file")
-        except (OSError, PathError):
-            return  # an entry without its file, or with a file that is not ours to move
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -86,10 +86,11 @@ def write_csv(path: Path, source: Source) -> None:
     with open(path, "x", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
-        writer.writerows([_cell(record.get(name)) for name in names] for record in source())
+        writer.writerows([cell_of(record.get(name)) for name in names] for record in source())
 
 
-def _cell(value: Any) -> str:
+def cell_of(value: Any) -> str:
+    """A value as it stands in a table: text as it is, anything else as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else line_of(value).decode().rstrip("\n")
@@ -155,7 +156,7 @@ def _keys(kind: Any) -> list[str]:
 
 
 def _loose(value: Any) -> str | None:
-    return None if value is None else _cell(value)
+    return None if value is None else cell_of(value)
 
 
 WRITERS: dict[str, Callable[[Path, Source], None]] = {

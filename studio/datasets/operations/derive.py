@@ -8,8 +8,9 @@ from hashlib import blake2b
 
 import orjson
 
+from studio.datasets.copying import copy
 from studio.datasets.entry import Entry
-from studio.datasets.incoming import copy, publish, workshop
+from studio.datasets.incoming import publish, workshop
 from studio.datasets.operations.sources import derived, file_name, opened
 from studio.datasets.pace import Asked, Progress
 from studio.datasets.reading import Record, stem_of

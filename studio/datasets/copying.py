@@ -1,0 +1,69 @@
+"""Files copied by the kernel, which shares their blocks where the file system can."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from studio.datasets.pace import Asked, Progress, check
+from studio.datasets.reading import READERS, format_name
+
+PIECE_BYTES = 16 << 20
+_NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+
+
+def copy(source: Path, target: Path, progress: Progress | None = None, cancelled: Asked | None = None) -> None:
+    """Copy a file, or the data files of a folder, to the new `target`; `progress` is told bytes.
+
+    Raises:
+        Cancelled: as asked; what was copied so far is left to the caller.
+    """
+    if source.is_dir():
+        target.mkdir()
+    parts = [(part, target / part.name) for part in data_files(source)] if source.is_dir() else [(source, target)]
+    total, done = sum(part.stat().st_size for part, _ in parts), 0
+    for part, place in parts:
+        for count in _copied(part, place):
+            done += count
+            check(cancelled)
+            if progress is not None:
+                progress(done, max(done, total))
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files in `folder` that can be read as data, by name."""
+    found = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in found if format_name(path.name) in READERS)
+
+
+def _copied(source: Path, target: Path) -> Iterator[int]:
+    """Copy piece by piece, and tell the size of each."""
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        yield from copy_range(reader.fileno(), writer.fileno())
+        os.fsync(writer.fileno())
+
+
+def copy_range(reader: int, writer: int, start: int = 0, end: int | None = None) -> Iterator[int]:
+    """Copy the bytes from `start` to `end` (None: all) of one open file to where the other stands, piece by piece."""
+    left = (os.fstat(reader).st_size if end is None else end) - start
+    os.lseek(reader, start, os.SEEK_SET)
+    try:
+        while left > 0 and (count := os.copy_file_range(reader, writer, min(left, PIECE_BYTES))):
+            left -= count
+            yield count
+    except OSError as error:
+        if error.errno not in _NO_KERNEL_COPY:
+            raise
+    while left > 0 and (data := os.read(reader, min(left, PIECE_BYTES))):
+        left -= write_all(writer, data)
+        yield len(data)
+
+
+def write_all(descriptor: int, data: bytes) -> int:
+    """Write `data` to an open file; how many bytes these are."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return len(data)
