@@ -65,13 +65,12 @@ def _pass_on(fault: Fault, leave_out: Callable[[Fault], None] | None) -> None:
     leave_out(fault)
 
 
-def scan(path: Path, entry: Entry, start: Mark = BEGIN) -> Iterator[Scanned]:
-    """Every row from `start` on, faulty ones included; all usable ones are of the kind of the first.
+def scan(path: Path, entry: Entry, start: Mark = BEGIN, kind: type[Row] | None = None) -> Iterator[Scanned]:
+    """Every row from `start` on, faulty ones included; all usable ones are of one kind, by default that of the first.
 
     Raises:
         UploadError: the file as a whole cannot be read.
     """
-    kind: type[Row] | None = None
     mark = start
     try:
         for mark, record in rows(path, start):
