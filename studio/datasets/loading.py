@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from studio.datasets.entry import Entry
 from studio.datasets.formats import Row, convert
@@ -26,8 +27,7 @@ class Fault:
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Scanned:
+class Scanned(NamedTuple):
     """One row: where it begins, what the file holds (None where unreadable), what it means."""
 
     mark: Mark

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from studio.datasets.copies import near
 from studio.datasets.entry import Entry
 from studio.datasets.formats import Feedback, Message, Preference, Row, Text
 from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault, Scanned, scan
-from studio.datasets.reading import BEGIN, Mark
+from studio.datasets.pace import Asked, Progress
+from studio.datasets.reading import BEGIN, Mark, Record, excerpt, files_of, rows
 from studio.datasets.registry import Registry
+from studio.errors import RowError
 
 # below this a pass over the whole file costs less than a person notices
 COUNTED_BYTES = 16 << 20
@@ -22,13 +26,18 @@ SHOWN_CHARS = 8000
 
 @dataclass(frozen=True)
 class Shown:
-    """One row of a page: the turns to draw, or the `error` and the beginning of what the file holds."""
+    """One row of a page: the turns to draw, or the `error` and, in `raw`, the beginning of what the file holds.
+
+    `line` is where the row begins in its file, `file` the name of that file where the set is a folder.
+    """
 
     row: int
     turns: tuple[Message, ...]
     label: str = ""
     error: str = ""
     raw: str = ""
+    line: int = 0
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,47 +57,64 @@ def page(registry: Registry, name: str, offset: int = 0, limit: int = 10) -> Pag
     entry, path = registry.entry(name), registry.file(name)
     offset = max(0, offset)
     total, start = _start(path, registry.cache_dir, offset)
-    return Page(tuple(_page_rows(path, entry, start, offset, limit)), total)
+    at = near(path, registry.cache_dir)
+    found = _scanned(at, entry, _advanced(at, start, offset), offset, limit)
+    return Page(tuple(_shown(path, at, scanned) for scanned in found), total)
 
 
-def count(registry: Registry, name: str) -> int:
-    """The rows of a set, counted once and then remembered."""
-    return indexed(registry.file(name), registry.cache_dir).rows
+def count(registry: Registry, name: str, progress: Progress | None = None, cancelled: Asked | None = None) -> int:
+    """The rows of a set, counted once and then remembered; after that any page is near.
+
+    Raises:
+        DatasetError: no such set, or it cannot be used or read.
+        Cancelled: `cancelled` said so.
+    """
+    return indexed(registry.file(name), registry.cache_dir, progress, cancelled).rows
 
 
 def sample(path: Path, entry: Entry, limit: int = 3) -> tuple[Shown, ...]:
     """The first rows of a file that is not registered yet, read as `entry` says."""
-    return tuple(_page_rows(path, entry, BEGIN, 0, limit))
+    return tuple(_shown(path, path, scanned) for scanned in islice(scan(path, entry), limit))
 
 
 def _start(path: Path, cache_dir: Path, offset: int) -> tuple[int | None, Mark]:
     index = cached(path, cache_dir)
-    if index is None and offset == 0 and path.stat().st_size > COUNTED_BYTES:
+    if index is None and offset == 0 and _size(path) > COUNTED_BYTES:
         return None, BEGIN
     index = index or indexed(path, cache_dir)
     return index.rows, index.before(offset + 1)
 
 
-def _page_rows(path: Path, entry: Entry, start: Mark, offset: int, limit: int) -> Iterator[Shown]:
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in files_of(path))
+
+
+def _advanced(path: Path, start: Mark, offset: int) -> Mark:
+    """The place of row offset+1: rows on the way there are read but not understood, which would take longer."""
+    if start.row > offset:
+        return start
+    with suppress(RowError):  # nothing after it can be read, so there is nothing to show
+        return next((mark for mark, _ in rows(path, start) if mark.row > offset), start)
+    return start
+
+
+def _scanned(path: Path, entry: Entry, start: Mark, offset: int, limit: int) -> Iterator[Scanned]:
     wanted = (scanned for scanned in scan(path, entry, start) if scanned.mark.row > offset)
-    return (_shown(scanned) for scanned in islice(wanted, limit))
+    return islice(wanted, limit)
 
 
-def _shown(scanned: Scanned) -> Shown:
-    raw = _raw(scanned)
+def _shown(path: Path, at: Path, scanned: Scanned) -> Shown:
+    """A row of `path`, read from `at`."""
+    mark = scanned.mark
+    raw = excerpt(at, mark, SHOWN_CHARS) if scanned.record is None else _laid_out(scanned.record)
+    shown = Shown(mark.row, (), raw=raw, line=mark.line, file=files_of(path)[mark.file].name if path.is_dir() else "")
     if isinstance(scanned.value, Fault):
-        return Shown(scanned.mark.row, (), error=scanned.value.what, raw=raw)
-    turns = tuple(_short(turn) for turn in _turns(scanned.value))
-    return Shown(scanned.mark.row, turns, _label(scanned.value), raw=raw)
+        return replace(shown, error=scanned.value.what)
+    return replace(shown, turns=tuple(map(_short, _turns(scanned.value))), label=_label(scanned.value))
 
 
-def _raw(scanned: Scanned) -> str:
-    if scanned.record is None:
-        return ""
-    try:
-        return json.dumps(scanned.record, ensure_ascii=False, indent=1, default=str)[:SHOWN_CHARS]
-    except RecursionError:
-        return "(nested too deeply to show)"
+def _laid_out(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False, indent=1)[:SHOWN_CHARS]
 
 
 def _turns(value: Row) -> tuple[Message, ...]:

@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 
 from studio.datasets import index
-from studio.datasets.reading import BEGIN
+from studio.datasets.reading import BEGIN, rows
 
 Write = Callable[[str, Any], Path]
-LINES = [{"text": str(number)} for number in range(1, 1001)]
+LINES = [{"text": f"{number} " + "x" * 990} for number in range(1, 1001)]
 
 
 def test_an_index_is_made_once_and_made_again_when_the_file_changes(write: Write, tmp_path: Path) -> None:
     path, cache = write("a.jsonl", LINES), tmp_path / "cache"
     assert index.cached(path, cache) is None
     made = index.indexed(path, cache)
-    assert (made.rows, len(made.marks)) == (1000, 8)
+    assert (made.rows, len(made.marks)) == (1000, 4)
     assert index.cached(path, cache) == made
     write("a.jsonl", LINES[:5])
     assert index.cached(path, cache) is None
@@ -31,8 +31,13 @@ def test_a_damaged_index_is_made_again(damage: bytes, write: Write, tmp_path: Pa
 
 
 def test_the_nearest_mark(write: Write) -> None:
-    made = index.survey(write("a.jsonl", LINES))
-    assert [made.before(row).row for row in (1, 128, 129, 1000, 5000)] == [1, 1, 129, 897, 897]
+    path = write("a.jsonl", LINES)
+    made = index.survey(path)
+    for row in (1, 300, 1000):
+        assert 0 <= row - made.before(row).row < 300
+        assert next(rows(path, made.before(row)))[1] == LINES[made.before(row).row - 1]
+    assert made.before(5000) == made.marks[-1]
+    assert index.survey(write("b.jsonl", "")) == index.Index(0, ())
     assert index.survey(write("b.jsonl", "")).before(9) == BEGIN
 
 

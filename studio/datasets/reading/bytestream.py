@@ -1,4 +1,4 @@
-"""A data file as a stream of UTF-8 bytes, whatever it is on disk: plain, gzipped, with a byte order mark, UTF-16.
+"""A data file as a stream of UTF-8 bytes, whatever it is on disk: plain, compressed, with a byte order mark, UTF-16.
 
 Offsets count bytes of that stream. What is not text is refused with its likely nature.
 """
@@ -6,43 +6,30 @@ Offsets count bytes of that stream. What is not text is refused with its likely 
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, cast
 
-from studio.errors import RowError, UploadError
+from studio.datasets.reading.packing import is_packed, unpacked
+from studio.errors import UploadError
 
-ROW_MAX_BYTES = 16 << 20
 HEAD_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 20
 _SIGNATURES = {
     b"PAR1": "parquet data (name it .parquet)",
-    b"PK\x03\x04": "a zip archive or an Office document (save the sheet as CSV)",
-    b"\xd0\xcf\x11\xe0": "an old Office document (save the sheet as CSV)",
+    b"ARROW1": "arrow data (name it .arrow)",
+    b"PK\x03\x04": "a zip archive or an Office document (a sheet is read if it is named .xlsx; unpack an archive)",
+    b"\xd0\xcf\x11\xe0": "an old Office document (save the sheet as .xlsx or CSV)",
     b"%PDF": "a PDF",
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",
     b"SQLite format 3": "an SQLite database",
-    b"\x28\xb5\x2f\xfd": "zstandard-compressed (unpack it first)",
     b"BZh": "bzip2-compressed (unpack it first)",
     b"\xfd7zXZ": "xz-compressed (unpack it first)",
-    b"ARROW1": "arrow data (save it as parquet)",
     b"\x80\x04\x95": "a Python pickle, which is never opened here",
 }
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-
-
-class Mark(NamedTuple):
-    """Where a row begins: its number (from 1), the bytes before it, its line (from 1). Reading can start there."""
-
-    row: int
-    offset: int
-    line: int
-
-
-BEGIN = Mark(1, 0, 1)
 
 
 def open_text(path: Path, offset: int = 0) -> BinaryIO:
@@ -51,56 +38,32 @@ def open_text(path: Path, offset: int = 0) -> BinaryIO:
     Raises:
         UploadError: the file is not text.
     """
-    stream = _unpacked(path)
-    try:
+    with unpacked(path) as stream:
         head = stream.read(HEAD_BYTES)
-        stream.seek(0)
-        return _positioned(stream, head, path, offset)
+    _refuse_binary(head, path.name)
+    bom = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    encoding = _UTF16.get(head[:2])
+    stream = unpacked(path)
+    if encoding:
+        stream = cast(BinaryIO, io.BufferedReader(_Recoder(stream, encoding), _CHUNK_BYTES))
+    try:
+        return _at(stream, bom + offset)
     except BaseException:
         stream.close()
         raise
 
 
-def decode(data: bytes, mark: Mark) -> str:
-    """`data` as text.
-
-    Raises:
-        UploadError: it is not UTF-8; names the row and line of `mark`.
-    """
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{data[error.start]:02x} in row {mark.row} (line {mark.line})"
-        raise UploadError(
-            f"the file is not UTF-8 ({found}): save it as UTF-8 (it may be GBK or Latin-1 now)"
-        ) from error
-
-
-def too_long(mark: Mark) -> RowError:
-    """The error for a row that no model could be trained on and that would fill the memory."""
-    return RowError(mark.row, f"(line {mark.line}) is longer than {ROW_MAX_BYTES >> 20} MB: split it")
-
-
-def _unpacked(path: Path) -> BinaryIO:
+def is_plain(path: Path) -> bool:
+    """Whether `path` is on disk as it is read, so that any offset is as near as the first."""
     with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path, "rb")) if packed else open(path, "rb")
-
-
-def _positioned(stream: BinaryIO, head: bytes, path: Path, offset: int) -> BinaryIO:
-    if head.startswith(_UTF32):
-        raise UploadError(f"{path.name} is UTF-32: save it as UTF-8")
-    for mark, encoding in _UTF16.items():
-        if head.startswith(mark):
-            stream.seek(len(mark))
-            return _at(cast(BinaryIO, io.BufferedReader(_Recoder(stream, encoding), _CHUNK_BYTES)), offset)
-    _refuse_binary(head, path.name)
-    bom = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
-    stream.seek(bom + offset)
-    return stream
+        return file.read(2) not in _UTF16 and not is_packed(path)
 
 
 def _refuse_binary(head: bytes, name: str) -> None:
+    if head.startswith(_UTF32):
+        raise UploadError(f"{name} is UTF-32: save it as UTF-8")
+    if head.startswith(tuple(_UTF16)):
+        return
     for signature, nature in _SIGNATURES.items():
         if head.startswith(signature):
             raise UploadError(f"{name} is not text: it is {nature}")
@@ -110,10 +73,10 @@ def _refuse_binary(head: bytes, name: str) -> None:
 
 
 def _at(stream: BinaryIO, offset: int) -> BinaryIO:
-    while offset > 0:
-        data = stream.read(min(offset, _CHUNK_BYTES))
-        if not data:
-            break
+    if stream.seekable():
+        stream.seek(offset)
+        return stream
+    while offset > 0 and (data := stream.read(min(offset, _CHUNK_BYTES))):
         offset -= len(data)
     return stream
 
@@ -122,6 +85,7 @@ class _Recoder(io.RawIOBase):
     """UTF-16 read as UTF-8."""
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        stream.read(len(codecs.BOM_UTF16))
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._ready = b""

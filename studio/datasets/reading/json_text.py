@@ -8,12 +8,23 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import orjson
 
-from studio.datasets.reading.bytestream import BEGIN, ROW_MAX_BYTES, Mark, decode, too_long
+from studio.datasets.reading.mark import (
+    DEPTH_MAX,
+    ROW_MAX_BYTES,
+    Doubled,
+    Mark,
+    Record,
+    as_record,
+    decode,
+    too_deep,
+    too_long,
+)
 from studio.errors import RowError
 
 _CHUNK_BYTES = 1 << 20
@@ -35,32 +46,54 @@ _EXPECTED = {
 }
 
 
-class _NotJSON(ValueError):
-    """What Python's parser would let through although it is no JSON."""
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    return _doubled(record, tuple(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
 
 
-def _refuse_constant(name: str) -> Any:
-    raise _NotJSON(f"{name} is not JSON: use a number, null or text in quotes")
+def _doubled(record: Record, names: tuple[str, ...]) -> Doubled:
+    doubled = Doubled(record)
+    doubled.names = names
+    return doubled
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _decoder(constants: list[str]) -> json.JSONDecoder:
+    """Python's parser, which would let NaN and Infinity through: it notes them in `constants`."""
+    return json.JSONDecoder(parse_constant=constants.append, object_pairs_hook=_object)
 
 
-def parse_line(data: bytes, mark: Mark) -> dict[str, Any]:
+def parse_line(data: bytes, mark: Mark) -> Record:
     """The object on one line.
 
     Raises:
-        RowError: no JSON, or no object.
-        UploadError: not UTF-8.
+        RowError: no JSON, no object, not UTF-8, too long or too deep.
     """
+    if len(data) > ROW_MAX_BYTES:
+        raise too_long(mark)
     try:
-        value = orjson.loads(data)
+        record = as_record(orjson.loads(data), mark)
     except orjson.JSONDecodeError:
         # the slow way round: for the message, and for what orjson alone refuses (integers beyond 64 bits)
-        value = _parse_slowly(decode(data, mark).rstrip(), mark)
-    if not isinstance(value, dict):
-        raise RowError(mark.row, f"(line {mark.line}) must be an object {{…}}, found {type(value).__name__}")
-    return value
+        return parse_element(_parse_slowly(decode(data, mark).rstrip(), mark), mark)
+    if _names_each_field_once(data, record, mark):
+        return record
+    return parse_element(_parse_slowly(data.decode(), mark), mark)
+
+
+def parse_element(value: Any, mark: Mark) -> Record:
+    """What Python's parser made of a row, as a record; it also tells which fields objects inside it named twice.
+
+    Raises:
+        RowError: no object, or too deep.
+    """
+    if isinstance(value, RowError):
+        raise value
+    record = as_record(value, mark)
+    inner = (node for level in _levels(record, mark) for node in level if isinstance(node, Doubled))
+    names = tuple(dict.fromkeys(name for node in inner for name in node.names))
+    return _doubled(record, names) if names else record
 
 
 def is_object(data: bytes) -> bool:
@@ -71,20 +104,45 @@ def is_object(data: bytes) -> bool:
         return False
 
 
+def _names_each_field_once(data: bytes, record: Record, mark: Mark) -> bool:
+    """Whether the text of `record` names as many fields as it has; False also where telling takes a parser."""
+    fields = sum(len(node) for level in _levels(record, mark) for node in level if isinstance(node, dict))
+    named = data.count(b'":')
+    return (named == fields or named - data.count(b'\\":') == fields) and b'" :' not in data
+
+
+def _levels(record: Record, mark: Mark) -> Iterator[list[Any]]:
+    """The objects and lists of a record, level by level."""
+    level: list[Any] = [record]
+    for _ in range(DEPTH_MAX):
+        yield level
+        children = [node.values() if isinstance(node, dict) else node for node in level]
+        level = [child for inner in children for child in inner if isinstance(child, dict | list)]
+        if not level:
+            return
+    raise too_deep(mark)
+
+
 def _parse_slowly(text: str, mark: Mark) -> Any:
+    constants: list[str] = []
     try:
-        value, end = _DECODER.raw_decode(text, _skip(text, 0))
+        value, end = _decoder(constants).raw_decode(text, _skip(text, 0))
         if _skip(text, end) != len(text):
             raise json.JSONDecodeError("Extra data", text, _skip(text, end))  # noqa: TRY301 one place words them all
     except json.JSONDecodeError as error:
         raise RowError(mark.row, f"line {mark.line}, column {error.pos + 1}: {_sentence(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise RowError(mark.row, f"line {mark.line}: {_reason(error)}") from error
-    return _checked(value, text, mark)
+    except RecursionError as error:
+        raise too_deep(mark) from error
+    except ValueError as error:
+        raise RowError(mark.row, f"line {mark.line}: {_digits(error)}") from error
+    return _checked(value, text, constants, mark)
 
 
-def _checked(value: Any, text: str, mark: Mark) -> Any:
-    """`value`, unless an escape in its `text` made half of a character, which no file can hold as UTF-8."""
+def _checked(value: Any, text: str, constants: list[str], mark: Mark) -> Any:
+    """`value`, unless its `text` has what Python reads and no other reader of JSON does."""
+    if constants:
+        what = f"{constants[0]} is not JSON: use a number, null or text in quotes"
+        raise RowError(mark.row, f"line {mark.line}: {what}", "nan_literal")
     if "\\ud" in text or "\\uD" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -99,10 +157,8 @@ def _sentence(error: json.JSONDecodeError) -> str:
     return f"expected {_EXPECTED.get(error.msg, error.msg)}, {found}"
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return str(error) if isinstance(error, _NotJSON) else f"a number has too many digits ({error})"
+def _digits(error: ValueError) -> str:
+    return f"a number has too many digits ({error})"
 
 
 def elements(stream: BinaryIO, start: Mark) -> Iterator[tuple[Mark, Any]]:
@@ -112,7 +168,7 @@ def elements(stream: BinaryIO, start: Mark) -> Iterator[tuple[Mark, Any]]:
         RowError: broken JSON; what comes after it cannot be told.
     """
     window = _Window(stream, start)
-    if start == BEGIN:
+    if not start.offset:
         window.expect("[", "a list of rows: [{…}, …]")
         if window.peek() == "]":
             window.finish()
@@ -134,15 +190,17 @@ class _Window:
     def __init__(self, stream: BinaryIO, start: Mark) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._constants: list[str] = []
+        self._json = _decoder(self._constants)
         self._text = ""
         self._at = 0
         self._ended = False
         self._bad_bytes = b""
         self._column = 0
-        self.row, self._offset, self._line = start
+        self.row, self._offset, self._line, self._file = start
 
     def mark(self) -> Mark:
-        return Mark(self.row, self._offset, self._line)
+        return Mark(self.row, self._offset, self._line, self._file)
 
     def peek(self) -> str:
         """The next character that is no space; empty at the end."""
@@ -168,26 +226,30 @@ class _Window:
             raise self._error(self._at, f"expected the end of the file after the list, found {found!r}")
 
     def value(self) -> Any:
-        """The value that begins here."""
+        """The value that begins here; a RowError where it ends well but must not be used."""
         value, end = self._parse()
         # a number that touches the window's end may go on in the next piece
         while end == len(self._text) and self._grow():
             value, end = self._parse()
-        if end - self._at > ROW_MAX_BYTES:
-            raise too_long(self.mark())
-        checked = _checked(value, self._text[self._at : end], self.mark())
+        mark, text = self.mark(), self._text[self._at : end]
         self._consume(end)
-        return checked
+        try:
+            return _checked(value, text, self._constants, mark) if len(text) <= ROW_MAX_BYTES else too_long(mark)
+        except RowError as error:
+            return error
 
     def _parse(self) -> tuple[Any, int]:
         while True:
+            self._constants.clear()
             try:
-                return _DECODER.raw_decode(self._text, self._at)
+                return self._json.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 if not (self._may_be_cut(error) and self._grow()):
                     raise self._error(error.pos, _sentence(error)) from error
-            except (ValueError, RecursionError) as error:
-                raise self._error(self._at, _reason(error)) from error
+            except RecursionError as error:
+                raise too_deep(self.mark()) from error
+            except ValueError as error:
+                raise self._error(self._at, _digits(error)) from error
 
     def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
         return error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _CUT_CHARS

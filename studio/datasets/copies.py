@@ -1,0 +1,100 @@
+"""Copies in the cache that can be entered anywhere, of large files that cannot (see `reading.near`).
+
+A copy is only a convenience: where the disk has no room, pages far inside take as long as reading up to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from studio.datasets.pace import TOLD_S, Asked, Progress, check
+from studio.datasets.reading import Extent, Mark, files_of
+from studio.datasets.reading.near import is_near, write_near
+from studio.files import folder_bytes
+
+# less than this is read through before a person notices
+SMALL_BYTES = 512 << 10
+DISK_SHARE = 0.5
+STALE_S = 24 * 3600
+
+
+def near(path: Path, cache_dir: Path) -> Path:
+    """The copy of `path`, if one was made; else `path`."""
+    copy = _place(path, cache_dir)
+    if not copy.is_dir():
+        return path
+    return copy if path.is_dir() else next(copy.iterdir(), path)
+
+
+def bring_near(path: Path, cache_dir: Path, progress: Progress | None, cancelled: Asked | None) -> Path:
+    """`near`, after a copy was made if that is worth it and the disk has room.
+
+    Raises:
+        UploadError: the file cannot be read.
+        Cancelled: `cancelled` said so.
+    """
+    copy = near(path, cache_dir)
+    if copy == path and sum(file.stat().st_size for file in files_of(path)) > SMALL_BYTES and not is_near(path):
+        with suppress(OSError):
+            _make(path, cache_dir, progress, cancelled)
+    return near(path, cache_dir)
+
+
+def paced(marks: Iterator[Mark], path: Path, progress: Progress | None, cancelled: Asked | None) -> Iterator[Mark]:
+    """`marks` as they are reached in `path`, with `progress(bytes, total)` told now and then, `cancelled` asked."""
+    check(cancelled)
+    extent, told = Extent(path), time.monotonic()
+    for mark in marks:
+        yield mark
+        if time.monotonic() - told > TOLD_S:
+            check(cancelled)
+            if progress is not None:
+                progress(extent.done(mark), extent.total)
+            told = time.monotonic()
+
+
+def fingerprint(path: Path) -> str:
+    """Changes whenever the file or folder does: where it is, a dash, then size and time of change of what it holds."""
+    files = files_of(path)
+    states = [(file.name, state.st_size, state.st_mtime_ns, state.st_ino) for file in files for state in [file.stat()]]
+    return f"{_digest(str(path.resolve()))[:12]}-{_digest(repr(states))[:24]}"
+
+
+def forget(path: Path, cache_dir: Path, but: str = "") -> None:
+    """Remove all that the cache holds of `path`, which may be gone, except what is of the fingerprint `but`."""
+    for kept in cache_dir.glob(f"*{_digest(str(path.resolve()))[:12]}-*"):
+        if but and but in kept.name:
+            continue
+        if kept.is_dir():
+            shutil.rmtree(kept, ignore_errors=True)
+        else:
+            kept.unlink(missing_ok=True)
+
+
+def _make(path: Path, cache_dir: Path, progress: Progress | None, cancelled: Asked | None) -> None:
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    room = shutil.disk_usage(cache_dir).free * DISK_SHARE
+    draft = cache_dir / f".copy-{uuid.uuid4().hex}"
+    draft.mkdir()
+    try:
+        for _ in paced(write_near(path, draft), path, progress, cancelled):
+            if folder_bytes(draft) > room:
+                return
+        os.rename(draft, _place(path, cache_dir))
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _place(path: Path, cache_dir: Path) -> Path:
+    return cache_dir / f"copy-{fingerprint(path)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
