@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,23 @@ from studio import models
 from studio.config.load import parse
 from studio.config.option import split_names
 from studio.config.train import TrainConfig
+from studio.datasets import checks
 from studio.datasets.registry import Registry
-from studio.errors import ConfigError, DatasetError, ModelError, Problem
+from studio.errors import Cancelled, ConfigError, DatasetError, ModelError, Problem
+from studio.files import folder_bytes
+
+# a file that was not checked before is checked at once if that delays nobody
+CHECKED_AT_ONCE_BYTES = 4 << 20
+PATIENCE_S = 1.0
+WHERE = "The Datasets tab shows the rows under Checks."
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What the checks say of the data of a training that may start: warnings to be asked about, notes to be told."""
+
+    warnings: tuple[Problem, ...]
+    notes: tuple[str, ...]
 
 
 def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
@@ -30,13 +47,56 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
     return config
 
 
+def outlook(config: TrainConfig, registry: Registry) -> Outlook:
+    """What a person should know of the datasets before the training starts."""
+    warnings: list[Problem] = []
+    notes = []
+    for name in config.dataset:
+        report = _report(registry, name)
+        if report is None:
+            notes.append(f"{name} was not checked yet: check it in the Datasets tab, or what is wrong ends the run")
+        else:
+            warnings += [Problem(name, _sentence(finding)) for finding in report.warnings]
+    return Outlook(tuple(warnings), tuple(notes))
+
+
 def _datasets(given: Any, registry: Registry) -> Iterator[Problem]:
     names = split_names(given)
     for name in names if isinstance(names, list | tuple) else ():
         try:
-            registry.file(str(name))
+            report = _report(registry, str(name))
         except DatasetError as error:
             yield Problem("dataset", str(error))
+            continue
+        if report and report.fatal:
+            yield Problem("dataset", f"{name} cannot be trained on: {report.fatal}. {WHERE}")
+
+
+def _report(registry: Registry, name: str) -> checks.Report | None:
+    """What a check of a set found; one that takes but a moment is made now. None for a large set that nobody checked.
+
+    Raises:
+        DatasetError: no such set, or it cannot be used or read.
+    """
+    path, entry = registry.file(name), registry.entry(name)
+    known = checks.stored(path, entry, registry.cache_dir)
+    if known or _bytes(path) > CHECKED_AT_ONCE_BYTES:
+        return known
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        report, _ = checks.survey(path, entry, cancelled=lambda: time.monotonic() > deadline)
+    except Cancelled:
+        return None
+    checks.keep(path, entry, report, registry.cache_dir)
+    return report
+
+
+def _bytes(path: Path) -> int:
+    return folder_bytes(path) if path.is_dir() else path.stat().st_size
+
+
+def _sentence(finding: checks.Finding) -> str:
+    return f"{finding.title} ({finding.count:,}). {finding.advice}"
 
 
 def _model(given: Any) -> Iterator[Problem]:

@@ -285,6 +285,23 @@ def test_ctrl_c_saves_and_a_resumed_run_can_be_stopped_at_once(studio: Studio, h
     assert read_json(studio("runs", "show", resumed.id, "--json"))["state"] == "stopped"
 
 
+def test_doubtful_data_is_said_and_fatal_data_refused(studio: Studio, home: Path) -> None:
+    registry = home / "data" / "dataset_info.json"
+    before = registry.read_text()
+    good, empty = ('{"instruction": "Who?", "output": "Fern."}\n', '{"instruction": "What?", "output": ""}\n')
+    (home / "data" / "gaps.jsonl").write_text(good + empty)
+    (home / "data" / "torn.jsonl").write_text(good + "[broken\n")
+    sets = {"gaps": {"file_name": "gaps.jsonl"}, "torn": {"file_name": "torn.jsonl"}}
+    registry.write_text(json.dumps({**json.loads(before), **sets}))
+    asked = studio("train", "dataset=gaps", "max_steps=1", "--detach")
+    refused = studio("train", "dataset=torn", "max_steps=1", "--detach")
+    registry.write_text(before)
+    assert "warning: gaps: Fields that are empty (1)" in asked.stderr
+    Store(home / "saves").get(asked.stdout.strip()).stop_now()
+    assert refused.returncode == 2
+    assert "row 2" in refused.stderr
+
+
 def test_a_detached_training_prints_its_id_and_fails_with_a_reason(studio: Studio, home: Path) -> None:
     run_id = studio("train", *SHORT, "lora_target=no_such_module", "--detach").stdout.strip()
     run = Store(home / "saves").get(run_id)

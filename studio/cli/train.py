@@ -27,7 +27,9 @@ def main(words: Sequence[str]) -> int:
     if arguments.dry_run:
         print(load.dump(load.parse(TrainConfig, values)), end="")
         return 0
-    config = preflight.train_config(values, Registry(Path(values.get("dataset_dir", here.data_dir))))
+    registry = Registry(Path(values.get("dataset_dir", here.data_dir)))
+    config = preflight.train_config(values, registry)
+    _tell(preflight.outlook(config, registry))
     store = Store(here.saves_dir)
     run = launchers.begin(store, config, arguments.wait)
     if arguments.detach:
@@ -54,6 +56,14 @@ def _read(words: Sequence[str], data_dir: Path) -> dict[str, Any]:
     if data_dir != ROOT / "data":
         values.setdefault("dataset_dir", str(data_dir))
     return values
+
+
+def _tell(outlook: preflight.Outlook) -> None:
+    """A command is not asked twice: what the page would ask about is said, and the training starts."""
+    for warning in outlook.warnings:
+        print(f"warning: {warning.where}: {warning.what}", file=sys.stderr)
+    for note in outlook.notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _source(name: str) -> Mapping[str, Any]:

@@ -28,14 +28,16 @@ def filled(form: Form, **values: Any) -> list[Any]:
 
 
 def test_all_problems_are_listed_and_start_is_off(ctx: Context, form: Form) -> None:
-    verdict, shell, yaml, button = train.on_change(ctx, form, *filled(form, dataset=[], learning_rate=7, eval_steps=3))
+    values = filled(form, dataset=[], learning_rate=7, eval_steps=3)
+    verdict, _, shell, yaml, button = train.on_change(ctx, form, False, *values)
     assert all(f"**{key}**" in verdict for key in ("dataset", "learning_rate", "eval_steps"))
     assert (shell, yaml, button["interactive"]) == ("", "", False)
 
 
 def test_a_good_form_shows_command_and_yaml(ctx: Context, form: Form) -> None:
-    verdict, shell, yaml, button = train.on_change(ctx, form, *filled(form))
+    verdict, question, shell, yaml, button = train.on_change(ctx, form, False, *filled(form))
     assert verdict.startswith("### Ready")
+    assert question["visible"] is False
     assert "python -m studio train" in shell
     assert "dataset=identity" in shell
     assert "learning_rate: 0.0002" in yaml
@@ -44,8 +46,8 @@ def test_a_good_form_shows_command_and_yaml(ctx: Context, form: Form) -> None:
 
 def test_double_click_starts_one_run(ctx: Context, form: Form) -> None:
     values = filled(form, model_name="A", model_author="B")
-    first = train.on_start(ctx, form, False, *values)
-    second = train.on_start(ctx, form, False, *values)
+    first = train.on_start(ctx, form, False, False, *values)
+    second = train.on_start(ctx, form, False, False, *values)
     assert first == second
     assert [run.id for run in ctx.store.list()] == [first]
     ctx.store.get(first).stop_now()
@@ -53,7 +55,7 @@ def test_double_click_starts_one_run(ctx: Context, form: Form) -> None:
 
 def test_what_does_not_exist_is_named_beside_what_is_wrong(ctx: Context, form: Form, tmp_path: Path) -> None:
     values = filled(form, dataset=["nope"], model_name_or_path=str(tmp_path), learning_rate=7)
-    verdict = train.on_change(ctx, form, *values)[0]
+    verdict = train.on_change(ctx, form, False, *values)[0]
     assert "'nope'" in verdict
     assert "config.json" in verdict
     assert "**learning_rate**" in verdict
@@ -61,8 +63,26 @@ def test_what_does_not_exist_is_named_beside_what_is_wrong(ctx: Context, form: F
 
 def test_a_bad_form_starts_nothing(ctx: Context, form: Form) -> None:
     with pytest.raises(gr.Error, match="dataset"):
-        train.on_start(ctx, form, False, *filled(form, dataset=[]))
+        train.on_start(ctx, form, False, False, *filled(form, dataset=[]))
     assert ctx.store.list() == []
+
+
+def test_doubtful_data_is_asked_about_and_then_trained_on(ctx: Context, form: Form) -> None:
+    (ctx.registry.data_dir / "gaps.jsonl").write_text(
+        '{"instruction": "Who?", "output": "Fern."}\n{"instruction": "What?", "output": ""}\n'
+    )
+    ctx.registry.path.write_text('{"gaps": {"file_name": "gaps.jsonl"}}')
+    values = filled(form, dataset=["gaps"])
+    verdict, question, shell, _, button = train.on_change(ctx, form, False, *values)
+    assert "**gaps**: Fields that are empty (1)" in verdict
+    assert (question["visible"], button["interactive"]) == (True, False)
+    assert "dataset=gaps" in shell
+    with pytest.raises(gr.Error, match="Train anyway"):
+        train.on_start(ctx, form, False, False, *values)
+    assert ctx.store.list() == []
+    assert train.on_change(ctx, form, True, *values)[-1]["interactive"] is True
+    run = ctx.store.get(train.on_start(ctx, form, False, True, *values))
+    run.stop_now()
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from studio.datasets import preview
-from studio.datasets.index import STRIDE, cached, indexed
+from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault, Scanned, scan
 from studio.datasets.masking import Masking, Piece, Segment
 from studio.datasets.reading import BEGIN
@@ -65,7 +65,7 @@ def _row(registry: Registry, name: str, row: int) -> tuple[Scanned, int | None]:
     """One row, and how many there are: None while nobody has counted those of a large file."""
     entry, path = registry.entry(name), registry.file(name)
     index = cached(path, registry.cache_dir)
-    if index is None and (row > STRIDE or path.stat().st_size <= preview.COUNTED_BYTES):
+    if index is None and (row > 1 or path.stat().st_size <= preview.COUNTED_BYTES):
         index = indexed(path, registry.cache_dir)
     for scanned in scan(path, entry, index.before(row) if index else BEGIN):
         if scanned.mark.row >= row:

@@ -1,0 +1,88 @@
+"""What is known of the data before a training starts: fatal findings block, warnings ask, the unchecked is said."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio import preflight
+from studio.config.train import TrainConfig
+from studio.datasets import checks
+from studio.datasets.registry import Registry
+from studio.errors import ConfigError
+
+GOOD = {"instruction": "Who are you?", "output": "I am Fern."}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path)
+
+
+def register(registry: Registry, name: str, lines: list[str]) -> Path:
+    path = registry.data_dir / f"{name}.jsonl"
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    known = json.loads(registry.path.read_text()) if registry.path.exists() else {}
+    registry.path.write_text(json.dumps({**known, name: {"file_name": path.name}}))
+    return path
+
+
+def config(registry: Registry, *names: str, **values: Any) -> TrainConfig:
+    return preflight.train_config({"dataset": list(names), **values}, registry)
+
+
+def test_a_sound_set_starts_without_a_word(registry: Registry) -> None:
+    register(registry, "fern", [json.dumps({**GOOD, "instruction": f"Who is {n}?"}) for n in range(5)])
+    assert preflight.outlook(config(registry, "fern"), registry) == preflight.Outlook((), ())
+
+
+def test_a_fatal_finding_blocks_and_says_where_to_look(registry: Registry) -> None:
+    register(registry, "torn", [json.dumps(GOOD), '{"instruction": "a" "output": "b"}'])
+    with pytest.raises(ConfigError) as refused:
+        config(registry, "torn", learning_rate=7)
+    where, what = next((problem.where, problem.what) for problem in refused.value.problems if "torn" in problem.what)
+    assert where == "dataset"
+    assert "row 2" in what
+    assert "Checks" in what
+    assert any(problem.where == "learning_rate" for problem in refused.value.problems)
+
+
+def test_warnings_are_asked_about_one_by_one(registry: Registry) -> None:
+    empty = json.dumps({**GOOD, "output": ""})
+    register(registry, "gaps", [json.dumps(GOOD), empty, json.dumps({"instruction": "only"})])
+    warnings = preflight.outlook(config(registry, "gaps"), registry).warnings
+    assert {warning.where for warning in warnings} == {"gaps"}
+    assert len(warnings) == 2
+
+
+def test_a_small_set_is_checked_once_and_again_when_it_changed(registry: Registry) -> None:
+    path = register(registry, "fern", [json.dumps(GOOD)])
+    config(registry, "fern")
+    kept = checks.stored(path, registry.entry("fern"), registry.cache_dir)
+    assert kept is not None
+    assert kept.rows == 1
+    path.write_text("[broken\n")
+    with pytest.raises(ConfigError):
+        config(registry, "fern")
+
+
+def test_a_large_set_that_nobody_checked_is_said_not_read(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "CHECKED_AT_ONCE_BYTES", 10)
+    path = register(registry, "large", ["[broken"] * 3)
+    outlook = preflight.outlook(config(registry, "large"), registry)
+    assert "large was not checked" in outlook.notes[0]
+    assert checks.stored(path, registry.entry("large"), registry.cache_dir) is None
+
+
+def test_a_check_that_takes_too_long_is_given_up(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small packed file may hold a great deal."""
+    monkeypatch.setattr(preflight, "PATIENCE_S", 0.0)
+    (tmp_path / "slow.jsonl.gz").write_bytes(gzip.compress((json.dumps(GOOD) + "\n").encode() * 100_000))
+    registry.path.write_text(json.dumps({"slow": {"file_name": "slow.jsonl.gz"}}))
+    assert "slow was not checked" in preflight.outlook(config(registry, "slow"), registry).notes[0]
