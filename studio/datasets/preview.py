@@ -11,7 +11,7 @@ from pathlib import Path
 
 from studio.datasets.copies import near
 from studio.datasets.entry import Entry
-from studio.datasets.formats import Feedback, Message, Preference, Row, Text
+from studio.datasets.formats import Feedback, Message, Preference, Row, Text, convert
 from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault, Scanned, scan
 from studio.datasets.pace import Asked, Progress
@@ -75,6 +75,15 @@ def count(registry: Registry, name: str, progress: Progress | None = None, cance
 def sample(path: Path, entry: Entry, limit: int = 3) -> tuple[Shown, ...]:
     """The first rows of a file that is not registered yet, read as `entry` says."""
     return tuple(_shown(path, path, scanned) for scanned in islice(scan(path, entry), limit))
+
+
+def reading(record: Record, entry: Entry) -> Shown:
+    """A record that stands in no file (yet), read as `entry` says. What does not fit is its error."""
+    try:
+        value = convert(entry, 0, record)
+    except RowError as error:
+        return Shown(0, (), error=str(error).removeprefix("row 0: "))
+    return Shown(0, tuple(map(_short, _turns(value))), _label(value))
 
 
 def _start(path: Path, cache_dir: Path, offset: int) -> tuple[int | None, Mark]:
