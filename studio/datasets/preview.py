@@ -17,7 +17,7 @@ from studio.datasets.loading import Fault, Scanned, scan
 from studio.datasets.pace import Asked, Progress
 from studio.datasets.reading import BEGIN, Mark, Record, excerpt, files_of, rows
 from studio.datasets.registry import Registry
-from studio.errors import RowError
+from studio.errors import DatasetError, RowError
 
 # below this a pass over the whole file costs less than a person notices
 COUNTED_BYTES = 16 << 20
@@ -54,12 +54,22 @@ def page(registry: Registry, name: str, offset: int = 0, limit: int = 10) -> Pag
     Raises:
         DatasetError: no such set, or it cannot be used or read.
     """
-    entry, path = registry.entry(name), registry.file(name)
-    offset = max(0, offset)
-    total, start = _start(path, registry.cache_dir, offset)
+    path, offset = registry.file(name), max(0, offset)
+    found, total = _found(registry, name, offset, limit)
     at = near(path, registry.cache_dir)
-    found = _scanned(at, entry, _advanced(at, start, offset), offset, limit)
     return Page(tuple(_shown(path, at, scanned) for scanned in found), total)
+
+
+def row(registry: Registry, name: str, number: int) -> tuple[Scanned, int | None]:
+    """One row of a set as the worker reads it, and how many rows there are (see `Page.total`).
+
+    Raises:
+        DatasetError: no such set or row, or the set cannot be used or read.
+    """
+    found, total = _found(registry, name, max(0, number - 1), 1)
+    if scanned := next(found, None):
+        return scanned, total
+    raise DatasetError(f"there is no row {number:,}: {name} has {total or 0:,} rows")
 
 
 def count(registry: Registry, name: str, progress: Progress | None = None, cancelled: Asked | None = None) -> int:
@@ -84,6 +94,14 @@ def reading(record: Record, entry: Entry) -> Shown:
     except RowError as error:
         return Shown(0, (), error=str(error).removeprefix("row 0: "))
     return Shown(0, tuple(map(_short, _turns(value))), _label(value))
+
+
+def _found(registry: Registry, name: str, offset: int, limit: int) -> tuple[Iterator[Scanned], int | None]:
+    """Rows from offset+1 on, and the rows of the set."""
+    entry, path = registry.entry(name), registry.file(name)
+    total, start = _start(path, registry.cache_dir, offset)
+    at = near(path, registry.cache_dir)
+    return _scanned(at, entry, _advanced(at, start, offset), offset, limit), total
 
 
 def _start(path: Path, cache_dir: Path, offset: int) -> tuple[int | None, Mark]:

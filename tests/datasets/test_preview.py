@@ -8,7 +8,7 @@ import pytest
 
 from studio.datasets import Registry, preview
 from studio.datasets.entry import describe
-from studio.errors import DatasetNotFound, UploadError
+from studio.errors import DatasetError, DatasetNotFound, UploadError
 
 Write = Callable[[str, Any], Path]
 
@@ -36,6 +36,14 @@ def test_pages(registry: Registry) -> None:
     assert asked(preview.page(registry, "a", 9998, 10)) == ["q9999", "q10000"]
     assert asked(preview.page(registry, "a", 50_000)) == []
     assert asked(preview.page(registry, "a", -5, 1)) == ["q1"]
+
+
+def test_one_row_as_the_worker_reads_it(registry: Registry) -> None:
+    scanned, total = preview.row(registry, "a", 9000)
+    assert (scanned.mark.row, total) == (9000, 10_000)
+    assert scanned.record == {"instruction": "q9000", "output": "a"}
+    with pytest.raises(DatasetError, match="no row 10,001: a has 10,000 rows"):
+        preview.row(registry, "a", 10_001)
 
 
 def test_a_large_file_shows_its_first_page_before_it_is_counted(

@@ -7,11 +7,8 @@ from typing import Any
 import gradio as gr
 
 from studio.datasets import preview
-from studio.datasets.index import cached, indexed
-from studio.datasets.loading import Fault, Scanned, scan
+from studio.datasets.loading import Fault
 from studio.datasets.masking import Masking, Piece, Segment
-from studio.datasets.reading import BEGIN
-from studio.datasets.registry import Registry
 from studio.errors import DatasetError
 from studio.ui import panel
 from studio.ui.context import Context
@@ -43,7 +40,7 @@ def on_mask(ctx: Context, subject: str, row: int) -> Answer:
     """Row `row` as tokens: for each sequence its label, its figures, and its first pieces as [id, text, flags]."""
     config = asked_config(subject)
     [name] = config.dataset
-    scanned, total = _row(ctx.registry, name, max(1, int(row)))
+    scanned, total = preview.row(ctx.registry, name, int(row))
     about = {"row": scanned.mark.row, "total": total}
     if isinstance(scanned.value, Fault):
         return {**about, "fault": scanned.value.what}
@@ -59,18 +56,6 @@ def on_mask(ctx: Context, subject: str, row: int) -> Answer:
 def same(*values: Any) -> list[Any]:
     """The values of one form for the other."""
     return list(values)
-
-
-def _row(registry: Registry, name: str, row: int) -> tuple[Scanned, int | None]:
-    """One row, and how many there are: None while nobody has counted those of a large file."""
-    entry, path = registry.entry(name), registry.file(name)
-    index = cached(path, registry.cache_dir)
-    if index is None and (row > 1 or path.stat().st_size <= preview.COUNTED_BYTES):
-        index = indexed(path, registry.cache_dir)
-    for scanned in scan(path, entry, index.before(row) if index else BEGIN):
-        if scanned.mark.row >= row:
-            return scanned, index.rows if index else None
-    raise DatasetError(f"there is no row {row:,}; {name} has {index.rows if index else scanned.mark.row:,} rows")
 
 
 def _told(segment: Segment) -> dict[str, Any]:
