@@ -86,6 +86,7 @@ def split_names(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
+Shares = Annotated[tuple[float, ...], BeforeValidator(split_names)]
 
 
 def _is_option(field: FieldInfo) -> bool:

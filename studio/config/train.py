@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import isclose
 from typing import Literal
 
-from studio.config.option import Config, Names, option
+from studio.config.option import Config, Names, Shares, option
 from studio.errors import Problem
 
 LORA = {"finetuning_type": "lora"}
@@ -111,8 +112,8 @@ class TrainConfig(Config):
 
     dataset: Names = option(
         (),
-        en="One or more registered datasets, mixed by concatenation.",
-        zh="一个或多个已注册的数据集，直接拼接混合。",
+        en="One or more registered datasets.",
+        zh="一个或多个已注册的数据集。",
         group="data",
         label=("Datasets", "数据集"),
     )
@@ -147,6 +148,64 @@ class TrainConfig(Config):
         group="data",
         label=("Validation size", "验证集大小"),
         ge=0,
+    )
+    eval_dataset: Names = option(
+        (),
+        en="Registered datasets to validate on, instead of rows held out of the training data.",
+        zh="用于验证的已注册数据集，代替从训练数据中留出的行。",
+        group="data",
+        label=("Validation datasets", "验证数据集"),
+    )
+    eval_on_each_dataset: bool = option(
+        False,
+        en="Validate on each of the validation datasets by itself.",
+        zh="分别在每个验证数据集上验证。",
+        group="advanced",
+    )
+    mix_strategy: Literal["concat", "interleave_under", "interleave_over"] = option(
+        "concat",
+        en="How datasets are mixed: concat takes all rows; interleave draws from them in turn or by interleave_probs, "
+        "under until the first is used up, over until every row of every one was used (short ones repeat).",
+        zh="数据集的混合方式：concat 取全部行；interleave 轮流或按 interleave_probs 抽取，under 到第一个用尽为止，"
+        "over 到每个数据集的每一行都用过为止（短的会重复）。",
+        group="data",
+        label=("Mixing", "混合方式"),
+    )
+    interleave_probs: Shares = option(
+        (),
+        en="Share of each dataset in an interleaved mixture, comma-separated, in the order of the datasets; empty "
+        "takes them in turn.",
+        zh="交错混合时各数据集的占比，逗号分隔，按数据集顺序；留空则轮流抽取。",
+        group="data",
+        label=("Mixing shares", "混合占比"),
+    )
+    streaming: bool = option(
+        False,
+        en="Read and encode rows while training, for datasets that no disk cache should hold. Needs max_steps.",
+        zh="边训练边读取和编码，适用于不宜缓存到磁盘的大数据集。需设置 max_steps。",
+        group="advanced",
+    )
+    buffer_size: int = option(
+        16_384,
+        en="Rows from which a streamed training draws the next by chance.",
+        zh="流式训练时随机抽取下一行的缓冲行数。",
+        group="advanced",
+        when={"streaming": True},
+        ge=1,
+    )
+    preprocessing_num_workers: int | None = option(
+        None,
+        en="Processes that encode the rows; empty decides by the amount of text (one up to about 100 MB).",
+        zh="编码数据的进程数；留空按文本量决定（约 100 MB 以内为一个）。",
+        group="advanced",
+        ge=1,
+        le=128,
+    )
+    overwrite_cache: bool = option(
+        False,
+        en="Encode the rows anew even if an earlier run has left the same ones.",
+        zh="即使之前的运行已留下相同的编码结果也重新编码。",
+        group="advanced",
     )
     default_system: str | None = option(
         None,
@@ -349,9 +408,47 @@ def _one_precision(config: TrainConfig) -> Problem | None:
 
 
 def _rows_to_validate(config: TrainConfig) -> Problem | None:
-    if config.eval_steps is None or config.val_size > 0:
+    if config.eval_steps is None or config.val_size > 0 or config.eval_dataset:
         return None
-    return Problem("eval_steps", "there is nothing to validate on: set val_size, for example 0.1")
+    return Problem("eval_steps", "there is nothing to validate on: set val_size, for example 0.1, or eval_dataset")
+
+
+def _one_validation(config: TrainConfig) -> Problem | None:
+    if not (config.val_size and config.eval_dataset):
+        return None
+    return Problem("val_size", "rows are held out or a dataset of their own is given: set val_size or eval_dataset")
+
+
+def _shares_of_interleaving(config: TrainConfig) -> Problem | None:
+    if not config.interleave_probs or config.mix_strategy != "concat":
+        return None
+    return Problem("interleave_probs", "concat takes every row once: set mix_strategy to interleave_under or _over")
+
+
+def _share_for_each(config: TrainConfig) -> Problem | None:
+    shares = config.interleave_probs
+    if not shares or (len(shares) == len(config.dataset) and min(shares) > 0 and isclose(sum(shares), 1, abs_tol=1e-6)):
+        return None
+    what = f"give one share above 0 for each of the {len(config.dataset)} datasets, 1 in all"
+    return Problem("interleave_probs", f"{what} (got {', '.join(map(str, shares))})")
+
+
+def _streamed_to_an_end(config: TrainConfig) -> Problem | None:
+    if not config.streaming or config.max_steps > 0:
+        return None
+    return Problem(
+        "max_steps", "a streamed training does not know how long an epoch is: say after how many steps it ends"
+    )
+
+
+def _streamed_validation(config: TrainConfig) -> Problem | None:
+    if (
+        not config.streaming
+        or config.val_size == 0
+        or (config.val_size >= 1 and config.val_size == int(config.val_size))
+    ):
+        return None
+    return Problem("val_size", "of a stream nobody knows a share: give the number of rows to hold out")
 
 
 def _one_warmup(config: TrainConfig) -> Problem | None:
@@ -372,6 +469,11 @@ RULES: tuple[Callable[[TrainConfig], Problem | None], ...] = (
     _needs_data,
     _one_precision,
     _rows_to_validate,
+    _one_validation,
+    _shares_of_interleaving,
+    _share_for_each,
+    _streamed_to_an_end,
+    _streamed_validation,
     _one_warmup,
     _some_steps,
 )

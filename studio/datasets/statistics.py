@@ -17,8 +17,8 @@ from typing import Any
 
 from studio import models
 from studio.config.data import DataConfig
+from studio.datasets.copies import fingerprint
 from studio.datasets.entry import dump
-from studio.datasets.index import fingerprint as file_fingerprint
 from studio.datasets.registry import Registry
 from studio.files import read_record, write_json
 
@@ -159,7 +159,7 @@ def _place(registry: Registry, config: DataConfig) -> Path | None:
         return None
     identity = {
         "entry": dump(registry.entry(name)),
-        "file": file_fingerprint(registry.file(name)),
+        "file": fingerprint(registry.file(name)),
         "tokenizer": models.tokenizer_fingerprint(folder),
         "settings": config.model_dump(mode="json", include=SETTINGS),
     }

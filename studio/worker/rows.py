@@ -1,113 +1,111 @@
-"""The rows of a training: read, placeholders filled in, encoded, and those without anything to learn left out."""
+"""The rows of a dataset as a training reads them: from any place in the file, of one kind, placeholders filled in."""
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
-
 from studio.config.train import TrainConfig
+from studio.datasets.entry import Entry
 from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text
-from studio.datasets.loading import Fault, load
-from studio.datasets.masking import Masking
+from studio.datasets.index import Index
+from studio.datasets.loading import Fault, scan
+from studio.datasets.reading import BEGIN, Mark
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, RowError
-from studio.worker.encode import Encoded, encode
 
-BATCH_ROWS = 128
 STAGES = {Text: "continued pre-training", Preference: "preference training", Feedback: "preference training"}
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Encoded rows and, in words, what happened to the others."""
+class Source:
+    """One dataset and how it is read: plain values, so that another process can read a part of it.
 
-    train: list[Encoded]
-    validation: list[Encoded]
-    remarks: list[str]
+    `limit` counts usable rows; `name_of_model` and `author` replace {{name}} and {{author}}.
+    """
+
+    name: str
+    path: Path
+    entry: Entry
+    limit: int | None
+    name_of_model: str | None
+    author: str | None
+
+    @classmethod
+    def of(cls, config: TrainConfig, registry: Registry, name: str) -> Source:
+        """The dataset `name` as configured.
+
+        Raises:
+            DatasetError: no such set, or one that cannot be used.
+        """
+        path, entry = registry.file(name), registry.entry(name)
+        limit = min((count for count in (config.max_samples, entry.num_samples) if count is not None), default=None)
+        return cls(name, path, entry, limit, config.model_name, config.model_author)
 
 
 @dataclass(frozen=True)
-class Source:
-    """The conversations of one dataset, numbered as in its file, and the faults that kept others out."""
+class Part:
+    """A stretch of a file: `rows` rows, usable or not, from `start` on; None for all that follow."""
 
-    name: str
-    rows: list[tuple[int, Conversation]]
-    faults: list[Fault]
-
-    @property
-    def remark(self) -> str:
-        """The faults in a sentence; empty without any."""
-        if not self.faults:
-            return ""
-        first = f"row {self.faults[0].row} {self.faults[0].what}"
-        return f"dataset {self.name}: {len(self.faults)} faulty rows left out, first {first}"
+    start: Mark = BEGIN
+    rows: int | None = None
 
 
-def read(config: TrainConfig) -> list[Source]:
-    """All conversations of the configured datasets.
+def parts_of(index: Index, rows: int) -> list[Part]:
+    """A file in parts of about so many rows, in order."""
+    starts: list[Mark] = []
+    for mark in index.marks:
+        if not starts or mark.row - starts[-1].row >= rows:
+            starts.append(mark)
+    ends = [*(mark.row for mark in starts[1:]), index.rows + 1]
+    return [Part(start, end - start.row) for start, end in zip(starts, ends, strict=True)]
 
-    Raises:
-        DatasetError: an unknown dataset, an unreadable row (named), a row of another kind, a placeholder unfilled.
-    """
-    registry = Registry(Path(config.dataset_dir))
-    return [_read(config, registry, name) for name in config.dataset]
 
+def read(
+    source: Source, part: Part, leave_out: Callable[[Fault], None], kind: type[Row] | None = Conversation
+) -> Iterator[tuple[int, Row]]:
+    """The usable rows of a part with their numbers; faulty ones go to `leave_out`.
 
-def tokenise(
-    config: TrainConfig,
-    sources: list[Source],
-    tokenizer: PreTrainedTokenizerBase,
-    cutoff_len: int,
-    progress: Callable[[int, int], None],
-) -> Rows:
-    """Encode all rows; `progress(done, total)` is called after every batch of them.
+    `kind` is what the rows must be; None takes any.
 
     Raises:
-        DatasetError: nothing is left to train on, with the reasons.
+        DatasetError: a row that cannot even be read, one of another kind than the first, a placeholder unfilled.
     """
-    masking = Masking(cutoff_len, config.default_system, config.train_on_prompt, config.mask_history)
-    total = sum(len(source.rows) for source in sources)
-    encoded: list[Encoded] = []
-    for source in sources:
-        for start in range(0, len(source.rows), BATCH_ROWS):
-            encoded += _encode(source.name, source.rows[start : start + BATCH_ROWS], tokenizer, masking)
-            progress(len(encoded), total)
-    remarks = [source.remark for source in sources if source.faults]
-    kept = _usable(encoded, masking, remarks)
-    train, validation = _split(kept, config.val_size, config.seed)
-    return Rows(train, validation, remarks)
-
-
-def _read(config: TrainConfig, registry: Registry, name: str) -> Source:
-    source = Source(name, [], [])
+    rows = _usable(source, part, leave_out, kind)
     try:
-        for number, row in load(registry, name, limit=config.max_samples, leave_out=source.faults.append):
-            source.rows.append((number, _fill(config, number, _conversation(number, row))))
+        yield from islice(rows, source.limit)
     except RowError as error:
-        raise DatasetError(f"dataset {name}, {error}") from error
-    return source
+        raise DatasetError(f"dataset {source.name}, {error}") from error
 
 
-def _conversation(number: int, row: Row) -> Conversation:
-    if isinstance(row, Conversation):
+def _usable(
+    source: Source, part: Part, leave_out: Callable[[Fault], None], kind: type[Row] | None
+) -> Iterator[tuple[int, Row]]:
+    known = None if part.start == BEGIN else kind  # the first row of the file decides what the others are
+    for scanned in islice(scan(source.path, source.entry, part.start, known), part.rows):
+        number, value = scanned.mark.row, scanned.value
+        if not isinstance(value, Fault):
+            yield number, _fill(source, number, _require(kind, number, value))
+        elif value.fatal:
+            raise RowError(number, value.what)
+        else:
+            leave_out(value)
+
+
+def _require(kind: type[Row] | None, number: int, row: Row) -> Row:
+    if kind is None or isinstance(row, kind):
         return row
     raise RowError(number, f"is data for {STAGES[type(row)]}, not for sft: choose a dataset of conversations")
 
 
-def _fill(config: TrainConfig, number: int, row: Conversation) -> Conversation:
+def _fill(source: Source, number: int, row: Row) -> Row:
     """`row` with {{name}} and {{author}} replaced."""
-    text = "".join(message.content for message in row.messages)
-    if "{{" not in text:
+    if not isinstance(row, Conversation) or "{{" not in "".join(message.content for message in row.messages):
         return row
-    known = {
-        "{{name}}": ("model_name", config.model_name),
-        "{{author}}": ("model_author", config.model_author),
-    }
+    text = "".join(message.content for message in row.messages)
+    known = {"{{name}}": ("model_name", source.name_of_model), "{{author}}": ("model_author", source.author)}
     missing = [(mark, key) for mark, (key, value) in known.items() if mark in text and not value]
     if missing:
         marks, keys = (" and ".join(column) for column in zip(*missing, strict=True))
@@ -116,44 +114,3 @@ def _fill(config: TrainConfig, number: int, row: Conversation) -> Conversation:
     for mark, (_, value) in known.items():
         messages = [replace(message, content=message.content.replace(mark, value or "")) for message in messages]
     return replace(row, messages=tuple(messages))
-
-
-def _encode(
-    name: str, rows: Sequence[tuple[int, Conversation]], tokenizer: PreTrainedTokenizerBase, masking: Masking
-) -> list[Encoded]:
-    try:
-        return list(encode(rows, tokenizer, masking))
-    except RowError as error:
-        raise DatasetError(f"dataset {name}, {error}") from error
-
-
-def _usable(encoded: list[Encoded], masking: Masking, remarks: list[str]) -> list[Encoded]:
-    """Rows that teach something; a remark is added on each kind of row that is cut or left out."""
-    kept = [row for row in encoded if row.trained]
-    dropped = Counter(_why_empty(row, masking) for row in encoded if not row.trained)
-    remarks += [f"{count} of {len(encoded)} rows left out: {why}" for why, count in dropped.items()]
-    if not kept:
-        raise DatasetError("there is nothing to train on. " + ("; ".join(remarks) or "The datasets have no rows"))
-    if cut := sum(row.cut > 0 for row in kept):
-        remarks.append(f"{cut} of {len(kept)} rows are longer than {masking.cutoff_len} tokens and were cut there")
-    return kept
-
-
-def _why_empty(row: Encoded, masking: Masking) -> str:
-    if row.cut:
-        return f"their answer begins after cutoff_len ({masking.cutoff_len} tokens); raise it"
-    return "they have no answer by the assistant"
-
-
-def _split(rows: list[Encoded], val_size: float, seed: int) -> tuple[list[Encoded], list[Encoded]]:
-    """`rows` divided by chance, the same for the same seed, into training and validation."""
-    if not val_size:
-        return rows, []
-    held_out = int(val_size) if val_size >= 1 else max(1, round(val_size * len(rows)))
-    if held_out >= len(rows):
-        raise DatasetError(f"val_size {val_size:g} would hold out all {len(rows)} rows: lower it")
-    chosen = set(random.Random(seed).sample(range(len(rows)), held_out))
-    return (
-        [row for index, row in enumerate(rows) if index not in chosen],
-        [row for index, row in enumerate(rows) if index in chosen],
-    )

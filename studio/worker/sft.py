@@ -13,25 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 from trl.data_utils import pack_dataset
 
 from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
+from studio.datasets.masking import Masking
+from studio.datasets.registry import Registry
 from studio.errors import ModelError, NotResumable
 from studio.models import ModelInfo
 from studio.runs import events
 from studio.runs.events import Checkpoint
+from studio.worker import mixing, outputs
 from studio.worker import model as base
-from studio.worker import outputs, rows
-from studio.worker import tokenizer as tokenizers
 from studio.worker.door import Desk
-from studio.worker.encode import Encoded
+from studio.worker.mixing import Rows
+from studio.worker.pool import Tokens
+from studio.worker.prepared import Hooks, Prepared, Recipe, prepare
 from studio.worker.progress import Interrupted, Progress
 from studio.worker.report import say
-from studio.worker.rows import Rows
+from studio.worker.rows import Source
 
 ISOLATION_TOLERANCE = 0.05  # of the logits' spread, on average: measured 0.002 for bfloat16, 0.2 for a leak
 
@@ -51,7 +53,7 @@ def train(desk: Desk) -> bool:
     precision = base.precision(config)
     model = base.load(info.path, config, precision)
     desk.clock.lap("model")
-    trainer = _trainer(desk, config, model, tokenizer, data, precision)
+    trainer = _trainer(desk, config, model, tokenizer, data, precision, _cutoff_len(config, info))
     desk.clock.lap("trainer")
     started = time.monotonic()
     stopped = _run(desk, trainer, checkpoint)
@@ -108,27 +110,45 @@ def _checkpoint(desk: Desk, config: TrainConfig) -> Path | None:
 
 def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[PreTrainedTokenizerBase, Rows]:
     desk.reporter.phase("loading data", ", ".join(config.dataset))
-    sources = rows.read(config)
+    cutoff_len = _cutoff_len(config, info)
+    tokens, registry = Tokens(info.path, config.trust_remote_code), Registry(Path(config.dataset_dir))
+    masking = Masking.of(config, cutoff_len)
+    recipes, own = (
+        [Recipe(Source.of(config, registry, name), tokens, masking) for name in names]
+        for names in (config.dataset, config.eval_dataset)
+    )
     desk.clock.lap("data")
     desk.reporter.phase("tokenising")
-    tokenizer = tokenizers.load(info.path, config.trust_remote_code)
-    cutoff_len = min(config.cutoff_len, info.max_position_embeddings or config.cutoff_len)
-    data = rows.tokenise(
-        config,
-        sources,
-        tokenizer,
-        cutoff_len,
-        lambda done, total: desk.reporter.progress(f"tokenising {done}/{total}"),
-    )
+    tokenizer = tokens.load()
+    held = [_prepare(desk, config, recipe, registry) for recipe in own]
+    if config.streaming:
+        data = mixing.stream(config, recipes, held, cutoff_len)
+    else:
+        data = mixing.mix(config, [_prepare(desk, config, recipe, registry) for recipe in recipes], held, cutoff_len)
     for remark in data.remarks:
         desk.reporter.note("warning", remark)
     desk.clock.lap("tokenising")
     return tokenizer, data
 
 
-def _dataset(encoded: list[Encoded]) -> Dataset:
-    return Dataset.from_dict(
-        {"input_ids": [row.input_ids for row in encoded], "labels": [row.labels for row in encoded]}
+def _cutoff_len(config: TrainConfig, info: ModelInfo) -> int:
+    return min(config.cutoff_len, info.max_position_embeddings or config.cutoff_len)
+
+
+def _prepare(desk: Desk, config: TrainConfig, recipe: Recipe, registry: Registry) -> Prepared:
+    name = recipe.source.name
+
+    def progress(done: int, total: int) -> None:
+        desk.reporter.progress(f"tokenising {name}: {done}/{total}" if total else f"tokenising {name}: {done} rows")
+
+    hooks = Hooks(progress, lambda: desk.reporter.note("info", f"another run is tokenising {name}: waiting for it"))
+    return prepare(
+        recipe,
+        desk.run_dir.parent / "cache/prepared",
+        registry.cache_dir,
+        hooks,
+        processes=config.preprocessing_num_workers,
+        anew=config.overwrite_cache,
     )
 
 
@@ -139,19 +159,17 @@ def _trainer(
     tokenizer: PreTrainedTokenizerBase,
     data: Rows,
     precision: torch.dtype,
+    cutoff_len: int,
 ) -> RunTrainer:
-    flat = keeps_rows_apart(model, data.train)
+    flat = keeps_rows_apart(model, *data.ends())
     if not flat:
         _pad_instead(desk, config)
-    train = _dataset(data.train)
-    validation = _dataset(data.validation) if data.validation else None
-    if config.packing:
-        train = pack_dataset(train, max(len(row.input_ids) for row in data.train), "bfd")
+    train = pack_dataset(data.train, cutoff_len, "bfd") if config.packing else data.train
     trainer = RunTrainer(
         model=model,
-        args=_arguments(desk, config, precision, flat, validation is not None),
+        args=_arguments(desk, config, precision, flat, data.validation is not None),
         train_dataset=train,
-        eval_dataset=validation,
+        eval_dataset=data.validation,
         processing_class=tokenizer,
         peft_config=base.lora(config, model) if config.finetuning_type == "lora" else None,
     )
@@ -162,9 +180,9 @@ def _trainer(
     return trainer
 
 
-def keeps_rows_apart(model: PreTrainedModel, encoded: list[Encoded]) -> bool:
-    """Whether rows laid end to end give the logits that each gives alone: tried on two of them."""
-    first, second = (torch.tensor([row.input_ids[:64]]) for row in (encoded[0], encoded[-1]))
+def keeps_rows_apart(model: PreTrainedModel, one: list[int], other: list[int]) -> bool:
+    """Whether two rows of tokens laid end to end give the logits that each gives alone."""
+    first, second = (torch.tensor([ids[:64]]) for ids in (one, other))
     positions = [torch.arange(ids.shape[1])[None] for ids in (first, second)]
     with torch.inference_mode():
         alone = model(input_ids=second.to(model.device), use_cache=False).logits

@@ -14,10 +14,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
+from studio.datasets.masking import Masking
+from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError, NotResumable
-from studio.worker import rows, sft
+from studio.worker import sft
 from studio.worker.encode import IGNORED, Encoded
+from studio.worker.pool import Tokens
+from studio.worker.prepared import Figures, Recipe
 from studio.worker.progress import Diverged
+from studio.worker.rows import Part, Source
 from tests.worker.conftest import Finished, Train, register, train_here, write_config
 
 WHOLE = {"max_steps": 1, "save_steps": 0, "bf16": False}
@@ -32,10 +37,13 @@ def hand_over(run: Finished, step: int) -> Path:
 
 
 def encoded(run_dir: Path, model: Path) -> list[Encoded]:
+    """The rows that the training of a run directory sees, made anew."""
     config = load_run_config(run_dir / "config.yaml")
     assert isinstance(config, TrainConfig)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    return rows.tokenise(config, rows.read(config), tokenizer, config.cutoff_len, lambda done, total: None).train
+    registry = Registry(Path(config.dataset_dir))
+    masking = Masking.of(config)
+    recipes = [Recipe(Source.of(config, registry, name), Tokens(model), masking) for name in config.dataset]
+    return [row for recipe in recipes for row in recipe.rows(Part(), Figures())]
 
 
 def one_by_one(model_dir: Path, data: list[Encoded]) -> tuple[float, float]:
@@ -91,17 +99,18 @@ def test_lora_weights_are_the_same_flat_and_alone(train: Train) -> None:
 def test_a_model_whose_rows_see_each_other_is_noticed(tiny_model: Path, train: Train) -> None:
     data = encoded(train(**WHOLE).run_dir, tiny_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    assert sft.keeps_rows_apart(model, data)
+    ends = data[0].input_ids, data[-1].input_ids
+    assert sft.keeps_rows_apart(model, *ends)
     blind = model.forward
     # an architecture that ignores positions, and so cannot know where a row begins
     model.forward = lambda position_ids=None, **inputs: blind(**inputs)  # type: ignore[method-assign]
-    assert not sft.keeps_rows_apart(model, data)
+    assert not sft.keeps_rows_apart(model, *ends)
 
 
 def test_such_a_model_is_trained_on_padded_rows(
     train: Train, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft, "keeps_rows_apart", lambda model, data: False)
+    monkeypatch.setattr(sft, "keeps_rows_apart", lambda model, *ends: False)
     run = train(**WHOLE, finetuning_type="full", per_device_train_batch_size=5, gradient_accumulation_steps=5)
     loss, _ = one_by_one(tiny_model, encoded(run.run_dir, tiny_model))
     assert run.losses == {1: pytest.approx(loss, abs=1e-5)}

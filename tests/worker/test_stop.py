@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from studio.runs.process import of_run
 from studio.worker.stop import STOPPED, Requests
 from tests.worker.conftest import Start, Worker, make_model, register
 
@@ -42,15 +43,19 @@ def test_before_it_has_begun(start: Start, tmp_path: Path) -> None:
     assert worker.wait(ANSWER_S) == STOPPED
 
 
-@pytest.mark.parametrize("phase", ["loading data", "tokenising"])
-def test_with_many_rows(start: Start, tmp_path: Path, phase: str) -> None:
+@pytest.mark.parametrize("processes", [None, 3], ids=["by amount", "three processes"])
+def test_while_tokenising_many_rows(start: Start, tmp_path: Path, processes: int | None) -> None:
     rows = [{"instruction": f"Question {n}" * 20, "input": "", "output": f"Answer {n}" * 20} for n in range(60_000)]
-    worker = start(dataset_dir=str(register(tmp_path / "large", demo=rows)))
-    worker.until(lambda: worker.phase == phase)
-    time.sleep(0.2)
+    data_dir = register(tmp_path / "large", demo=rows)
+    worker = start(dataset_dir=str(data_dir), preprocessing_num_workers=processes)
+    worker.until(lambda: "tokenising demo: " in (worker.json("status.json") or {}).get("message", ""))
     assert stop(worker) < ANSWER_S
     assert leaves_nothing(worker)
-    assert worker.phase == phase
+    assert worker.phase == "tokenising"
+    deadline = time.monotonic() + 5
+    while of_run(worker.run_dir):
+        assert time.monotonic() < deadline, "its processes outlive it"
+        time.sleep(0.05)
 
 
 def test_while_loading_a_model(start: Start, tmp_path: Path, tokenizer_dir: Path) -> None:
