@@ -15,6 +15,8 @@ AUTO = "auto"
 TRISTATE = (AUTO, "on", "off")
 FROM_TRISTATE = {AUTO: None, "on": True, "off": False}
 TO_TRISTATE = {value: word for word, value in FROM_TRISTATE.items()}
+NO_CHOICE = ("—", "")
+PICKED = frozenset({"dataset", "eval_dataset"})  # lists of what there is to choose from, not typed
 HIDDEN_GROUPS = frozenset({"internal"})
 CLOSED_GROUPS = frozenset({"advanced", "saving", "server"})
 
@@ -71,6 +73,14 @@ def draw(
     return Form(config, kept, tuple(drawn[option.key] for option in kept))
 
 
+def draw_some(config: type[Config], keys: Sequence[str], choices: Mapping[str, Sequence[Any]], prefix: str) -> Form:
+    """Draw the options called `keys` only, in that order and without sections; the rest as in `draw`."""
+    declared = {option.key: option for option in options(config)}
+    kept = tuple(declared[key] for key in keys)
+    drawn = _section(kept, choices, prefix)
+    return Form(config, kept, tuple(drawn.values()))
+
+
 def _section(
     declared: Sequence[Option], choices: Mapping[str, Sequence[Any]], prefix: str
 ) -> dict[str, gr.components.Component]:
@@ -99,7 +109,7 @@ def _widget(option: Option, choices: Sequence[Any] | None, prefix: str) -> gr.co
 
 def _text_widget(option: Option, choices: Sequence[Any] | None, common: dict[str, Any]) -> gr.components.Component:
     if option.kind == "choice":
-        return gr.Dropdown([*option.choices], **common)
+        return gr.Dropdown([*([NO_CHOICE] if option.nullable else []), *option.choices], **common)
     if choices is not None:
         return gr.Dropdown([*choices], multiselect=option.kind == "list", allow_custom_value=True, **common)
     return gr.Textbox(placeholder=said("automatic", "自动") if option.nullable else None, **common)
@@ -117,5 +127,5 @@ def _write(option: Option, value: Any) -> Any:
     if option.kind == "bool" and option.nullable:
         return TO_TRISTATE[value]
     if option.kind == "list":
-        return list(value) if option.key == "dataset" else ",".join(value)
+        return list(value) if option.key in PICKED else ",".join(map(str, value))
     return "" if value is None else str(value) if option.nullable else value

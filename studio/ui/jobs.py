@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from studio.config.data import DataConfig
-from studio.errors import DatasetError, SeedbedError
+from studio.errors import DatasetError
 from studio.runs import launchers
 from studio.runs.run import ACTIVE, Run, State
 from studio.runs.summary import of as summary_of
@@ -18,6 +18,8 @@ from studio.ui.context import Context
 IMPORTS = "import"
 PANELS = ("check", "statistics")
 DOUBLE_CLICK_S = 3.0
+# work that was just begun is shown at once
+SHOW = "() => document.querySelectorAll('.jobs-block').forEach((it) => it.dispatchEvent(new Event('seedbed:look')))"
 
 
 def start(ctx: Context, config: DataConfig) -> str:
@@ -27,15 +29,7 @@ def start(ctx: Context, config: DataConfig) -> str:
         RunError: no process could be started. Nothing is left behind.
     """
     config = config.model_copy(update={"dataset_dir": str(ctx.registry.data_dir)})
-    if twin := ctx.store.twin(config, within_s=DOUBLE_CLICK_S):
-        return twin.id
-    run = ctx.store.create(config)
-    try:
-        launchers.start(run)
-    except SeedbedError:
-        ctx.store.trash(run)
-        raise
-    return run.id
+    return launchers.begin(ctx.store, config, twin_within_s=DOUBLE_CLICK_S).id
 
 
 def draw(ctx: Context, elem_id: str, subject: str = "") -> gr.HTML:
@@ -57,7 +51,8 @@ def draw(ctx: Context, elem_id: str, subject: str = "") -> gr.HTML:
     def undo(run_id: str) -> None:
         on_undo(ctx, run_id)
 
-    return panel.draw("jobs", [jobs, stop, dismiss, undo], subject, elem_id, "jobs-block")
+    functions = [jobs, stop, dismiss, undo]
+    return panel.draw("jobs", functions, value=subject, elem_id=elem_id, elem_classes="jobs-block")
 
 
 def on_jobs(ctx: Context, subject: str) -> dict[str, Any]:

@@ -100,18 +100,30 @@ def read(values: Sequence[Any]) -> Proposal:
     return Proposal(format, columns, _tags(rest[len(ROLES) :]), ranked)
 
 
-def write(proposal: Proposal, found: Sequence[str]) -> list[Any]:
-    """Updates of `Fields.components` and `Fields.names` that show `proposal`, for a file whose columns are `found`."""
-    entry = proposal.entry("sample", "sample")
-    format = _format(entry)
-    choices = [UNUSED, *((name, name) for name in found)]
+def values(entry: Entry, found: Sequence[str]) -> list[Any]:
+    """Values of `Fields.components` that say what `entry` says, for a file whose columns are `found`."""
     columns = {role: column for role, column in entry.columns.items() if column in found}
-    used = _used(format, entry.ranking)
+    return [
+        _format(entry),
+        entry.ranking,
+        *(columns.get(role, "") for role in ROLES),
+        *(entry.tags[tag] for tag in NAMES),
+    ]
+
+
+def updates(values: Sequence[Any], found: Sequence[str]) -> list[Any]:
+    """Updates of `Fields.components` and `Fields.names` that show `values`, for a file whose columns are `found`."""
+    format, ranked, *rest = values
+    choices = [UNUSED, *((name, name) for name in found)]
+    used = _used(format, ranked)
     return [
         format,
-        gr.update(value=entry.ranking, visible=format != TEXT),
-        *(gr.update(choices=choices, value=columns.get(role, ""), visible=role in used) for role in ROLES),
-        *(entry.tags[tag] for tag in NAMES),
+        gr.update(value=ranked, visible=format != TEXT),
+        *(
+            gr.update(choices=choices, value=column, visible=role in used)
+            for role, column in zip(ROLES, rest, strict=False)
+        ),
+        *rest[len(ROLES) :],
         gr.update(visible=format in ("sharegpt", "openai")),
     ]
 

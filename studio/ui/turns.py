@@ -13,9 +13,9 @@ BUBBLES = {"chosen": "assistant", "text": "text", "rejected": "rejected"}
 VERDICTS = {"good": "completed", "bad": "failed"}
 
 
-def rows_html(rows: Sequence[Shown]) -> str:
-    """The rows of a page, one under the other."""
-    return f'<div class="data-rows">{"".join(map(_row, rows))}</div>'
+def rows_html(rows: Sequence[Shown], editable: bool = False) -> str:
+    """The rows of a page, one under the other; those of a file that is ours can be edited and picked."""
+    return f'<div class="data-rows">{"".join(_row(row, editable) for row in rows)}</div>'
 
 
 def lines_html(text: str, tone: str) -> str:
@@ -26,10 +26,17 @@ def lines_html(text: str, tone: str) -> str:
     return f'<div class="card {tone}"><p>{escape(first)}</p>{listed}</div>'
 
 
-def _row(row: Shown) -> str:
+def _row(row: Shown, editable: bool) -> str:
     verdict = f'<span class="badge {VERDICTS[row.label]}">{row.label}</span>' if row.label else ""
     body = _turns(row.turns) if row.turns else _unread(row)
-    return f'<section class="data-row"><h4>Row {row.row:,} {verdict}</h4>{body}</section>'
+    tools = _tools(row.row) if editable else ""
+    heading = f"Row {row.row:,} {verdict}" if row.row else verdict
+    return f'<section class="data-row"><h4>{heading}{tools}</h4>{body}</section>'
+
+
+def _tools(row: int) -> str:
+    pick = f'<input type="checkbox" data-pick="{row}" aria-label="Pick row {row}">'
+    return f'<span class="row-tools"><button type="button" class="small" data-edit="{row}">Edit</button>{pick}</span>'
 
 
 def _unread(row: Shown) -> str:

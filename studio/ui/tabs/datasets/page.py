@@ -1,44 +1,31 @@
-"""The Datasets tab: what there is, the rows of the chosen set as conversations, and a way in for new ones."""
+"""The tab as a whole: the way in and the list on the left, the chosen set on the right."""
 
 from __future__ import annotations
 
 import shlex
-import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from studio.datasets import preview
-from studio.datasets.catalog import listings
+from studio.config import load
+from studio.config.data import DataConfig
+from studio.datasets import checks
+from studio.datasets.entry import Entry
+from studio.datasets.preview import COUNTED_BYTES
 from studio.errors import DatasetError
-from studio.settings import ASSETS
-from studio.ui import mapping, turns
+from studio.ui import jobs, mapping, turns
 from studio.ui.context import Context
 from studio.ui.doors import shown
-from studio.ui.tabs.datasets import upload
+from studio.ui.panel import QUIET
+from studio.ui.tabs import data_checks, data_masks, data_statistics
+from studio.ui.tabs.datasets import drafts, editor, listing, operations, rows, taking, way_in
+from studio.ui.tabs.datasets.rows import TOLD
 from studio.ui.text import said
 
-PAGE_ROWS = 5
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-# an error reaches the page only through the queue
-TOLD: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "api_visibility": "private"}
 NOT_CHOSEN = '<p class="empty">Choose a dataset in the list to read its rows, or add one of your own.</p>'
-TEMPLATE = """<input type="search" placeholder="Search" aria-label="Search datasets" hidden>
-<div class="card bad" hidden></div>
-<p class="datasets-empty empty" hidden data-none="No datasets yet. Drop a file above or paste a few rows:
-a list of questions with answers is enough to begin."></p>
-<table class="runs datasets" hidden><thead><tr><th>Name</th><th>Shape</th><th class="number">Rows</th>
-<th class="number narrow-hidden">Size</th></tr></thead><tbody></tbody></table>"""
-STEPS = {
-    "first": ("First", "首页"),
-    "prev": ("Previous", "上一页"),
-    "next": ("Next", "下一页"),
-    "last": ("Last", "末页"),
-}
 
 
 @dataclass(frozen=True)
@@ -55,6 +42,10 @@ class Actions:
 
     row: gr.Row
     train: gr.Button
+    fetch: gr.Button
+    make: gr.Button
+    take: gr.Button
+    columns: gr.Button
     delete: gr.Button
     question: gr.Row
     yes: gr.Button
@@ -62,110 +53,108 @@ class Actions:
     undo_row: gr.Row
     undo: gr.Button
 
+    @property
+    def about(self) -> list[gr.blocks.Block]:
+        """What depends on the chosen set."""
+        return [self.row, self.train, self.fetch, self.make, self.take, self.columns, self.question]
+
 
 @dataclass(frozen=True)
-class Pages:
-    """The rows of the chosen set, a page at a time. `total` is None while a large file is not counted."""
+class Chosen:
+    """The right half: everything about one set."""
 
-    steps: tuple[gr.Button, ...]
-    place: gr.HTML
-    jump: gr.Textbox
-    rows: gr.HTML
-    offset: gr.State
-    total: gr.State
+    head: gr.HTML
+    jobs: gr.HTML
+    actions: Actions
+    work: operations.Work
+    taking: taking.Taking
+    panels: gr.Tabs
+    reading: gr.Column
+    pages: rows.Pages
+    editor: editor.Editor
+    undo: rows.Undo
+    shell: gr.Code
+    command: gr.Accordion
 
     @property
-    def turned(self) -> list[gr.components.Component]:
-        """What changes with the page."""
-        return [self.rows, self.offset, *self.counted]
-
-    @property
-    def counted(self) -> list[gr.components.Component]:
-        """What changes with the number of rows."""
-        return [self.total, self.place, *self.steps]
+    def about(self) -> list[gr.blocks.Block]:
+        """What depends on the set."""
+        forms = [self.work.panel, self.taking.panel, self.reading, self.editor.panel, self.undo.row]
+        return [self.head, *self.actions.about, *forms, self.command, self.shell, self.panels, *self.pages.turned]
 
 
 def build(ctx: Context, tab: gr.Tab) -> DatasetsTab:
     """Draw the tab and wire it."""
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=2, min_width=320):
-            way_in = upload.draw_way_in()
+            problem = gr.HTML(elem_id="data-problem", elem_classes="maybe")
             with gr.Column() as listed:
-                table = _table(ctx)
-            guess = upload.draw_guess()
+                way = way_in.draw()
+                imports = jobs.draw(ctx, "data-imports", jobs.IMPORTS)
+                table = listing.draw(ctx)
+            guess = drafts.draw_guess()
         with gr.Column(scale=3, min_width=320):
-            with gr.Column(elem_id="dataset") as chosen:
-                notice = gr.HTML(elem_id="data-notice", elem_classes="maybe")
-                head = gr.HTML(NOT_CHOSEN, elem_id="data-head")
-                actions = _draw_actions()
-                with gr.Tabs(visible=False, elem_id="data-panels") as panels, _panel("rows", "Rows", "数据行"):
-                    pages = _draw_pages()
-                with gr.Accordion(said("As a command", "等价命令"), open=False, visible=False) as command:
-                    shell = gr.Code(language="shell", interactive=False, show_label=False, lines=1)
-            sample = upload.draw_sample()
-    about = [head, actions.row, actions.train, actions.question, command, shell, panels, *pages.turned]
-    table.change(partial(on_select, ctx), table, about, **QUIET).then(
-        partial(on_count, ctx), [table, pages.offset, pages.total], pages.counted, **TOLD
+            notice = gr.HTML(elem_id="data-notice", elem_classes="maybe")
+            with gr.Column(elem_id="dataset") as about:
+                chosen = _draw_chosen(ctx, table)
+            sample = drafts.draw_sample()
+    desk = drafts.Desk(guess, sample, *drafts.states(), (listed, about))
+    _wire_chosen(ctx, table, notice, chosen)
+    way_in.wire(ctx, way, desk, problem)
+    for registered in drafts.wire(ctx, desk, table, notice):
+        # a set that is read anew keeps its name, and with it the value of the list
+        registered.then(partial(on_select, ctx), table, chosen.about, **QUIET)
+    chosen.actions.columns.click(partial(on_columns, ctx), table, desk.laid, **TOLD).then(
+        drafts.on_mapping, desk.inputs, desk.sample.follows, **QUIET
     )
-    table.select(clear, None, notice, **QUIET)
-    _wire_actions(ctx, table, notice, actions)
-    _wire_pages(ctx, table, pages)
-    upload.wire(ctx, way_in, guess, sample, table, notice, [listed, chosen])
-    return DatasetsTab(actions.train, table)
-
-
-def on_list(ctx: Context, known: str) -> dict[str, Any] | None:
-    """All sets, or None where nothing changed since `known`, the stamp of an earlier answer."""
-    stamp = _stamp(ctx.registry.data_dir)
-    if stamp == known:
-        return None
-    try:
-        return {"stamp": stamp, "rows": [asdict(listing) for listing in listings(ctx.registry)], "fault": ""}
-    except DatasetError as error:
-        return {"stamp": stamp, "rows": [], "fault": str(error)}
+    for lines in (imports, chosen.jobs):
+        _wire_jobs(ctx, lines, table)
+    return DatasetsTab(chosen.actions.train, table)
 
 
 def on_select(ctx: Context, name: str) -> list[Any]:
-    """Everything about a set that was just chosen, its first rows included; or why it cannot be used."""
-    hidden, shown_now = gr.update(visible=False), gr.update(visible=True)
-    if name not in _names(ctx):
-        return [NOT_CHOSEN, hidden, gr.skip(), hidden, hidden, "", hidden, *_no_page()]
-    entry = ctx.registry.entry(name)
+    """Values of `Chosen.about` for a set that was just chosen, its first rows included; or why it cannot be used."""
+    entry, hidden = _entry(ctx, name), gr.update(visible=False)
+    if entry is None:
+        return [NOT_CHOSEN, *_acts(row=False), *_forms(), hidden, "", hidden, *rows.no_page()]
     shell = shlex.join(["python", "-m", "studio", "data", "preview", name])
-    head = _head(name, f"{mapping.FORMATS[entry.formatting]} · {entry.file_name}")
+    head = _head(name, f"{mapping.FORMATS[entry.formatting]} · {entry.file_name or entry.hub_id}")
+    command = [gr.update(visible=True), shell]
     try:
-        page = _page(ctx, name, 0)
+        page = rows.page(ctx, name, 0)
     except DatasetError as error:
-        head += turns.lines_html(str(error), "bad")
-        return [head, shown_now, gr.update(interactive=False), hidden, shown_now, shell, hidden, *_no_page()]
-    return [head, shown_now, gr.update(interactive=True), hidden, shown_now, shell, shown_now, *page]
+        head += turns.lines_html(str(error), "wait" if entry.remote else "bad")
+        acts = _acts(usable=False, remote=entry.remote)
+        return [head, *acts, *_forms(), *command, hidden, *rows.no_page()]
+    return [head, *_acts(), *_forms(), *command, gr.update(visible=True), *page]
 
 
 @shown
-def on_page(ctx: Context, step: str, name: str, offset: int, total: int | None, typed: str = "") -> list[Any]:
-    """Another page: `step` is one of STEPS, or row with a number that was `typed`."""
-    rows = preview.count(ctx.registry, name) if total is None else total
-    last = max(0, rows - 1)
-    if step == "row":
-        start = _row_number(typed) - 1
-    else:
-        tops = {
-            "first": 0,
-            "prev": offset - PAGE_ROWS,
-            "next": offset + PAGE_ROWS,
-            "last": last // PAGE_ROWS * PAGE_ROWS,
-        }
-        start = tops[step]
-    return _page(ctx, name, min(max(0, start), last))
+def on_settle(ctx: Context, name: str) -> None:
+    """A small set is checked as soon as somebody looks at it; a large one when he asks for it."""
+    entry = _entry(ctx, name)
+    if entry is None or entry.note:
+        return
+    path = ctx.registry.file(name)
+    small = path.is_file() and path.stat().st_size <= COUNTED_BYTES
+    if small and checks.stored(path, entry, ctx.registry.cache_dir) is None:
+        report, _ = checks.survey(path, entry)
+        checks.keep(path, entry, report, ctx.registry.cache_dir)
 
 
 @shown
-def on_count(ctx: Context, name: str, offset: int, total: int | None) -> list[Any]:
-    """Count the rows of a large file, whose first page is shown already."""
-    if total is not None or name not in _names(ctx) or ctx.registry.entry(name).note:
-        return [gr.skip()] * (2 + len(STEPS))
-    total = preview.count(ctx.registry, name)
-    return [total, *_place(offset, min(PAGE_ROWS, total), total)]
+def on_columns(ctx: Context, name: str) -> list[Any]:
+    """Say anew what the columns of the chosen set mean."""
+    draft = drafts.reread(ctx.registry, name)
+    return drafts.lay([draft], draft.path)
+
+
+@shown
+def on_fetch(ctx: Context, name: str) -> None:
+    """Download a set that the registry knows and this computer has not."""
+    entry = ctx.registry.entry(name)
+    place = {"hub": entry.hub, "hub_id": entry.hub_id, "subset": entry.subset, "split": entry.split}
+    jobs.start(ctx, load.parse(DataConfig, {"action": "import", "dataset": [name], "output_name": name, **place}))
 
 
 @shown
@@ -175,18 +164,23 @@ def on_delete(ctx: Context, name: str) -> tuple[str, str, str, Any, Any]:
 
 
 @shown
-def on_undo(ctx: Context, trash_id: str) -> tuple[str, Any]:
+def on_restore(ctx: Context, trash_id: str) -> tuple[str, Any]:
     """Bring the set back."""
     return ctx.registry.restore(trash_id).name, gr.update(visible=False)
 
 
+def on_end(ctx: Context, made: list[str]) -> Any:
+    """Work on sets ended: the first of those that it `made` is opened."""
+    return next((name for name in made if _entry(ctx, name)), gr.skip())
+
+
 def show() -> Any:
-    """Show a row."""
+    """Show a part."""
     return gr.update(visible=True)
 
 
 def hide() -> Any:
-    """Take a row away."""
+    """Take a part away."""
     return gr.update(visible=False)
 
 
@@ -195,13 +189,37 @@ def clear() -> str:
     return ""
 
 
-def _table(ctx: Context) -> gr.HTML:
-    def datasets(known: str) -> dict[str, Any] | None:
-        return on_list(ctx, known)
+def _draw_chosen(ctx: Context, table: gr.HTML) -> Chosen:
+    head = gr.HTML(NOT_CHOSEN, elem_id="data-head")
+    lines = jobs.draw(ctx, "data-jobs")
+    actions, work, take = _draw_actions(), operations.draw(), taking.draw()
+    with gr.Tabs(visible=False, elem_id="data-panels") as panels:
+        with _panel("rows", "Rows", "数据行"):
+            undo = rows.draw_undo()
+            with gr.Column() as reading:
+                pages = rows.draw()
+            row_editor = editor.draw()
+        _draw_panels(ctx, table, panels, pages)
+    with gr.Accordion(said("As a command", "等价命令"), open=False, visible=False) as command:
+        shell = gr.Code(language="shell", interactive=False, show_label=False, lines=1)
+    return Chosen(
+        head, lines, actions, work, take, panels, reading, pages, row_editor, undo, shell, command
+    )  # fmt: skip
 
-    script = (ASSETS / "web" / "datasets.js").read_text(encoding="utf-8")
-    functions = [datasets]
-    return gr.HTML("", html_template=TEMPLATE, js_on_load=script, server_functions=functions, elem_id="datasets-table")
+
+def _draw_panels(ctx: Context, table: gr.HTML, panels: gr.Tabs, pages: rows.Pages) -> None:
+    """The panels beside the rows. A row that a finding names is shown there."""
+
+    def jump(name: str, event: gr.EventData) -> list[Any]:
+        return [gr.Tabs(selected="rows"), *rows.on_page(ctx, "row", name, 0, None, str(event.row))]
+
+    with _panel("checks", "Checks", "检查"):
+        checks = data_checks.build(ctx, table)
+    checks.select(jump, table, [panels, *pages.turned], **TOLD)
+    with _panel("statistics", "Statistics", "统计"):
+        settings = data_statistics.build(ctx, table)
+    with _panel("masks", "Masks", "掩码"):
+        data_masks.build(ctx, table, settings)
 
 
 def _panel(name: str, english: str, chinese: str) -> gr.Tab:
@@ -211,6 +229,10 @@ def _panel(name: str, english: str, chinese: str) -> gr.Tab:
 def _draw_actions() -> Actions:
     with gr.Row(visible=False, elem_classes="actions") as row:
         train = gr.Button(said("Train on it", "用它训练"), variant="primary", size="sm", elem_id="data-train")
+        fetch = gr.Button(said("Download it here", "下载到本机"), variant="primary", size="sm", elem_id="data-fetch")
+        make = gr.Button(said("Make a new set", "生成新数据集"), size="sm", min_width=80, elem_id="data-make")
+        take = gr.Button(said("Download", "下载"), size="sm", min_width=80, elem_id="data-take")
+        columns = gr.Button(said("Columns", "列含义"), size="sm", min_width=80, elem_id="data-columns")
         delete = gr.Button(said("Delete", "删除"), variant="stop", size="sm", min_width=80, elem_id="data-delete")
     with gr.Row(visible=False, elem_classes="actions") as question:
         gr.Markdown(said("Move this dataset and its file to the trash?", "把该数据集及其文件移到回收站？"))
@@ -219,81 +241,62 @@ def _draw_actions() -> Actions:
     with gr.Row(visible=False, elem_classes="actions") as undo_row:
         gr.Markdown(said("The dataset is in the trash.", "该数据集已移到回收站。"))
         undo = gr.Button(said("Undo", "撤销"), size="sm", elem_id="data-delete-undo")
-    return Actions(row, train, delete, question, yes, no, undo_row, undo)
+    return Actions(row, train, fetch, make, take, columns, delete, question, yes, no, undo_row, undo)
 
 
-def _draw_pages() -> Pages:
-    with gr.Row(elem_classes="actions pager"):
-        steps = tuple(gr.Button(said(*STEPS[step]), size="sm", min_width=72, elem_id=f"data-{step}") for step in STEPS)
-        place = gr.HTML(elem_id="data-place")
-        jump = gr.Textbox(
-            show_label=False, container=False, max_lines=1, min_width=110, elem_id="data-jump",
-            placeholder=said("Go to row", "跳到行"),
-        )  # fmt: skip
-    return Pages(steps, place, jump, gr.HTML(elem_id="data-rows"), gr.State(0), gr.State(None))
+def _wire_chosen(ctx: Context, table: gr.HTML, notice: gr.HTML, chosen: Chosen) -> None:
+    pages, actions = chosen.pages, chosen.actions
+    table.change(partial(on_select, ctx), table, chosen.about, **QUIET).then(
+        partial(rows.on_count, ctx), [table, *pages.where], pages.counted, **TOLD
+    ).then(partial(on_settle, ctx), table, None, **TOLD)
+    table.change(str, table, chosen.jobs, **QUIET)
+    table.select(clear, None, notice, **QUIET)
+    _wire_deletion(ctx, table, notice, actions)
+    rows.wire(ctx, table, pages, chosen.undo)
+    editor.wire(ctx, table, pages, chosen.reading, chosen.editor, chosen.undo)
+    actions.fetch.click(partial(on_fetch, ctx), table, None, **TOLD).then(None, js=jobs.SHOW)
+    operations.wire(ctx, table, actions.make, chosen.work)
+    taking.wire(ctx, table, actions.take, chosen.taking)
 
 
-def _wire_actions(ctx: Context, table: gr.HTML, notice: gr.HTML, actions: Actions) -> None:
+def _wire_deletion(ctx: Context, table: gr.HTML, notice: gr.HTML, actions: Actions) -> None:
     trashed = gr.State("")
     actions.delete.click(show, None, actions.question, **QUIET)
     actions.no.click(hide, None, actions.question, **QUIET)
     after = [table, notice, trashed, actions.question, actions.undo_row]
     actions.yes.click(partial(on_delete, ctx), table, after, api_name="delete_dataset")
-    actions.undo.click(partial(on_undo, ctx), trashed, [table, actions.undo_row], api_name="restore_dataset")
+    actions.undo.click(partial(on_restore, ctx), trashed, [table, actions.undo_row], api_name="restore_dataset")
 
 
-def _wire_pages(ctx: Context, table: gr.HTML, pages: Pages) -> None:
-    where = [table, pages.offset, pages.total]
-    for step, button in zip(STEPS, pages.steps, strict=True):
-        button.click(partial(on_page, ctx, step), where, pages.turned, **TOLD)
-    pages.jump.submit(partial(on_page, ctx, "row"), [*where, pages.jump], pages.turned, **TOLD)
+def _wire_jobs(ctx: Context, lines: gr.HTML, table: gr.HTML) -> None:
+    def end(event: gr.EventData) -> Any:
+        return on_end(ctx, event.made)
+
+    def open_made(event: gr.EventData) -> str:
+        return str(event.name)
+
+    lines.end(end, None, table, **TOLD)
+    lines.select(open_made, None, table, **TOLD)
 
 
-def _names(ctx: Context) -> list[str]:
+def _entry(ctx: Context, name: str) -> Entry | None:
+    """The entry called `name`; None where there is none, or the registry is damaged, which the list tells."""
     try:
-        return ctx.registry.names()
-    except DatasetError:  # a damaged registry is shown in the list
-        return []
+        return ctx.registry.entry(name) if name else None
+    except DatasetError:
+        return None
 
 
-def _stamp(data_dir: Path) -> str:
-    """Changes with every file directly in the data folder, so that an unchanged list costs a few stat calls."""
-    names = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
-    return f"{zlib.crc32(repr([_mark(path) for path in names]).encode()):08x}"
+def _acts(row: bool = True, usable: bool = True, remote: bool = False) -> list[Any]:
+    """Values of `Actions.about`."""
+    can = gr.update(visible=not remote, interactive=usable)
+    return [gr.update(visible=row), can, gr.update(visible=remote), can, can, can, gr.update(visible=False)]
 
 
-def _mark(path: Path) -> tuple[str, int, int]:
-    try:
-        status = path.stat()
-    except FileNotFoundError:  # a temporary name that was just renamed, or a link to nowhere
-        return path.name, 0, 0
-    return path.name, status.st_mtime_ns, status.st_size
-
-
-def _page(ctx: Context, name: str, offset: int) -> list[Any]:
-    """Values of `Pages.turned`."""
-    page = preview.page(ctx.registry, name, offset, PAGE_ROWS)
-    return [turns.rows_html(page.rows), offset, page.total, *_place(offset, len(page.rows), page.total)]
-
-
-def _no_page() -> list[Any]:
-    return ["", 0, None, "", *[gr.skip()] * len(STEPS)]
-
-
-def _place(offset: int, count: int, total: int | None) -> list[Any]:
-    """Where the page is, and which steps lead further."""
-    known = "… (counting)" if total is None else f"{total:,}"
-    before, after = offset > 0, total is None or offset + count < total
-    can = {"first": before, "prev": before, "next": after, "last": after}
-    text = f"Rows {offset + 1:,}–{offset + count:,} of {known}" if count else "No rows"
-    return [text, *[gr.update(interactive=can[step]) for step in STEPS]]
-
-
-def _row_number(typed: str) -> int:
-    digits = typed.strip().replace(",", "")
-    if not (digits.isascii() and digits.isdigit()):
-        raise DatasetError(f"{typed!r} is not a row: type its number, as in 120")
-    return int(digits[:12])
+def _forms() -> list[Any]:
+    """A newly chosen set shows its rows; every form is closed."""
+    closed = gr.update(visible=False)
+    return [closed, closed, gr.update(visible=True), closed, closed]
 
 
 def _head(name: str, detail: str) -> str:
