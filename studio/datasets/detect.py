@@ -59,6 +59,7 @@ LANGUAGES = frozenset((
 # fmt: on
 LONGER = 4
 HEADER_WORDS = 6
+UNFILLED = frozenset(("empty_field", "empty_turn", "missing_field"))
 SENTENCE_ENDS = ("?", ".", "!", "？", "。", "！")
 
 
@@ -290,15 +291,16 @@ def _shaped(table: Table, chat: str, proposal: Proposal) -> Proposal:
 
 
 def _tried(proposal: Proposal, records: Sequence[Record]) -> Proposal:
+    """`proposal`, less sure where rows do not fit; a text that is missing says nothing about what its column means."""
     if not proposal.columns:
         return proposal
     entry = proposal.entry("sample", "sample")
     errors = [error for number, record in enumerate(records, 1) if (error := _misfit(entry, number, record))]
     if not errors:
         return proposal
-    fitting = 1 - len(errors) / len(records)
+    against = len(errors) if len(errors) == len(records) else sum(error.code not in UNFILLED for error in errors)
     reason = f"{proposal.reason}; {len(errors)} of the first {len(records)} rows do not fit ({errors[0]})"
-    return replace(proposal, confidence=round(proposal.confidence * fitting, 2), reason=reason)
+    return replace(proposal, confidence=round(proposal.confidence * (1 - against / len(records)), 2), reason=reason)
 
 
 def _misfit(entry: Entry, number: int, record: Record) -> RowError | None:

@@ -265,10 +265,17 @@ def test_roles_with_other_names_are_found() -> None:
 
 
 def test_rows_that_do_not_fit_lower_the_confidence() -> None:
-    good, bad = {"question": Q, "answer": A}, {"question": Q, "answer": ""}
+    good, bad = {"question": Q, "answer": A}, {"question": Q, "answer": 7}
     proposal = propose([good] * 8 + [bad] * 2)
     assert proposal.confidence == pytest.approx(0.9 * 0.8)
-    assert "2 of the first 10 rows do not fit (row 9: 'answer' must not be empty)" in proposal.reason
+    assert "2 of the first 10 rows do not fit (row 9: 'answer' must be text, found the number 7)" in proposal.reason
+
+
+@pytest.mark.parametrize("bad", [{"question": Q, "answer": ""}, {"question": Q, "answer": None}, {"question": Q}])
+def test_missing_texts_say_nothing_about_the_columns(bad: dict[str, Any]) -> None:
+    proposal = propose([{"question": Q, "answer": A}] + [bad] * 3)
+    assert proposal.confidence == 0.9
+    assert "3 of the first 4 rows do not fit" in proposal.reason
 
 
 @pytest.mark.parametrize(

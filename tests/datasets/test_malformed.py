@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import os
 import re
 import socket
@@ -12,13 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from malformed import BOMBS, CORPUS, LINE, Trap, cut_files
+from hypothesis import given
+from hypothesis import strategies as st
+from malformed import BOMBS, CORPUS, GOOD_FILES, LINE, Trap, cut_files, nest
 
 from studio.datasets import Registry, load, preview, upload
 from studio.datasets.catalog import listings
 from studio.datasets.checks import Report, survey
 from studio.datasets.detect import Proposal, propose_for
-from studio.errors import DatasetError, SeedbedError, UploadError
+from studio.datasets.entry import FORMATTINGS, describe
+from studio.datasets.formats import convert
+from studio.datasets.loading import Fault, scan
+from studio.datasets.reading import READERS, rows
+from studio.errors import DatasetError, RowError, SeedbedError, UploadError
 
 ALPACA = {
     "prompt": "instruction", "response": "output", "query": "input", "history": "history", "tools": "tools",
@@ -27,6 +35,7 @@ MAPPINGS = {
     "alpaca": Proposal("alpaca", ALPACA, confidence=1.0, reason="by hand"),
     "openai": Proposal("openai", {"messages": "messages"}, confidence=1.0, reason="by hand"),
 }
+SUFFIXES = sorted(READERS) + [f"{suffix}{packed}" for suffix in (".jsonl", ".csv") for packed in (".gz", ".zst")]
 MESSAGE_CHARS = 5000
 PROGRAM = re.compile(r"Traceback|site-packages|<class|object at 0x|\bNoneType\b|errno", re.IGNORECASE)
 
@@ -279,3 +288,107 @@ def test_an_entry_that_leads_nowhere_is_listed_with_a_note(
     assert out.note
     with pytest.raises(DatasetError):
         preview.page(registry, "bad")
+
+
+# --- anything at all --------------------------------------------------------------------------------------------
+
+NAMES_OF_FIELDS = st.text(max_size=8) | st.sampled_from(["instruction", "output", "messages", "history", "tools"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+RECORDS = st.lists(st.dictionaries(NAMES_OF_FIELDS, VALUES, min_size=1, max_size=5), min_size=1, max_size=6)
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=12)
+HEADERS = st.lists(CELLS.map(str.strip).filter(bool), min_size=2, max_size=4, unique=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for files of the examples, one after the other."""
+    return tmp_path_factory.mktemp("any")
+
+
+@given(records=RECORDS)
+def test_json_is_read_as_it_was_written(records: list[dict[str, object]], place: Path) -> None:
+    (place / "rows.json").write_text(json.dumps(records))
+    (place / "rows.jsonl").write_text("\n".join(json.dumps(record, ensure_ascii=False) for record in records))
+    for name in ("rows.json", "rows.jsonl"):
+        assert [record for _, record in rows(place / name)] == records
+
+
+@given(header=HEADERS, data=st.data())
+def test_tables_are_read_as_they_were_written(header: list[str], data: st.DataObject, place: Path) -> None:
+    cells = data.draw(st.lists(st.lists(CELLS, min_size=len(header), max_size=len(header)), max_size=5))
+    with open(place / "rows.tsv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL).writerows([header, *cells])
+    read = [record for _, record in rows(place / "rows.tsv")]
+    assert read == [dict(zip(header, row, strict=True)) for row in cells]
+
+
+@given(data=st.binary(max_size=300), suffix=st.sampled_from(SUFFIXES))
+def test_any_bytes_are_read_or_refused_in_words(data: bytes, suffix: str, place: Path) -> None:
+    path = place / f"bytes{suffix}"
+    path.write_bytes(data)
+    assert_counted(path)
+
+
+@given(kind=st.sampled_from(sorted(GOOD_FILES)), data=st.data())
+def test_a_good_file_with_a_few_wrong_bytes(kind: str, data: st.DataObject, place: Path) -> None:
+    damaged = bytearray(GOOD_FILES[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    path = place / f"damaged.{kind}"
+    path.write_bytes(damaged)
+    assert_counted(path)
+
+
+def assert_counted(path: Path) -> None:
+    """The check refuses the file in words, or accounts for each of its rows."""
+    before = path.read_bytes()
+    result = checked(path)
+    if isinstance(result, Report):
+        seen = list(scan(path, MAPPINGS["alpaca"].entry("set", path.name)))
+        usable = [each for each in seen if not isinstance(each.value, Fault)]
+        assert (result.rows, result.usable) == (len(seen), len(usable))
+        assert result.fatal or usable
+    assert said_of(result)
+    assert path.read_bytes() == before
+
+
+@given(
+    record=st.dictionaries(NAMES_OF_FIELDS, VALUES, max_size=5),
+    formatting=st.sampled_from(FORMATTINGS),
+    ranking=st.booleans(),
+)
+def test_any_record_is_a_row_or_a_fault(record: dict[str, object], formatting: str, ranking: bool) -> None:
+    entry = describe("set", "rows.jsonl", formatting, {"history": "history", "tools": "tools"}, ranking=ranking)
+    try:
+        said = f"row 7: {convert(entry, 7, record)}"
+    except RowError as error:
+        said = readable(error)
+    assert said.startswith("row 7: ")
+
+
+@given(
+    text=st.text(max_size=120) | VALUES.map(json.dumps) | st.dictionaries(st.text(max_size=6), VALUES).map(json.dumps)
+)
+def test_any_registry_is_listed_or_called_damaged(text: str, place: Path) -> None:
+    registry = Registry(place)
+    registry.path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    before = registry.path.read_bytes()
+    try:
+        notes = [line.note for line in listings(registry)]
+    except DatasetError as error:
+        notes = [readable(error)]
+    assert all(notes)
+    assert registry.path.read_bytes() == before
+
+
+def test_a_registry_that_is_nested_too_deeply(data_dir: Path) -> None:
+    registry = Registry(data_dir)
+    registry.path.write_text('{"a": ' + nest("[", "]") + "}")
+    with pytest.raises(DatasetError, match="nested too deeply"):
+        registry.entries()

@@ -1,0 +1,42 @@
+"""python -m studio data [ACTION] ...: list, import, look at, check, measure, change and download datasets."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from studio import settings
+from studio.cli.data import checks, derive, rows, sets
+from studio.cli.data.action import Action
+from studio.datasets.registry import Registry
+
+ACTIONS: dict[str, Action] = {**sets.ACTIONS, **rows.ACTIONS, **checks.ACTIONS, **derive.ACTIONS}
+
+
+def main(words: Sequence[str]) -> int:
+    """List all datasets, or do one thing with one of them."""
+    arguments = _parser().parse_args(words or ["list"])
+    code: int = arguments.run(Registry(settings.from_environment().data_dir), arguments)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m studio data",
+        description="List all datasets, or do one thing with one. Exit code: 0 done, 1 failed or fatal findings, "
+        "2 asked wrongly, 130 interrupted.",
+    )
+    actions = parser.add_subparsers(metavar="ACTION")
+    for name, action in ACTIONS.items():
+        purpose = (action.run.__doc__ or "").partition("\n")[0]
+        added = actions.add_parser(
+            name,
+            help=purpose,
+            description=purpose,
+            epilog=f"example: python -m studio data {action.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        action.flags(added)
+        added.add_argument("--json", action="store_true", help="for programs")
+        added.set_defaults(run=action.run)
+    return parser
