@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from studio.datasets.pace import Asked, Progress, check
-from studio.datasets.reading import READERS, format_name
+from studio.datasets.reading import files_of
 
 PIECE_BYTES = 16 << 20
 _NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
@@ -20,9 +20,10 @@ def copy(source: Path, target: Path, progress: Progress | None = None, cancelled
     Raises:
         Cancelled: as asked; what was copied so far is left to the caller.
     """
-    if source.is_dir():
+    folder = source.is_dir()
+    if folder:
         target.mkdir()
-    parts = [(part, target / part.name) for part in data_files(source)] if source.is_dir() else [(source, target)]
+    parts = [(part, target / part.name if folder else target) for part in files_of(source)]
     total, done = sum(part.stat().st_size for part, _ in parts), 0
     for part, place in parts:
         for count in _copied(part, place):
@@ -30,12 +31,6 @@ def copy(source: Path, target: Path, progress: Progress | None = None, cancelled
             check(cancelled)
             if progress is not None:
                 progress(done, max(done, total))
-
-
-def data_files(folder: Path) -> list[Path]:
-    """The files in `folder` that can be read as data, by name."""
-    found = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in found if format_name(path.name) in READERS)
 
 
 def _copied(source: Path, target: Path) -> Iterator[int]:

@@ -21,11 +21,10 @@ from typing import Any
 
 import orjson
 
-from studio.datasets.copying import data_files
 from studio.datasets.entry import Entry
-from studio.datasets.incoming import claimed, workshop
+from studio.datasets.incoming import placed, workshop
 from studio.datasets.index import indexed
-from studio.datasets.reading import Record, rows
+from studio.datasets.reading import Record, files_of, rows
 from studio.datasets.registry import Registry
 from studio.datasets.rewriting import Change, plain, rewritten
 from studio.errors import DatasetError, DatasetNotFound, RowError
@@ -196,8 +195,8 @@ def _put(registry: Registry, name: str, path: Path, new: Path, what: str) -> str
         _keep(path, folder / KEPT)
         os.replace(new, path)
         return folder.name
-    place = claimed(new, registry.data_dir)
-    registry.rewrite(name, lambda spec: _renamed(spec, place.name))
+    with placed(registry, [new]) as (place,):
+        registry.rewrite(name, lambda spec: _renamed(spec, place.name))
     registry.discard(file_name, folder)
     return folder.name
 
@@ -218,7 +217,7 @@ def _renamed(spec: Any, file_name: str) -> Any:
 
 def _state(path: Path) -> str:
     """Changes whenever the file does, or any file in the folder; moving it does not."""
-    found = [file.stat() for file in (data_files(path) if path.is_dir() else [path])]
+    found = [file.stat() for file in files_of(path)]
     state = "|".join(f"{status.st_size}.{status.st_mtime_ns}" for status in found)
     return blake2b(state.encode(), digest_size=8).hexdigest()
 

@@ -54,12 +54,19 @@ def publish(registry: Registry, made: Sequence[tuple[Path, Entry]]) -> list[Entr
     Raises:
         DatasetError: the registry is damaged; nothing is left of the files.
     """
-    places: list[Path] = []
-    try:
-        for path, _ in made:
-            places.append(claimed(path, registry.data_dir))
+    with placed(registry, [path for path, _ in made]) as places:
         entries = [replace(entry, file_name=place.name) for (_, entry), place in zip(made, places, strict=True)]
         return registry.add_all(entries, numbered=True)
+
+
+@contextmanager
+def placed(registry: Registry, made: Sequence[Path]) -> Iterator[list[Path]]:
+    """Move files or folders to `data/`, each under its own name or the next free one; gone again after an error."""
+    places: list[Path] = []
+    try:
+        for path in made:
+            places.append(claimed(path, registry.data_dir))
+        yield places
     except BaseException:
         for place in places:
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
