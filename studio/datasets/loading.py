@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from studio.datasets.entry import Entry
 from studio.datasets.formats import Row, convert
-from studio.datasets.reading import BEGIN, Mark, Record, rows
+from studio.datasets.reading import BEGIN, Mark, Record, Unpassable, rows
 from studio.datasets.registry import Registry
 from studio.errors import RowError
 
@@ -65,21 +65,26 @@ def _pass_on(fault: Fault, leave_out: Callable[[Fault], None] | None) -> None:
     leave_out(fault)
 
 
-def scan(path: Path, entry: Entry, start: Mark = BEGIN, kind: type[Row] | None = None) -> Iterator[Scanned]:
+def scan(
+    path: Path, entry: Entry, start: Mark = BEGIN, kind: type[Row] | None = None, thorough: bool = False
+) -> Iterator[Scanned]:
     """Every row from `start` on, faulty ones included; all usable ones are of one kind, by default that of the first.
+
+    `thorough` reading is slower and notes fields named twice (see `duplicate_keys`).
 
     Raises:
         UploadError: the file as a whole cannot be read.
     """
     mark = start
     try:
-        for mark, record in rows(path, start):
+        for mark, record in rows(path, start, thorough):
             scanned = _scanned(entry, mark, record, kind)
             if kind is None and not isinstance(scanned.value, Fault):
                 kind = type(scanned.value)
             yield scanned
     except RowError as error:
-        yield Scanned(mark._replace(row=error.row), None, _fault(error, fatal=True))
+        place = error.mark if isinstance(error, Unpassable) else mark._replace(row=error.row)
+        yield Scanned(place, None, _fault(error, fatal=True))
 
 
 def _scanned(entry: Entry, mark: Mark, record: Record | RowError, kind: type[Row] | None) -> Scanned:

@@ -29,12 +29,12 @@ _UNREADABLE = (ValueError, OverflowError, KeyError)
 
 def split_parquet(path: Path, start: Mark) -> Iterator[tuple[Mark, Any]]:
     """The rows of a parquet file."""
-    return _split(_parquet_batches(path, start.offset), start)
+    return _split(path, _parquet_batches(path, start.offset), start)
 
 
 def split_arrow(path: Path, start: Mark) -> Iterator[tuple[Mark, Any]]:
     """The rows of an arrow file or stream, which is mapped into memory, not read."""
-    return _split(_arrow_batches(path, start.offset), start)
+    return _split(path, _arrow_batches(path, start.offset), start)
 
 
 def mark_parquet(path: Path) -> Iterator[Mark]:
@@ -87,18 +87,42 @@ def _marks(path: Path, rows: int) -> Iterator[Mark]:
     return (Mark(row + 1, row, row + 1) for row in (*range(0, rows, MARK_ROWS), rows))
 
 
-def _split(batches: Iterator[Any], start: Mark) -> Iterator[tuple[Mark, Record | RowError]]:
+def _split(path: Path, batches: Iterator[Any], start: Mark) -> Iterator[tuple[Mark, Record | RowError]]:
     row, offset, _, file = start
-    for piece in (piece for batch in batches for piece in _pieces(batch)):
+    for piece in (piece for batch in _counted(path, batches) for piece in _pieces(batch)):
         for record in _records(piece, row):
             yield Mark(row, offset, offset + 1, file), record
             row += 1
             offset += 1
 
 
+def _counted(path: Path, batches: Iterator[Any]) -> Iterator[Any]:
+    """`batches`, as long as they are no bomb: a thousand rows may point at one long text, which no header tells."""
+    packed_bytes, unpacked_bytes = path.stat().st_size, 0
+    for batch in batches:
+        unpacked_bytes += _value_bytes(batch)
+        check_unpacked(path.name, packed_bytes, unpacked_bytes)
+        yield batch
+
+
+def _value_bytes(batch: Any) -> int:
+    """Bytes of all values, those counted each time that a dictionary keeps but once."""
+    return sum(_column_bytes(column) for column in batch.columns)
+
+
+def _column_bytes(column: Any) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type) or not pa.types.is_string(column.type.value_type):
+        return int(column.nbytes)
+    column.validate(full=True)  # its indices are followed here
+    return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
+
+
 def _pieces(batch: Any) -> Iterator[Any]:
     """A batch in parts that are small as Python values."""
-    row_bytes = batch.nbytes // max(1, batch.num_rows)
+    row_bytes = _value_bytes(batch) // max(1, batch.num_rows)
     rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, row_bytes)))
     return (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
 
@@ -119,6 +143,7 @@ def _record(batch: Any, row: int) -> Record | RowError:
 
 
 def _plain_rows(batch: Any) -> list[Any]:
+    batch.validate(full=True)  # offsets of a damaged file lead anywhere in memory
     records = batch.to_pylist(maps_as_pydicts="strict")
     if all(_is_plain(column.type) for column in batch.schema):
         return list(records)
@@ -221,6 +246,7 @@ def _arrow_batches(path: Path, skip_rows: int) -> Iterator[Any]:
 
 def _from_row(batches: Iterator[Any], skip_rows: int) -> Iterator[Any]:
     for batch in batches:
+        batch.validate()
         if skip_rows < batch.num_rows:
             yield batch.slice(skip_rows)
         skip_rows = max(0, skip_rows - batch.num_rows)

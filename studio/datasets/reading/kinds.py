@@ -28,13 +28,15 @@ class Kind(NamedTuple):
     """A file kind: `split` finds the rows without understanding them, `parse` makes one a record.
 
     `mark` gives places to start from, the end as the last one; it is given where that takes less than to split.
-    `is_near` tells whether every row of a file is quickly reached from such a place.
+    `is_near` tells whether every row of a file is quickly reached from such a place. `examine` is a slower `parse`
+    that also notes fields named twice, where `parse` does not.
     """
 
     split: Callable[[Path, Mark], Iterator[tuple[Mark, Any]]]
     parse: Callable[[Any, Mark], Record]
     mark: Callable[[Path], Iterator[Mark]] | None = None
     is_near: Callable[[Path], bool] = is_plain
+    examine: Callable[[Any, Mark], Record] | None = None
 
 
 def _split_array(path: Path, start: Mark) -> Iterator[tuple[Mark, Any]]:
@@ -43,7 +45,7 @@ def _split_array(path: Path, start: Mark) -> Iterator[tuple[Mark, Any]]:
         yield from json_text.elements(stream, start)
 
 
-JSON_LINES = Kind(split_lines, json_text.parse_line, mark_lines)
+JSON_LINES = Kind(split_lines, json_text.parse_line, mark_lines, examine=json_text.examine_line)
 JSON_ARRAY = Kind(_split_array, json_text.parse_element)
 READERS = {
     ".json": JSON_ARRAY,

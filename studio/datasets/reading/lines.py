@@ -17,9 +17,9 @@ def split_lines(path: Path, start: Mark) -> Iterator[tuple[Mark, bytes]]:
     """The lines that are not blank, without their ends; of a line over the limit only so much that this shows."""
     row, offset, line, file = start
     with open_text(path, offset) as stream:
-        for block, left_out_bytes in _blocks(stream):
-            end = offset + len(block) + left_out_bytes
-            for data in _lines(block):
+        for lines, size_bytes in _blocks(stream):
+            end = offset + size_bytes
+            for data in lines:
                 if data and not data.isspace():
                     yield Mark(row, offset, line, file), data
                     row += 1
@@ -31,12 +31,14 @@ def split_lines(path: Path, start: Mark) -> Iterator[tuple[Mark, bytes]]:
 def mark_lines(path: Path) -> Iterator[Mark]:
     """Where the blocks begin, and the end."""
     row, offset, line, file = BEGIN
+    due = 0
     with open_text(path) as stream:
-        for block, left_out_bytes in _blocks(stream):
-            yield Mark(row, offset, line, file)
-            lines = _lines(block)
+        for lines, size_bytes in _blocks(stream):
+            if offset >= due:
+                yield Mark(row, offset, line, file)
+                due = offset + MARK_BYTES
             row += len(lines) - lines.count(b"") - sum(map(bytes.isspace, lines))
-            offset += len(block) + left_out_bytes
+            offset += size_bytes
             line += len(lines)
     yield Mark(row, offset, line, file)
 
@@ -48,25 +50,19 @@ def parse_text(data: bytes, mark: Mark) -> Record:
     return {"text": decode(data, mark).rstrip("\r")}
 
 
-def _blocks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Blocks of whole lines, each with the bytes that were left out of its last line because that is too long."""
-    while block := stream.read(MARK_BYTES):
-        rest = b"" if block.endswith(b"\n") else stream.readline(ROW_MAX_BYTES)
-        cut_off = len(rest) == ROW_MAX_BYTES and not rest.endswith(b"\n")
-        yield block + rest, _skip_line(stream) if cut_off else 0
-
-
-def _skip_line(stream: BinaryIO) -> int:
-    skipped = 0
-    while data := stream.readline(MARK_BYTES):
-        skipped += len(data)
-        if data.endswith(b"\n"):
-            break
-    return skipped
-
-
-def _lines(block: bytes) -> list[bytes]:
-    lines = block.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
+def _blocks(stream: BinaryIO) -> Iterator[tuple[list[bytes], int]]:
+    """Lines without their ends, many at a time, and the bytes that they take in the file."""
+    begun, left_out_bytes = b"", 0
+    while data := stream.read(MARK_BYTES):
+        lines = data.split(b"\n")
+        if len(begun) > ROW_MAX_BYTES:
+            left_out_bytes += len(lines[0])
+        else:
+            begun += lines[0]
+        if len(lines) == 1:
+            continue
+        yield [begun], len(begun) + 1 + left_out_bytes
+        begun, left_out_bytes = lines.pop(), 0
+        yield lines[1:], len(data) - len(lines[0]) - 1 - len(begun)
+    if begun:
+        yield [begun], len(begun) + left_out_bytes

@@ -31,6 +31,14 @@ class Mark(NamedTuple):
 BEGIN = Mark(1, 0, 1)
 
 
+class Unpassable(RowError):
+    """A row at fault after which nothing can be read; it begins at `mark`."""
+
+    def __init__(self, mark: Mark, error: RowError) -> None:
+        super().__init__(error.row, str(error).removeprefix(f"row {error.row}: "), error.code)
+        self.mark = mark
+
+
 def is_due(mark: Mark, last: Mark) -> bool:
     """Whether `mark` is far enough from the `last` place to start from to be the next one."""
     far = mark.offset - last.offset >= MARK_BYTES or mark.row - last.row >= MARK_ROWS

@@ -15,16 +15,17 @@ from studio.datasets.reading.packing import is_packed
 from studio.errors import RowError
 
 
-def rows(path: Path, start: Mark = BEGIN) -> Iterator[tuple[Mark, Record | RowError]]:
+def rows(path: Path, start: Mark = BEGIN, thorough: bool = False) -> Iterator[tuple[Mark, Record | RowError]]:
     """Every row of `path` from `start` on. Memory holds some of them, never the file.
 
     A row that cannot be read is an error among the others where reading can go on after it. Blank lines are no rows.
+    For `duplicate_keys` of a record, reading must be `thorough`, which takes longer.
 
     Raises:
-        RowError: a row after which nothing can be read (a broken JSON list).
+        Unpassable: a row after which nothing can be read (a broken JSON list).
         UploadError: the file as a whole cannot be read (encoding, kind, damage).
     """
-    return _folder_rows(path, start) if path.is_dir() else _file_rows(path, start)
+    return _folder_rows(path, start, thorough) if path.is_dir() else _file_rows(path, start, thorough)
 
 
 def marks(path: Path) -> Iterator[Mark]:
@@ -93,23 +94,25 @@ def _unpacked_bytes(file: Path) -> int | None:
         return None if is_packed(file) else file.stat().st_size
 
 
-def _folder_rows(path: Path, start: Mark) -> Iterator[tuple[Mark, Record | RowError]]:
+def _folder_rows(path: Path, start: Mark, thorough: bool) -> Iterator[tuple[Mark, Record | RowError]]:
     row = start.row
     for place, file in enumerate(files_of(path)):
         if place < start.file:
             continue
-        for mark, record in _file_rows(file, start if place == start.file else Mark(row, 0, 1, place)):
+        begin = start if place == start.file else Mark(row, 0, 1, place)
+        for mark, record in _file_rows(file, begin, thorough):
             yield mark, record
             row = mark.row + 1
 
 
-def _file_rows(file: Path, start: Mark) -> Iterator[tuple[Mark, Record | RowError]]:
+def _file_rows(file: Path, start: Mark, thorough: bool) -> Iterator[tuple[Mark, Record | RowError]]:
     with explained(file):
         kind = kind_of(file)
+        parse = (thorough and kind.examine) or kind.parse
         for mark, raw in kind.split(file, start):
             record: Record | RowError
             try:
-                record = kind.parse(raw, mark)
+                record = parse(raw, mark)
             except RowError as error:
                 record = error
             yield mark, record
