@@ -24,10 +24,10 @@ import orjson
 from studio.datasets.entry import Entry
 from studio.datasets.incoming import placed, workshop
 from studio.datasets.index import indexed
-from studio.datasets.reading import Record, files_of, rows
+from studio.datasets.reading import Record, files_of
 from studio.datasets.registry import Registry
-from studio.datasets.rewriting import Change, plain, rewritten
-from studio.errors import DatasetError, DatasetNotFound, RowError
+from studio.datasets.rewriting import Change, read_row, rewritten
+from studio.errors import DatasetError, DatasetNotFound
 from studio.files import inside, read_record, write_json
 
 KEPT_VERSIONS = 20
@@ -54,7 +54,7 @@ def version(registry: Registry, name: str) -> str:
 
 
 def raw(registry: Registry, name: str, row: int) -> Record:
-    """What the file holds as its `row`-th row, as JSON can say it.
+    """What the file holds as its `row`-th row.
 
     Raises:
         DatasetError: no such row, or it cannot be read.
@@ -62,12 +62,7 @@ def raw(registry: Registry, name: str, row: int) -> Record:
     path = registry.file(name)
     index = indexed(path, registry.cache_dir)
     _check_rows([row], index.rows)
-    for mark, record in rows(path, index.before(row)):
-        if mark.row == row:
-            if isinstance(record, RowError):
-                raise record
-            return plain(record)
-    raise DatasetError(f"row {row} of {name} cannot be found: the file was changed meanwhile, look at it again")
+    return read_row(path, index, row)
 
 
 def parse(text: str) -> Record:

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from studio.datasets.index import Index
 from studio.datasets.reading import Mark, Record, format_name, rows, stem_of
 from studio.datasets.splicing import Cut, adding, deleting, layout_of, replacing, splice
-from studio.datasets.writing import line_of, write_jsonl
+from studio.datasets.writing import write_jsonl
 from studio.errors import DatasetError, RowError
 
 PARQUET_ROWS = 1000
@@ -50,17 +48,25 @@ def rewritten(path: Path, index: Index, change: Change, folder: Path) -> Path:
         splice(path, folder / path.name, _cuts(path, index, change))
         return folder / path.name
     if not path.is_dir() and format_name(path.name) == ".parquet":
-        _rewrite_parquet(path, folder / path.name, change)
+        _rewrite_parquet(path, folder / path.name, change, {row: read_row(path, index, row) for row in change.replaced})
         return folder / path.name
     target = folder / f"{path.name if path.is_dir() else stem_of(path.name)}.jsonl"
     write_jsonl(target, lambda: _changed(rows(path), change))
     return target
 
 
-def plain(record: Record) -> Record:
-    """`record` as JSON can say it: dates and the like as text."""
-    said: Record = orjson.loads(line_of(record))
-    return said
+def read_row(path: Path, index: Index, row: int) -> Record:
+    """What `path` holds as its `row`-th row.
+
+    Raises:
+        DatasetError: there is none, or it cannot be read.
+    """
+    for mark, record in rows(path, index.before(row)):
+        if mark.row == row:
+            if isinstance(record, RowError):
+                raise record
+            return dict(record)
+    raise DatasetError(f"row {row} cannot be found: the file was changed meanwhile, look at it again")
 
 
 def _cuts(path: Path, index: Index, change: Change) -> list[Cut]:
@@ -83,7 +89,7 @@ def _changed(read: Iterable[tuple[Mark, Record | RowError]], change: Change) -> 
             yield change.added[mark.row]
 
 
-def _rewrite_parquet(path: Path, target: Path, change: Change) -> None:
+def _rewrite_parquet(path: Path, target: Path, change: Change, shown: Mapping[int, Record]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -93,36 +99,41 @@ def _rewrite_parquet(path: Path, target: Path, change: Change) -> None:
             last = first + batch.num_rows - 1
             here = change.within(first, last)
             table = pa.Table.from_batches([batch])
-            writer.write_table(table if here == Change() else _rewrite_batch(table, first, here))
+            writer.write_table(table if here == Change() else _rewrite_batch(table, first, here, shown))
             first = last + 1
 
 
-def _rewrite_batch(table: Any, first: int, change: Change) -> Any:
+def _rewrite_batch(table: Any, first: int, change: Change, shown: Mapping[int, Record]) -> Any:
     """The rows of `table` after `change`, in its schema; the first is the `first` of the file."""
     import pyarrow as pa
 
     old = {row: record for row, record in enumerate(table.to_pylist(), first)}
-    replaced = {row: _typed(record, old[row], table.schema) for row, record in change.replaced.items()}
-    added = {row: _typed(record, {}, table.schema) for row, record in change.added.items()}
+    replaced = {
+        # what the person left as it was shown stays as it is: a date that is shown as text is a date all the same
+        row: _checked(
+            {name: old[row].get(name) if shown[row].get(name) == value else value for name, value in new.items()},
+            table.schema,
+        )
+        for row, new in change.replaced.items()
+    }
+    added = {row: _checked(record, table.schema) for row, record in change.added.items()}
     marked = ((Mark(row, row - 1, row), record) for row, record in old.items())
     changed = list(_changed(marked, Change(replaced, change.deleted, added)))
     return pa.Table.from_pylist(changed, schema=table.schema)
 
 
-def _typed(record: Record, old: Record, schema: Any) -> Record:
-    """`record` with the values that it shares with `old` as they were: a date that was shown as text is a date again.
+def _checked(record: Record, schema: Any) -> Record:
+    """`record`, if the columns can hold it.
 
     Raises:
-        DatasetError: the columns have no place for it.
+        DatasetError: they cannot.
     """
     import pyarrow as pa
 
-    shown = plain(old)
-    typed = {name: old[name] if name in old and shown[name] == value else value for name, value in record.items()}
     try:
-        (held,) = pa.Table.from_pylist([typed], schema=schema).to_pylist()
+        (held,) = pa.Table.from_pylist([record], schema=schema).to_pylist()
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"a column of a parquet file holds one type: {error}") from error
-    if held != {**dict.fromkeys(schema.names), **typed}:
+    if held != {**dict.fromkeys(schema.names), **record}:
         raise DatasetError(f"the columns of the file are {', '.join(schema.names)}, and they cannot hold this row")
-    return typed
+    return record

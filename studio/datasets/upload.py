@@ -1,40 +1,40 @@
-"""A person's file becomes a registered set: copied, checked to the last row, then registered; or nothing remains."""
+"""A person's file or folder becomes a registered set: copied, looked at, then registered; or nothing remains."""
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import tempfile
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.datasets.checks import Report, detected, survey
+from studio.datasets.checks import Report, detected, keep, survey
+from studio.datasets.copying import copy
 from studio.datasets.detect import Proposal
 from studio.datasets.entry import Entry
+from studio.datasets.incoming import publish, workshop
 from studio.datasets.index import save
-from studio.datasets.reading import READERS, format_name, stem_of
-from studio.datasets.registry import FILE_NAME as REGISTRY_NAME
+from studio.datasets.pace import Asked, Progress
+from studio.datasets.reading import READERS, files_of, format_name, packed_suffix, stem_of
 from studio.datasets.registry import Registry
 from studio.errors import UploadError
 from studio.files import safe_name
 
 MAX_BYTES = 2 << 30
-STALE_S = 24 * 3600
-_CHUNK_BYTES = 1 << 20
+# a file of this size is checked to its last row before it is registered, of a larger one only so much
+CHECKED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What an upload became: its entry, how its columns were read and why, and what the check found."""
+    """What an upload became: its entry, how its columns were read and why, and what the check found.
+
+    `whole` is false where only the beginning of a large file was checked: the rest is for a data run.
+    """
 
     entry: Entry
     proposal: Proposal
     report: Report
+    whole: bool
 
 
 def accept(
@@ -42,31 +42,42 @@ def accept(
     name: str,
     data_dir: Path,
     proposal: Proposal | None = None,
-    max_bytes: int = MAX_BYTES,
-    progress: Callable[[int, int], None] | None = None,
+    *,
+    owned: bool = False,
+    max_bytes: int | None = MAX_BYTES,
+    progress: Progress | None = None,
+    cancelled: Asked | None = None,
 ) -> Accepted:
-    """Copy `source` into `data_dir` under a safe form of `name`, check every row, register it.
+    """Bring a file, or the data files of a folder, into `data_dir` under a safe form of `name`; check and register it.
 
     Rows at fault that can be left out do not stop it: the report counts them. Without a `proposal` the columns are
-    detected. `progress` is told (done, total) bytes of the check.
+    detected. A file of our own that nobody else writes (`owned`) is not copied where the disk is the same: it gets a
+    second name there, and the caller removes the first. `progress` is told bytes.
 
     Raises:
         UploadError: too large, empty, no text, unreadable, or no usable row. Nothing is left behind.
         DatasetError: the registry is damaged.
+        Cancelled: as asked; nothing is left behind.
     """
-    file_name = _file_name(name)
-    _check_size(source, name, max_bytes)
-    with _copied(source, file_name, data_dir) as copy:
-        proposal = proposal or detected(copy)
+    registry = Registry(data_dir)
+    file_name = safe_name(name) if source.is_dir() else _file_name(name)
+    whole = _size(source, name, max_bytes) <= CHECKED_BYTES
+    with workshop(data_dir, file_name) as folder:
+        place = folder / file_name
+        if not (owned and _linked(source, place)):
+            copy(source, place, progress, cancelled)
+        proposal = proposal or detected(place)
+        entry = proposal.entry(stem_of(file_name) or file_name, file_name)
         report, index = survey(
-            copy, proposal.entry("upload", file_name), max_bytes=max_bytes, progress=progress
+            place, entry, head_bytes=None if whole else CHECKED_BYTES, max_bytes=max_bytes, cancelled=cancelled
         )
         if report.fatal:
             raise UploadError(f"{name}: {report.summary()}")
-        entry = _register(copy, file_name, proposal, Registry(data_dir))
-    registry = Registry(data_dir)
-    save(registry.file(entry.name), index, registry.cache_dir)
-    return Accepted(entry, proposal, report)
+        (entry,) = publish(registry, [(place, entry)])
+    if whole:
+        save(registry.file(entry.name), index, registry.cache_dir)
+        keep(registry.file(entry.name), entry, report, registry.cache_dir)
+    return Accepted(entry, proposal, report, whole)
 
 
 def paste(text: str, name: str, data_dir: Path, proposal: Proposal | None = None) -> Accepted:
@@ -80,79 +91,33 @@ def paste(text: str, name: str, data_dir: Path, proposal: Proposal | None = None
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, f"rows{suffix}")
         source.write_text(text, encoding="utf-8", errors="surrogatepass")
-        return accept(source, stem + suffix, data_dir, proposal)
+        return accept(source, stem + suffix, data_dir, proposal, owned=True)
 
 
 def _file_name(name: str) -> str:
-    packed = name.lower().endswith(".gz")
-    file_name = safe_name(name.removesuffix(name[-3:]) if packed else name) + (".gz" if packed else "")
+    packed = packed_suffix(name)
+    file_name = safe_name(name[: len(name) - len(packed)]) + packed
     if format_name(file_name) not in READERS:
         raise UploadError(f"{file_name}: cannot read this kind of file; use {', '.join(READERS)} (or one of them .gz)")
     return file_name
 
 
-def _check_size(source: Path, name: str, max_bytes: int) -> None:
-    if not source.is_file():
+def _size(source: Path, name: str, max_bytes: int | None) -> int:
+    """Bytes of the source, if they are within reason."""
+    if not source.is_file() and not source.is_dir():
         raise UploadError(f"{source} is not a file that can be read")
-    size = source.stat().st_size
+    size = sum(file.stat().st_size for file in files_of(source))
     if size == 0:
         raise UploadError(f"{name} is empty: it has no bytes at all")
-    if size > max_bytes:
+    if max_bytes is not None and size > max_bytes:
         raise UploadError(f"{name} has {size / 1e9:.2f} GB; the limit is {max_bytes / 1e9:.2f} GB")
+    return size
 
 
-@contextmanager
-def _copied(source: Path, file_name: str, data_dir: Path) -> Iterator[Path]:
-    """A copy inside `data_dir`, on the disk where it will stay; gone at the end unless it was moved to its place."""
-    folder = data_dir / ".incoming" / uuid.uuid4().hex
+def _linked(source: Path, place: Path) -> bool:
+    """Whether the file could get a second name in place of a copy."""
     try:
-        _sweep(folder.parent)
-        folder.mkdir(parents=True)
-        copy = folder / file_name
-        _copy(source, copy)
-        yield copy
-    except OSError as error:
-        raise UploadError(f"{file_name} could not be stored: {_reason(error)}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as reader, open(target, "xb") as writer:
-        shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
-        writer.flush()
-        os.fsync(writer.fileno())
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "the disk is full: free some space and upload it again"
-    return error.strerror or str(error)
-
-
-def _sweep(incoming: Path) -> None:
-    """Remove what uploads left that were killed long ago."""
-    for folder in incoming.glob("*"):
-        if time.time() - folder.stat().st_mtime > STALE_S:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _register(copy: Path, file_name: str, proposal: Proposal, registry: Registry) -> Entry:
-    place = _claimed(registry.data_dir, file_name)
-    try:
-        os.replace(copy, place)
-        return registry.add(proposal.entry(stem_of(place.name), place.name), numbered=True)
-    except BaseException:
-        place.unlink(missing_ok=True)
-        raise
-
-
-def _claimed(data_dir: Path, file_name: str) -> Path:
-    """An empty file of that name, or of the next free one (-2, -3, …): two uploads never share one."""
-    stem = stem_of(file_name)
-    for name in (file_name, *(f"{stem}-{number}{file_name[len(stem) :]}" for number in range(2, 10_000))):
-        with suppress(FileExistsError):
-            if name != REGISTRY_NAME:
-                (data_dir / name).open("x").close()
-                return data_dir / name
-    raise UploadError(f"{file_name}: there are thousands of files of that name; choose another one")
+        os.link(source, place)
+    except OSError:
+        return False
+    return True

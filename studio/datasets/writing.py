@@ -30,32 +30,26 @@ def write(path: Path, file_format: str, source: Source) -> None:
     WRITERS[file_format](path, source)
 
 
-def line_of(record: Record) -> bytes:
-    """`record` as one line of JSON.
+def line_of(record: Any) -> bytes:
+    """`record`, or any value, as one line of JSON.
 
     Raises:
-        DatasetError: it holds binary data, or is nested too deeply.
+        DatasetError: it is nested too deeply, or holds half of a character.
     """
     try:
         return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        # integers beyond 64 bits, decimals, deep nesting: what only the slow way can write
+        # integers beyond 64 bits and deep nesting: what only the slow way can write
         return _slow_line(record)
 
 
-def _slow_line(record: Record) -> bytes:
+def _slow_line(record: Any) -> bytes:
     try:
-        return json.dumps(record, ensure_ascii=False, default=_plain).encode() + b"\n"
+        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
     except RecursionError as error:
         raise DatasetError("a row is nested too deeply to be written") from error
     except UnicodeEncodeError as error:
         raise DatasetError("a row holds half of a character, which no file can hold") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise DatasetError("a row holds binary data, which JSON cannot hold: leave that column out")
-    return str(value)
 
 
 def write_jsonl(path: Path, source: Source) -> None:

@@ -149,7 +149,7 @@ def test_parquet_keeps_its_schema(data_dir: Path) -> None:
     registry = Registry(data_dir)
     registry.add(describe("it", "a.parquet"))
     shown = edit.raw(registry, "it", 1500)
-    assert shown == {"instruction": "q1499", "output": "a", "at": "2026-01-02T03:04:05", "n": 1499}
+    assert shown == {"instruction": "q1499", "output": "a", "at": "2026-01-02 03:04:05", "n": 1499}
     undo_id = edit.replace_row(registry, "it", 1500, {**shown, "output": "b"})
     edit.delete_rows(registry, "it", [1, 2500])
     edit.add_row(registry, "it", {"instruction": "q", "output": "a"}, after=0)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from studio.datasets import Registry, load, preview, upload
+from studio.datasets import Registry, checks, incoming, load, preview, upload
 from studio.datasets.detect import Proposal
-from studio.errors import DatasetError, SeedbedError, UploadError
+from studio.errors import Cancelled, DatasetError, SeedbedError, UploadError
 
 Write = Callable[[str, Any], Path]
 GOOD = {"instruction": "q", "output": "a"}
@@ -92,8 +92,8 @@ def test_two_uploads_of_one_name_at_once(write: Write, data_dir: Path) -> None:
         ("a.json", b"[]", "no"),
         ("a.jsonl", bytes(range(256)) * 40, "not text"),
         ("a.csv", b"PK\x03\x04" + bytes(2000), "Office document"),
-        ("a.jsonl", '{"instruction": "é", "output": "a"}'.encode("latin-1"), "not UTF-8 (byte 0xe9 in row 1 (line 1))"),
-        ("a.csv", "instruction,output\n问,答\n".encode("gbk"), "save it as UTF-8"),
+        ("a.jsonl", '{"instruction": "é", "output": "a"}'.encode("latin-1"), "row 1: (line 1) is not UTF-8"),
+        ("a.csv", "instruction,output\n问,答\n".encode("gbk"), "save the file as UTF-8"),
         ("a.json", b'[{"instruction": "q", "output": "a"},\n{"instruction": "q" "output": "a"}]',
          "row 2: line 2, column 21: expected ',' or the closing bracket, found '\"'"),
         ("a.jsonl", b'{"instruction": "q", "output": "a"}\n' * 300 + b'{"instruction": \n',
@@ -130,9 +130,11 @@ def test_the_size_limit(write: Write, data_dir: Path) -> None:
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path, data_dir: Path) -> None:
-    for source in (tmp_path, tmp_path / "missing.jsonl"):
+    for source in (tmp_path / "missing.jsonl", Path("/dev/null")):
         with pytest.raises(UploadError, match="not a file that can be read"):
             upload.accept(source, "a.jsonl", data_dir)
+    with pytest.raises(UploadError, match="has no data files"):
+        upload.accept(tmp_path, "a", data_dir)
 
 
 def test_faulty_rows_are_accepted_with_a_report(write: Write, data_dir: Path) -> None:
@@ -182,10 +184,80 @@ def test_leftovers_of_killed_uploads_are_swept(write: Write, data_dir: Path) -> 
     for folder in (old, new):
         folder.mkdir(parents=True)
         (folder / "part.jsonl").write_text("x")
-    os.utime(old, (0, time.time() - 2 * upload.STALE_S))
+    os.utime(old, (0, time.time() - 2 * incoming.FRESH_S))
     upload.accept(write("a.jsonl", [GOOD]), "a.jsonl", data_dir)
     assert not old.exists()
     assert new.exists()
+
+
+def test_what_another_process_is_making_is_not_swept(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "FRESH_S", 0)
+    with incoming.workshop(data_dir, "a") as mine, incoming.workshop(data_dir, "b") as other:
+        assert mine.exists()
+        assert other.exists()
+    assert list((data_dir / ".incoming").iterdir()) == []
+
+
+def test_our_own_file_is_not_copied(write: Write, data_dir: Path) -> None:
+    source = write("a.jsonl", [GOOD])
+    accepted = upload.accept(source, "a.jsonl", data_dir, owned=True)
+    assert (data_dir / accepted.entry.file_name).stat().st_ino == source.stat().st_ino
+
+
+def test_a_person_s_file_is_copied_and_stays_as_it_is(write: Write, data_dir: Path) -> None:
+    source = write("a.jsonl", [GOOD])
+    source.chmod(0o444)
+    before = source.stat()
+    accepted = upload.accept(source, "a.jsonl", data_dir)
+    assert (data_dir / accepted.entry.file_name).stat().st_ino != before.st_ino
+    assert source.stat() == before
+
+
+def test_a_folder_becomes_one_set(tmp_path: Path, data_dir: Path) -> None:
+    folder = tmp_path / "my rows"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.jsonl").write_text(json.dumps({"instruction": str(number), "output": "a"}))
+    (folder / ".hidden").write_text("x")
+    accepted = upload.accept(folder, folder.name, data_dir)
+    assert (accepted.entry.name, accepted.entry.file_name, accepted.report.rows) == ("my rows", "my rows", 3)
+    assert sorted(path.name for path in (data_dir / "my rows").iterdir()) == ["0.jsonl", "1.jsonl", "2.jsonl"]
+    assert [row.messages[0].content for _, row in load(Registry(data_dir), "my rows")] == ["0", "1", "2"]
+    assert upload.accept(folder, folder.name, data_dir).entry.name == "my rows-2"
+
+
+def test_of_a_large_file_only_the_head_is_checked(tmp_path: Path, data_dir: Path) -> None:
+    row = json.dumps({"instruction": "q" * 1000, "output": "a" * 1000}) + "\n"
+    source = tmp_path / "big.jsonl"
+    source.write_text(row * 10_000 + "{broken\n")
+    accepted = upload.accept(source, "big.jsonl", data_dir)
+    assert not accepted.whole
+    assert 0 < accepted.report.rows < 10_000
+    assert accepted.report.fatal == ""
+    assert checks.stored(data_dir / "big.jsonl", accepted.entry, data_dir / ".cache") is None
+    source.write_text("{broken\n" * 1000 + row * 10_000)
+    with pytest.raises(UploadError, match="row 1"):
+        upload.accept(source, "bad.jsonl", data_dir, Proposal())
+    assert not (data_dir / "bad.jsonl").exists()
+
+
+def test_a_whole_check_is_kept_for_later(write: Write, data_dir: Path) -> None:
+    accepted = upload.accept(write("a.jsonl", [GOOD]), "a.jsonl", data_dir)
+    assert accepted.whole
+    assert checks.stored(data_dir / "a.jsonl", accepted.entry, data_dir / ".cache") == accepted.report
+
+
+def test_a_copy_that_is_stopped_leaves_nothing(tmp_path: Path, data_dir: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text((json.dumps(GOOD) + "\n") * 1_000_000)
+    told: list[tuple[int, int]] = []
+    with pytest.raises(Cancelled):
+        upload.accept(
+            source, "a.jsonl", data_dir, progress=lambda *step: told.append(step), cancelled=lambda: len(told) > 0
+        )
+    assert 0 < told[0][0] <= told[0][1] == source.stat().st_size
+    assert left(data_dir) == set()
+    assert list((data_dir / ".incoming").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -223,8 +295,8 @@ import resource, sys
 from pathlib import Path
 from studio.datasets import upload
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-report = upload.accept(Path(sys.argv[1]), Path(sys.argv[1]).name, Path(sys.argv[2])).report
-print(report.rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+accepted = upload.accept(Path(sys.argv[1]), Path(sys.argv[1]).name, Path(sys.argv[2]))
+print(accepted.entry.name, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
@@ -239,6 +311,7 @@ def test_200_mb_in_flat_memory(name: str, tmp_path: Path, data_dir: Path) -> Non
         [sys.executable, "-c", MEASURED, str(tmp_path / name), str(data_dir)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    rows, grown_mb = map(int, done.stdout.split())
-    assert rows == count
-    assert grown_mb < 30
+    registered, grown_mb = done.stdout.split()
+    assert registered == "big"
+    assert (data_dir / name).stat().st_size == (tmp_path / name).stat().st_size
+    assert int(grown_mb) < 30
