@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from studio.errors import ModelError
+from studio.files import read_record
 from studio.settings import ASSETS
 
 # what reading a field of a file that somebody else wrote can raise
@@ -90,6 +91,11 @@ def tokenizer_fingerprint(folder: Path) -> str:
     return hashlib.sha256(json.dumps([str(folder.resolve()), states]).encode()).hexdigest()[:24]
 
 
+def within_context(folder: Path, cutoff_len: int) -> int:
+    """`cutoff_len`, or the most tokens that the model of `folder` takes where that is less."""
+    return min(cutoff_len, _context(read_record(folder / "config.json")) or cutoff_len)
+
+
 def check(folder: Path) -> ModelInfo:
     """Look at a model folder: config, tokenizer and every weight file's header.
 
@@ -101,14 +107,13 @@ def check(folder: Path) -> ModelInfo:
         raise ModelError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): copy the model's again")
     headers = [read_header(folder / name) for name in weight_files(folder)]
     tensors = [tensor for header in headers for tensor in header.values()]
-    text = config.get("text_config") or config
-    architectures, limit = config.get("architectures"), _entry(text, "max_position_embeddings")
+    architectures = config.get("architectures")
     return ModelInfo(
         path=folder,
         architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "unknown",
         parameters=sum(math.prod(tensor["shape"]) for tensor in tensors),
         dtype=tensors[0]["dtype"] if tensors else "unknown",
-        max_position_embeddings=limit if isinstance(limit, int) else None,
+        max_position_embeddings=_context(config),
         has_chat_template=_has_chat_template(folder),
     )
 
@@ -225,6 +230,11 @@ def _indexed(folder: Path) -> list[str]:
     if not files or not all(isinstance(name, str) and name == Path(name).name for name in files):
         raise ModelError(f"{folder / WEIGHTS_INDEX} names no weight files of this folder: copy it again")
     return sorted(files)
+
+
+def _context(config: dict[str, Any]) -> int | None:
+    limit = _entry(config.get("text_config") or config, "max_position_embeddings")
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def _entry(value: Any, key: str) -> Any:

@@ -17,12 +17,14 @@ from typing import Any
 
 from studio import models
 from studio.config.data import DataConfig
+from studio.datasets.checks.finding import Finding, describe
 from studio.datasets.copies import fingerprint
 from studio.datasets.entry import dump
 from studio.datasets.registry import Registry
 from studio.files import read_record, write_json
 
 Histogram = tuple[tuple[int, int], ...]  # (value, rows with that value), ascending
+Sighting = tuple[str, int, tuple[int, ...], tuple[str, ...]]  # code, rows, numbers of the first, examples
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Statistics:
 
     `lengths` are those before cutting; a row is cut where its length exceeds the cutoff. `first_trained` is the place
     (from 1) of the first trained token; the whole row is dropped where that exceeds the cutoff. `untrained` rows
-    have no such token at any cutoff. Histograms of many values are rounded up to the next of 256 steps an octave.
+    have no such token at any cutoff. Of many different values each is rounded up, by less than a hundredth.
+    `prompt_lengths` and `response_lengths` count the tokens not trained and trained. `findings` tells `sightings`.
     """
 
     dataset: str
@@ -57,6 +60,7 @@ class Statistics:
     turns: Histogram
     languages: tuple[tuple[str, int], ...]
     languages_read: int
+    sightings: tuple[Sighting, ...]
     seconds: float
 
     @property
@@ -111,11 +115,17 @@ class Statistics:
         Raises:
             TypeError: `value` was written by another version.
         """
-        pairs = {key: tuple((item, count) for item, count in value[key]) for key in PAIRS if key in value}
-        return cls(**{**value, **pairs})
+        pairs = {key: tuple(map(tuple, value[key])) for key in PAIRS if key in value}
+        seen = tuple((code, count, tuple(rows), tuple(told)) for code, count, rows, told in value.get("sightings", ()))
+        return cls(**{**value, **pairs, "sightings": seen})
 
 
 PAIRS = ("lengths", "first_trained", "prompt_lengths", "response_lengths", "turns", "languages")
+
+
+def findings(statistics: Statistics) -> tuple[Finding, ...]:
+    """What the tokens give cause to say, as a check says it. Counts are of the measured rows."""
+    return tuple(describe(*sighting) for sighting in statistics.sightings)
 
 
 def above(histogram: Histogram, limit: int) -> int:

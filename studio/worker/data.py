@@ -58,8 +58,9 @@ def _work(desk: Desk) -> bool:
 
 
 def _statistics(config: DataConfig, registry: Registry, progress: Progress | None, cancelled: Asked | None) -> Figures:
-    from studio.worker import statistics  # a tokenizer takes a second to import
+    from studio.worker import statistics, tokenizer  # which take a second to import
 
+    tokenizer.without_torch()
     measured = statistics.measure(config, registry, progress, cancelled)
     return {"rows": measured.rows_measured}
 

@@ -57,6 +57,21 @@ class Labelled:
     ids: list[int]
     labels: list[int]
 
+    @property
+    def trained(self) -> int:
+        """Tokens that count in the loss."""
+        return self.trained_within(len(self.labels))
+
+    @property
+    def first_trained(self) -> int:
+        """The place, from 1, of the first such token; 0 without any."""
+        return next((place for place, token in enumerate(self.labels, 1) if token != IGNORED), 0)
+
+    def trained_within(self, cutoff_len: int) -> int:
+        """Tokens that count in the loss when the row is cut."""
+        kept = self.labels[:cutoff_len]
+        return len(kept) - kept.count(IGNORED)
+
 
 def encode(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[Encoded]:
     """Encode numbered sequences, in order. The end-of-turn token of a trained answer is trained with it.

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         folder = tokenizers.find(question["model"])
         tokenizer = _tokenizer(folder, question["trust_remote_code"], models.tokenizer_fingerprint(folder))
         masking = Masking(**question["masking"])
+        masking = replace(masking, cutoff_len=models.within_context(folder, masking.cutoff_len))
         view = explain(question["number"], row_from_json(question["row"]), tokenizer, masking)
     except RowError as error:
         prefix = f"row {error.row}: "

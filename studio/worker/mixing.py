@@ -29,12 +29,14 @@ Table: TypeAlias = Dataset | IterableDataset
 class Rows:
     """What is trained and what is validated: nothing, one set, or several by name that are each validated by itself.
 
-    Rows have `input_ids` and `labels`, lists of as many ints. `remarks` say what happened to those left out.
+    Rows have `input_ids` and `labels`, lists of as many ints, `cutoff_len` at most. `remarks` say what became
+    of those left out.
     """
 
     train: Table
     validation: Dataset | dict[str, Dataset] | None
     remarks: list[str]
+    cutoff_len: int
 
     def ends(self) -> tuple[list[int], list[int]]:
         """The token ids of two training rows, the first and (of a stream: the next) the last."""
@@ -57,7 +59,7 @@ def mix(config: TrainConfig, parts: Sequence[Prepared], own: Sequence[Prepared],
     validation = _own_validation(config, own, cutoff_len)
     if config.val_size:
         tables, validation = _hold_out(tables, config.val_size, config.seed)
-    return Rows(_mixed(config, tables), validation, remarks)
+    return Rows(_mixed(config, tables), validation, remarks, cutoff_len)
 
 
 def stream(config: TrainConfig, recipes: Sequence[Recipe], own: Sequence[Prepared], cutoff_len: int) -> Rows:
@@ -75,7 +77,7 @@ def stream(config: TrainConfig, recipes: Sequence[Recipe], own: Sequence[Prepare
         validation = Dataset.from_list([row for table in tables for row in table.take(share)], features=FEATURES)
         tables = [table.skip(share) for table in tables]
     shuffled = [table.shuffle(seed=config.seed, buffer_size=config.buffer_size) for table in tables]
-    return Rows(_mixed(config, shuffled), validation, [])
+    return Rows(_mixed(config, shuffled), validation, [], cutoff_len)
 
 
 def _encoded(recipe: Recipe) -> Iterator[dict[str, list[int]]]:

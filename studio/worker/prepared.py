@@ -181,7 +181,7 @@ def _make(
     draft.mkdir()
     try:
         source = recipe.source
-        count = 1 if source.limit is not None else processes or processes_for(_bytes(source.path))
+        count = 1 if source.limit is not None else processes or processes_for(source.text_bytes)
         make = _make_whole if count == 1 else partial(_make_parts, processes=count)
         parts = list(make(recipe, draft, index_dir, progress))
         files = [[name, made.rows, (draft / name).stat().st_size] for name, made in parts]
@@ -219,10 +219,6 @@ def _make_parts(
 def _write_named_part(recipe: Recipe, draft: Path, task: tuple[Part, str]) -> Figures:
     part, name = task
     return write_part(recipe, part, draft / name, lambda done: None)
-
-
-def _bytes(path: Path) -> int:
-    return folder_bytes(path) if path.is_dir() else path.stat().st_size
 
 
 def _open(place: Path, name: str) -> Prepared:

@@ -12,7 +12,7 @@ from studio.datasets.entry import Entry
 from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text
 from studio.datasets.index import Index
 from studio.datasets.loading import Fault, scan
-from studio.datasets.reading import BEGIN, Mark
+from studio.datasets.reading import BEGIN, Mark, files_of
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, RowError
 
@@ -44,13 +44,19 @@ class Source:
         limit = min((count for count in (config.max_samples, entry.num_samples) if count is not None), default=None)
         return cls(name, path, entry, limit, config.model_name, config.model_author)
 
+    @property
+    def text_bytes(self) -> int:
+        """The size of its files."""
+        return sum(file.stat().st_size for file in files_of(self.path))
+
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file: `rows` rows, usable or not, from `start` on; None for all that follow."""
+    """A stretch of a file: one row in `every` of the `rows` from `start` on, usable or not; None for all that follow."""
 
     start: Mark = BEGIN
     rows: int | None = None
+    every: int = 1
 
 
 def parts_of(index: Index, rows: int) -> list[Part]:
@@ -84,7 +90,7 @@ def _usable(
     source: Source, part: Part, leave_out: Callable[[Fault], None], kind: type[Row] | None
 ) -> Iterator[tuple[int, Row]]:
     known = None if part.start == BEGIN else kind  # the first row of the file decides what the others are
-    for scanned in islice(scan(source.path, source.entry, part.start, known), part.rows):
+    for scanned in islice(scan(source.path, source.entry, part.start, known), 0, part.rows, part.every):
         number, value = scanned.mark.row, scanned.value
         if not isinstance(value, Fault):
             yield number, _fill(source, number, _require(kind, number, value))

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import SFTConfig, SFTTrainer
 from trl.data_utils import pack_dataset
 
+from studio import models
 from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
 from studio.datasets.masking import Masking
@@ -53,7 +54,7 @@ def train(desk: Desk) -> bool:
     precision = base.precision(config)
     model = base.load(info.path, config, precision)
     desk.clock.lap("model")
-    trainer = _trainer(desk, config, model, tokenizer, data, precision, _cutoff_len(config, info))
+    trainer = _trainer(desk, config, model, tokenizer, data, precision)
     desk.clock.lap("trainer")
     started = time.monotonic()
     stopped = _run(desk, trainer, checkpoint)
@@ -110,7 +111,7 @@ def _checkpoint(desk: Desk, config: TrainConfig) -> Path | None:
 
 def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[PreTrainedTokenizerBase, Rows]:
     desk.reporter.phase("loading data", ", ".join(config.dataset))
-    cutoff_len = _cutoff_len(config, info)
+    cutoff_len = models.within_context(info.path, config.cutoff_len)
     tokens, registry = Tokens(info.path, config.trust_remote_code), Registry(Path(config.dataset_dir))
     masking = Masking.of(config, cutoff_len)
     recipes, own = (
@@ -129,10 +130,6 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
         desk.reporter.note("warning", remark)
     desk.clock.lap("tokenising")
     return tokenizer, data
-
-
-def _cutoff_len(config: TrainConfig, info: ModelInfo) -> int:
-    return min(config.cutoff_len, info.max_position_embeddings or config.cutoff_len)
 
 
 def _prepare(desk: Desk, config: TrainConfig, recipe: Recipe, registry: Registry) -> Prepared:
@@ -159,12 +156,11 @@ def _trainer(
     tokenizer: PreTrainedTokenizerBase,
     data: Rows,
     precision: torch.dtype,
-    cutoff_len: int,
 ) -> RunTrainer:
     flat = keeps_rows_apart(model, *data.ends())
     if not flat:
         _pad_instead(desk, config)
-    train = pack_dataset(data.train, cutoff_len, "bfd") if config.packing else data.train
+    train = pack_dataset(data.train, data.cutoff_len, "bfd") if config.packing else data.train
     trainer = RunTrainer(
         model=model,
         args=_arguments(desk, config, precision, flat, data.validation is not None),
