@@ -185,9 +185,7 @@ CODES: dict[str, Code] = {
     ),
     "special_tokens": Code(
         "warning",
-        Words(
-            "Text of special tokens inside content", "One could end a turn for the model: drop or rewrite the rows."
-        ),
+        Words("Text of special tokens inside content", "One could end a turn for the model: drop or rewrite the rows."),
         Words("内容中含特殊标记的文本", "模型可能据此结束轮次：请去掉或改写这些行。"),
         "drop_special_tokens",
     ),
@@ -226,9 +224,7 @@ CODES: dict[str, Code] = {
     ),
     "answer_cut_off": Code(
         "warning",
-        Words(
-            "Rows whose trained part would be cut off", "Raise the cutoff: such rows teach nothing."
-        ),
+        Words("Rows whose trained part would be cut off", "Raise the cutoff: such rows teach nothing."),
         Words("训练部分会被全部截掉的行", "请提高截断长度：这些行学不到内容。"),
     ),
     "no_trained_token": Code(

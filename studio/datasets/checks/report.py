@@ -11,8 +11,8 @@ from typing import Any
 
 from studio.datasets.checks.codes import CODES
 from studio.datasets.checks.finding import Finding, describe
-from studio.datasets.entry import Entry, dump
 from studio.datasets.copies import fingerprint
+from studio.datasets.entry import Entry, dump
 from studio.files import write_text
 
 SHOWN_ROWS = 5

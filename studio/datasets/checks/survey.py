@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from studio.datasets.checks.codes import CODES
-from studio.datasets.checks.finding import Sightings, describe
+from studio.datasets.checks.finding import Finding
+from studio.datasets.checks.near import near_rows
 from studio.datasets.checks.report import Report
+from studio.datasets.checks.tally import Tally, repetition
+from studio.datasets.checks.walk import extent_of, walk
 from studio.datasets.detect import SURE, Proposal, propose_for
 from studio.datasets.entry import Entry
 from studio.datasets.index import Index, Surveyor
-from studio.datasets.loading import Fault, Scanned, scan
-from studio.datasets.pace import TOLD_S, Asked, Progress
-from studio.datasets.pace import check as asked_to_stop
+from studio.datasets.pace import Asked, Progress, in_turns
+from studio.datasets.reading import unpacked_bytes
 from studio.errors import RowError, UploadError
 
 
@@ -49,6 +51,7 @@ def survey(
     *,
     near_duplicates: bool = False,
     threshold: float = 0.85,
+    head_bytes: int | None = None,
     max_bytes: int | None = None,
     progress: Progress | None = None,
     cancelled: Asked | None = None,
@@ -56,77 +59,55 @@ def survey(
     """Check `path`, and index it in the same pass.
 
     `near_duplicates` adds a second pass, for rows that share at least `threshold` of their pieces of text with an
-    earlier row. `max_bytes` bounds what a compressed file may unpack to. `progress` is told (done, total) bytes, at
-    most five times a second.
+    earlier row. `head_bytes` ends the check at the first row after so many bytes on disk. `max_bytes` bounds what a
+    compressed file may unpack to. `progress` is told (done, total) bytes on disk, at most five times a second.
 
     Raises:
         UploadError: it cannot be read at all, or it unpacks to more than that.
         Cancelled: `cancelled` said so.
     """
     started = time.monotonic()
-    tally, size = _Tally(), path.stat().st_size
-    pace = _Pace(path.name, size, max_bytes, progress, cancelled)
-    for scanned in scan(path, entry):
-        tally.see(scanned)
-        pace.at(scanned.mark.offset)
-    return tally.report(entry, size, time.monotonic() - started), tally.surveyor.index()
+    turns = list(in_turns(progress, 1 + near_duplicates))
+    _refuse_bomb(path, max_bytes)
+    tally, surveyor, extent = Tally(entry), Surveyor(), extent_of(path)
+    for mark, record, found in walk(path, entry, turns[0], cancelled):
+        if head_bytes is not None and extent.done(mark) > head_bytes:
+            break
+        surveyor.see(mark)
+        tally.see(mark.row, record, found)
+        if max_bytes is not None and mark.offset > max_bytes:
+            raise _unpacks_to_more(path, max_bytes)
+    findings = tally.findings()
+    if near_duplicates:
+        findings |= _near_duplicates(path, entry, threshold, tally, turns[1], cancelled)
+    report = Report(
+        rows=tally.rows,
+        usable=tally.rows - tally.faulty,
+        bytes=extent.total,
+        shape=tally.shape,
+        ignored=tally.ignored,
+        findings=tuple(findings[code] for code in CODES if code in findings),
+        seconds=time.monotonic() - started,
+        near_duplicates_checked=near_duplicates,
+    )
+    return report, surveyor.index()
 
 
-@dataclass
-class _Pace:
-    """Tells how far the check is, and ends it where it must not go on."""
-
-    name: str
-    size: int
-    max_bytes: int | None
-    progress: Progress | None
-    cancelled: Asked | None
-    told: float = field(default_factory=time.monotonic)
-
-    def at(self, offset: int) -> None:
-        if self.max_bytes is not None and offset > self.max_bytes:
-            raise UploadError(f"{self.name} unpacks to more than {self.max_bytes / 1e9:.1f} GB")
-        if time.monotonic() < self.told + TOLD_S:
-            return
-        self.told = time.monotonic()
-        asked_to_stop(self.cancelled)
-        if self.progress is not None:
-            self.progress(min(offset, self.size), self.size)
+def _near_duplicates(
+    path: Path, entry: Entry, threshold: float, tally: Tally, progress: Progress | None, cancelled: Asked | None
+) -> dict[str, Finding]:
+    rows, origins = near_rows(path, entry, threshold, progress, cancelled)
+    # what repeats a row exactly has a finding of its own
+    near = ~np.isin(rows, tally.repeating)
+    finding = repetition("near_duplicates", rows[near], origins[near])
+    return {finding.code: finding} if finding.count else {}
 
 
-@dataclass
-class _Tally:
-    """What has been seen of a file so far."""
+def _refuse_bomb(path: Path, max_bytes: int | None) -> None:
+    """Refuse what says of itself that it unpacks to more; what does not say is counted while it is read."""
+    if max_bytes is not None and (unpacked_bytes(path) or 0) > max_bytes:
+        raise _unpacks_to_more(path, max_bytes)
 
-    surveyor: Surveyor = field(default_factory=Surveyor)
-    sightings: defaultdict[str, Sightings] = field(default_factory=lambda: defaultdict(Sightings))
-    faulty: int = 0
-    shape: str = ""
-    fields: dict[str, None] = field(default_factory=dict)
 
-    def see(self, scanned: Scanned) -> None:
-        self.surveyor.see(scanned.mark)
-        self.fields.update(dict.fromkeys(scanned.record or ()))
-        if isinstance(scanned.value, Fault):
-            self._see_fault(scanned.value)
-        elif not self.shape:
-            self.shape = type(scanned.value).__name__.lower()
-
-    def _see_fault(self, fault: Fault) -> None:
-        self.faulty += 1
-        cannot = " cannot be read" if fault.fatal else ""
-        self.sightings[fault.code].see(fault.row, f"row {fault.row}{cannot}: {fault.what}")
-
-    def report(self, entry: Entry, size: int, seconds: float) -> Report:
-        rows = self.surveyor.rows
-        used = set(entry.columns.values())
-        ignored = tuple(name for name in self.fields if name not in used)
-        findings = {code: seen.finding(code) for code, seen in self.sightings.items()}
-        if not rows:
-            findings["no_rows"] = describe("no_rows", 1)
-        elif self.faulty == rows:
-            findings["nothing_usable"] = describe("nothing_usable", rows)
-        if ignored:
-            findings["unused_columns"] = describe("unused_columns", len(ignored), (), (", ".join(ignored),))
-        ordered = tuple(findings[code] for code in CODES if code in findings)
-        return Report(rows, rows - self.faulty, size, self.shape, ignored, ordered, seconds, False)
+def _unpacks_to_more(path: Path, max_bytes: int) -> UploadError:
+    return UploadError(f"{path.name} unpacks to more than {max_bytes / 1e9:.1f} GB")

@@ -12,15 +12,20 @@ Write = Callable[[str, Any], Path]
 GOOD = {"instruction": "q", "output": "a"}
 
 
+def rows(count: int) -> list[Any]:
+    """Good rows, all different."""
+    return [{"instruction": f"q{number}", "output": f"a{number}"} for number in range(count)]
+
+
 def test_a_good_file(write: Write) -> None:
-    report = check(write("a.jsonl", [GOOD] * 3))
+    report = check(write("a.jsonl", rows(3)))
     assert (report.rows, report.usable, report.shape, report.fatal) == (3, 3, "conversation", "")
     assert report.summary() == "3 rows, 3 usable"
 
 
 def test_faulty_rows_are_counted_and_listed(write: Write) -> None:
     bad = {"instruction": "q", "output": ""}
-    report = check(write("a.jsonl", [GOOD] * 40 + [bad] * 30), describe("a", "a.jsonl"))
+    report = check(write("a.jsonl", rows(40) + [bad] * 30), describe("a", "a.jsonl"))
     assert (report.rows, report.usable, report.left_out, report.fatal) == (70, 40, 30, "")
     (finding,) = [finding for finding in report.findings if finding.code == "empty_field"]
     assert (finding.count, finding.rows, finding.repair) == (30, tuple(range(41, 61)), "drop_faulty")
