@@ -171,6 +171,12 @@ def dictionary_bomb() -> bytes:
     return parquet({"instruction": ["q"] * 20_000, "output": text})
 
 
+def repeated_text() -> bytes:
+    """The same without a word of it in the schema: only the file's pages hold a dictionary."""
+    table = pa.table({"instruction": ["q"] * 400, "output": ["x" * 1_000_000] * 400})
+    return parquet_of(table, dictionary_pagesize_limit=10_000_000)
+
+
 def laughs(xml: bytes) -> bytes:
     """Entities that multiply when they are expanded: the ninth is a billion laughs."""
     entities = b"".join(b'<!ENTITY l%d "%s">' % (level, b"&l%d;" % (level - 1) * 10) for level in range(1, 10))
@@ -396,13 +402,13 @@ COLUMNAR = [
     refused("nested lists.parquet", parquet({"instruction": [[["q"]]], "output": [[["a"]]]}), "must be text"),
     refused("no rows.parquet", parquet({"instruction": pa.array([], pa.string())}), "no rows"),
     refused("no columns.parquet", parquet({}), "no rows"),
-    refused("bytes.parquet", parquet({"instruction": [b"\xff\0"], "output": [b"a"]}), "must be text"),
+    read("bytes.parquet", parquet({"instruction": [b"\xff\0"], "output": [b"a"]}), 1),
     read("dates.parquet", parquet({"instruction": STAMPS, "output": STAMPS}), 2),
     read("dates beside.parquet", parquet({"instruction": ["q", "q"], "output": ["a", "a"], "at": STAMPS}), 2),
     read("a category.parquet", parquet({"instruction": pa.array(["q"]).dictionary_encode(), "output": ["a"]}), 1),
     read("not a number.parquet", parquet({"instruction": ["q"], "output": ["a"], "score": [float("nan")]}), 1),
     refused("bytes that are no text.parquet",
-            parquet_of(pa.table({"instruction": pa.array([b"\xff\xfe"]).view(pa.string()), "output": ["a"]})), "UTF-8"),
+            parquet_of(pa.table({"instruction": pa.array([b"\xff\xfe"]).view(pa.string()), "output": ["a"]})), "UTF8"),
     refused("a name twice.parquet", arrow(pa.Table.from_arrays([pa.array(["q"])] * 2, ["output"] * 2)), "parquet"),
     refused("another kind.parquet", LINE * 100, "parquet"),
     refused("another kind.arrow", LINE * 100, "arrow"),
@@ -463,6 +469,7 @@ BOMBS = [
     refused("a bomb.xlsx", sheet_bomb, "unpacks to more than"),
     refused("a bomb.parquet", parquet_bomb, "unpacks to more than"),
     refused("a dictionary bomb.parquet", dictionary_bomb, "unpacks to more than"),
+    refused("a dictionary in the pages.parquet", repeated_text, "unpacks to more than"),
 ]
 
 CORPUS = [*ENCODINGS, *SIZES, *NESTS, *CHATS, *JSON, *TABLES, *COLUMNAR, *SHEETS, *PACKED]

@@ -107,7 +107,7 @@ def _counted(path: Path, batches: Iterator[Any]) -> Iterator[Any]:
 
 def _value_bytes(batch: Any) -> int:
     """Bytes of all values, those counted each time that a dictionary keeps but once."""
-    return sum(_column_bytes(column) for column in batch.columns)
+    return sum(map(_column_bytes, batch.columns))
 
 
 def _column_bytes(column: Any) -> int:
@@ -253,7 +253,7 @@ def _from_row(batches: Iterator[Any], skip_rows: int) -> Iterator[Any]:
 
 
 def _batch_rows(metadata: Any) -> int:
-    row_bytes = _unpacked_bytes(metadata) // max(1, metadata.num_rows)
+    row_bytes: int = _unpacked_bytes(metadata) // max(1, metadata.num_rows)
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, row_bytes)))
 
 
