@@ -37,7 +37,11 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
     Raises:
         ConfigError: with every problem, those of the configuration and those of what it names.
     """
-    missing = [*_datasets(values.get("dataset"), registry), *_model(values.get("model_name_or_path"))]
+    missing = [
+        *_datasets("dataset", values.get("dataset"), registry),
+        *_datasets("eval_dataset", values.get("eval_dataset"), registry),
+        *_model(values.get("model_name_or_path")),
+    ]
     try:
         config = parse(TrainConfig, values)
     except ConfigError as error:
@@ -51,7 +55,7 @@ def outlook(config: TrainConfig, registry: Registry) -> Outlook:
     """What a person should know of the datasets before the training starts."""
     warnings: list[Problem] = []
     notes = []
-    for name in config.dataset:
+    for name in dict.fromkeys((*config.dataset, *config.eval_dataset)):
         report = _report(registry, name)
         if report is None:
             notes.append(f"{name} was not checked yet: check it in the Datasets tab, or what is wrong ends the run")
@@ -60,16 +64,16 @@ def outlook(config: TrainConfig, registry: Registry) -> Outlook:
     return Outlook(tuple(warnings), tuple(notes))
 
 
-def _datasets(given: Any, registry: Registry) -> Iterator[Problem]:
+def _datasets(key: str, given: Any, registry: Registry) -> Iterator[Problem]:
     names = split_names(given)
     for name in names if isinstance(names, list | tuple) else ():
         try:
             report = _report(registry, str(name))
         except DatasetError as error:
-            yield Problem("dataset", str(error))
+            yield Problem(key, str(error))
             continue
         if report and report.fatal:
-            yield Problem("dataset", f"{name} cannot be trained on: {report.fatal}. {WHERE}")
+            yield Problem(key, f"{name} cannot be trained on: {report.fatal}. {WHERE}")
 
 
 def _report(registry: Registry, name: str) -> checks.Report | None:

@@ -51,6 +51,16 @@ def test_a_fatal_finding_blocks_and_says_where_to_look(registry: Registry) -> No
     assert any(problem.where == "learning_rate" for problem in refused.value.problems)
 
 
+def test_validation_sets_are_looked_at_too(registry: Registry) -> None:
+    register(registry, "fern", [json.dumps(GOOD)])
+    register(registry, "torn", ["[broken"])
+    register(registry, "gaps", [json.dumps(GOOD), json.dumps({**GOOD, "output": ""})])
+    with pytest.raises(ConfigError, match="eval_dataset.*torn"):
+        config(registry, "fern", eval_dataset="torn,gaps")
+    [warning] = preflight.outlook(config(registry, "fern", eval_dataset="gaps"), registry).warnings
+    assert warning.where == "gaps"
+
+
 def test_warnings_are_asked_about_one_by_one(registry: Registry) -> None:
     empty = json.dumps({**GOOD, "output": ""})
     register(registry, "gaps", [json.dumps(GOOD), empty, json.dumps({"instruction": "only"})])

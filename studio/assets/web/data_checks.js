@@ -100,10 +100,10 @@ function draw(name, { error, report, busy }) {
 }
 
 function found(report, name) {
-  if (report.fatal) return [card("bad", report.fatal), ...listed(report, name)];
-  if (report.findings.length) return listed(report, name);
   const rows = count(report.rows);
-  return [card("good", say(`Nothing found in ${rows} rows.`, `检查了 ${rows} 行，未发现问题。`))];
+  const sound = card("good", say(`Nothing wrong found in ${rows} rows.`, `检查了 ${rows} 行，未发现问题。`));
+  if (report.fatal) return [card("bad", report.fatal), ...listed(report, name)];
+  return [...(report.findings.every(({ severity }) => severity === "info") ? [sound] : []), ...listed(report, name)];
 }
 
 function listed(report, name) {

@@ -25,7 +25,7 @@ GROUPS = ("model", "method", "data", "optimisation", "saving", "advanced")
 DOUBLE_CLICK_S = 3.0
 BLANK = "(blank)"
 # what is offered here may change while the page is open
-PICKERS = ("model_name_or_path", "dataset")
+PICKERS = ("model_name_or_path", "dataset", "eval_dataset")
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,8 @@ def _loading_row() -> tuple[gr.Dropdown, gr.UploadButton]:
 
 
 def _offers(ctx: Context) -> dict[str, list[Any]]:
-    return {"model_name_or_path": choices.base_models(ctx), "dataset": choices.datasets(ctx)}
+    datasets = choices.datasets(ctx)
+    return {"model_name_or_path": choices.base_models(ctx), "dataset": datasets, "eval_dataset": datasets}
 
 
 def _question(doubtful: bool, anyway: bool) -> Any:
@@ -160,7 +161,7 @@ def _question(doubtful: bool, anyway: bool) -> Any:
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
     """A preset may be incomplete on purpose (no dataset yet), so it is not validated here."""
-    names = {key: values[key] for key in ("dataset", "lora_target") if isinstance(values.get(key), str)}
+    names = {key: values[key] for key in ("dataset", "eval_dataset", "lora_target") if isinstance(values.get(key), str)}
     return {**values, **{key: text.split(",") for key, text in names.items()}}
 
 
