@@ -69,7 +69,7 @@ def test_markup_in_rows_is_shown_as_text(page: Page, studio: Studio, tmp_path: P
     expect(page.locator("#data-rows")).to_contain_text(EVIL)
     expect(page.locator("#data-rows .card.bad")).to_contain_text("'output' must not be empty")
     assert page.evaluate("window.pwned") is None
-    assert page.locator("#dataset img, #dataset script, #dataset svg, #data-rows .turn b b").count() == 0
+    assert page.locator("#data-rows :is(img, script, svg), #data-notice :is(img, script, svg), #data-rows .turn b b").count() == 0
 
 
 def test_a_bad_file_names_the_row_and_the_next_one_is_registered(
@@ -80,7 +80,6 @@ def test_a_bad_file_names_the_row_and_the_next_one_is_registered(
     upload(page, broken)
     expect(page.locator("#data-problem")).to_contain_text("broken.json: row 2: line 2")
     assert not (studio.data / "broken.json").exists()
-    page.locator("#data-file button[aria-label='Clear']").click()
     upload(page, rows_file(tmp_path, "fern.jsonl", [{"frage": "Who?", "antwort": "Fern."}] * 7))
     expect(page.locator("#data-guess")).to_contain_text("A guess")
     expect(page.locator("#data-sample .turn.assistant").first).to_contain_text("Fern.")
@@ -110,7 +109,7 @@ def test_the_sample_follows_a_changed_column(page: Page, tmp_path: Path) -> None
 
 
 def test_pasted_rows(page: Page) -> None:
-    page.click("#data-paste button")
+    page.locator("#data-ways").get_by_role("tab", name="Paste", exact=True).click()
     page.fill(
         "#data-pasted textarea", '{"instruction": "Hi", "output": "Hello"}\n{"instruction": "Bye", "output": "Ciao"}'
     )
@@ -148,12 +147,15 @@ def test_a_large_file_shows_progress_and_blocks_nobody(
     upload(page, large)
     page.wait_for_selector("#data-register:visible", timeout=120_000)
     page.click("#data-register")
-    expect(page.locator("#data-sample")).to_contain_text(re.compile(r"\d+k? rows"))
+    expect(page.locator("#data-place")).to_contain_text("Rows 1–5 of")
+    expect(page.locator("#data-jobs .job")).to_contain_text("Check large")
+    expect(page.locator("#data-jobs .bar")).to_be_visible()
     line(other, "identity").click()
     expect(other.locator("#data-place")).to_have_text("Rows 1–5 of 169")
-    expect(page.locator("#data-notice")).to_be_hidden()
-    expect(page.locator("#data-notice")).to_contain_text("Registered as large", timeout=120_000)
-    expect(page.locator("#data-place")).to_contain_text("of 2")
+    expect(line(page, "large")).to_contain_text(re.compile("ok|warnings"), timeout=120_000)
+    expect(page.locator("#data-jobs .job")).to_have_count(0)
+    page.click("#data-last")
+    expect(page.locator("#data-place")).to_contain_text(re.compile(r"of 2\d\d,\d\d\d"))
 
 
 @pytest.mark.parametrize("dark", [False, True])

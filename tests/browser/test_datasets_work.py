@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_a_hub_that_cannot_be_reached_says_so(page: Page, screenshot: Callable[.
     way(page, "Hub")
     page.fill("#data-hub-id textarea, #data-hub-id input", "owner/name")
     page.click("#data-hub-look")
-    expect(page.locator("#data-problem .card")).to_contain_text("offline")
+    expect(page.locator("#data-problem .card")).to_contain_text(re.compile("offline", re.IGNORECASE))
     screenshot("datasets-hub")
 
 
@@ -167,13 +168,15 @@ def test_a_set_is_taken_home(page: Page, tmp_path: Path) -> None:
     assert (tmp_path / "taken.csv").read_text().startswith("instruction,input,output")
 
 
-def test_the_list_sorts_and_keeps_hub_entries_apart(page: Page, studio: Studio, screenshot: Callable[..., None]) -> None:
+def test_the_list_sorts_and_keeps_hub_entries_apart(
+    page: Page, studio: Studio, screenshot: Callable[..., None]
+) -> None:
     known = json.loads((studio.data / "dataset_info.json").read_text())
     far = {f"far{number}": {"hf_hub_url": f"owner/far{number}"} for number in range(100)}
     (studio.data / "dataset_info.json").write_text(json.dumps({**known, **far}))
     expect(page.locator("#datasets-table .on-hubs summary")).to_contain_text("100")
     page.locator("#datasets-table th", has_text="Rows").click()
-    counts = page.locator("#datasets-table > .html-container table:first-of-type td.number:nth-child(3)").all_inner_texts()
+    counts = page.locator("#datasets-table td.number:nth-child(3)").all_inner_texts()
     numbers = [int(text.replace(",", "")) for text in counts if text]
     assert numbers == sorted(numbers, reverse=True)
     page.locator("#datasets-table .on-hubs summary").click()
@@ -181,6 +184,11 @@ def test_the_list_sorts_and_keeps_hub_entries_apart(page: Page, studio: Studio, 
     line(page, "far7").click()
     expect(page.locator("#data-fetch")).to_be_visible()
     expect(page.locator("#data-train")).to_be_hidden()
+    page.click("#data-fetch")
+    told = re.compile("offline", re.IGNORECASE)
+    expect(page.locator("#data-jobs .card.bad")).to_contain_text(told, timeout=WORK_MS)
+    page.locator("#data-jobs").get_by_role("button", name="Dismiss").click()
+    expect(page.locator("#data-jobs .job")).to_have_count(0)
 
 
 def test_the_list_is_walked_with_the_keyboard(page: Page) -> None:

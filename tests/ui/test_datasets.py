@@ -35,7 +35,8 @@ def chosen(ctx: Context, name: str) -> dict[str, Any]:
     """What choosing a set fills, by name."""
     names = (
         "head", "row", "train", "fetch", "make", "take", "columns", "question", "work", "taking", "reading",
-        "editor", "undo", "command", "shell", "panels", "rows", "offset", "seen", "total", "place", "first", "prev", "next", "last",
+        "editor", "undo", "command", "shell", "panels", "rows", "offset", "seen", "total", "place", "first", "prev",
+        "next", "last",
     )  # fmt: skip
     return dict(zip(names, page.on_select(ctx, name), strict=True))
 

@@ -62,7 +62,7 @@ function line(row) {
     return tr;
   }
   const count = row.rows === null ? (row.note ? "" : "…") : row.rows.toLocaleString();
-  tr.append(name, cell(row.shape || "—"), cell(count, "number"), cell(size(row.bytes), "number narrow-hidden"), badge(row));
+  tr.append(name, cell(row.shape || "—", "narrow-hidden"), cell(count, "number"), cell(size(row.bytes), "number narrow-hidden"), badge(row));
   return tr;
 }
 

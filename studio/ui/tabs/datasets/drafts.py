@@ -106,7 +106,7 @@ class Desk:
     sample: Sample
     drafts: gr.State
     opened: gr.State
-    others: tuple[gr.Column, gr.Column]
+    others: tuple[gr.Column, gr.Column, gr.Column]
 
     @property
     def laid(self) -> list[gr.blocks.Block]:
@@ -254,7 +254,7 @@ def lay(drafts: Sequence[Draft], opened: str) -> list[Any]:
         gr.update(visible=several and sure > 0),
         *about,
         *[gr.update(visible=bool(draft))] * 2,
-        *[gr.update(visible=not draft)] * 2,
+        *[gr.update(visible=not draft)] * 3,
     ]
 
 

@@ -20,8 +20,9 @@ TEMPLATE = """<input type="search" placeholder="Search" aria-label="Search datas
 <div class="card bad" hidden></div>
 <p class="datasets-empty empty" hidden data-none="No datasets yet. Drop a file above or paste a few rows:
 a list of questions with answers is enough to begin."></p>
-<table class="runs datasets" hidden><thead><tr><th data-key="name">Name</th><th data-key="shape">Shape</th>
-<th data-key="rows" class="number">Rows</th><th data-key="bytes" class="number narrow-hidden">Size</th>
+<table class="runs datasets" hidden><thead><tr><th data-key="name">Name</th>
+<th data-key="shape" class="narrow-hidden">Shape</th><th data-key="rows" class="number">Rows</th>
+<th data-key="bytes" class="number narrow-hidden">Size</th>
 <th data-key="state">State</th></tr></thead><tbody></tbody></table>
 <details class="on-hubs" hidden><summary></summary><table class="runs datasets"><tbody></tbody></table></details>"""
 

@@ -87,9 +87,10 @@ def build(ctx: Context, tab: gr.Tab) -> DatasetsTab:
     """Draw the tab and wire it."""
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=2, min_width=320):
+            with gr.Column() as entrance:
+                way = way_in.draw()
             problem = gr.HTML(elem_id="data-problem", elem_classes="maybe")
             with gr.Column() as listed:
-                way = way_in.draw()
                 imports = jobs.draw(ctx, "data-imports", jobs.IMPORTS)
                 table = listing.draw(ctx)
             guess = drafts.draw_guess()
@@ -98,7 +99,7 @@ def build(ctx: Context, tab: gr.Tab) -> DatasetsTab:
             with gr.Column(elem_id="dataset") as about:
                 chosen = _draw_chosen(ctx, table)
             sample = drafts.draw_sample()
-    desk = drafts.Desk(guess, sample, *drafts.states(), (listed, about))
+    desk = drafts.Desk(guess, sample, *drafts.states(), (entrance, listed, about))
     _wire_chosen(ctx, table, notice, chosen)
     way_in.wire(ctx, way, desk, problem)
     for registered in drafts.wire(ctx, desk, table, notice):

@@ -58,7 +58,7 @@ def draw() -> WayIn:
     """Draw the four ways."""
     with gr.Tabs(elem_id="data-ways"):
         with gr.Tab(said("Files", "文件"), elem_id="data-way-files"):
-            label = said("JSON, JSONL, CSV, TSV, TXT, XLSX, Parquet, Arrow, gz, zst", "数据文件，可为 .gz、.zst")
+            label = said("JSON, CSV, TXT, XLSX, Parquet, Arrow, gz, zst", "数据文件，可为 .gz、.zst")
             types = [*READERS, ".gz", ".zst"]
             files = gr.File(file_count="multiple", file_types=types, height=150, label=label, elem_id="data-file")
         with gr.Tab(said("Path", "路径"), elem_id="data-way-path"):
