@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from studio.datasets.entry import Entry
 from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault, scan
 from studio.datasets.preview import COUNTED_BYTES
-from studio.datasets.registry import Registry
+from studio.datasets.registry import Registry, size_of
 from studio.errors import DatasetError
 
 PROBED_ROWS = 20
@@ -43,18 +44,20 @@ def listings(registry: Registry) -> list[Listing]:
 def _listing(registry: Registry, entry: Entry) -> Listing:
     if entry.note:
         return Listing(entry.name, "", entry.formatting, entry.file_name, 0, None, entry.note)
-    path = registry.data_dir / entry.file_name
-    size = path.stat().st_size
+    size = 0
     try:
+        path = registry.file(entry.name)
+        size = size_of(path)
         index = indexed(path, registry.cache_dir) if size <= COUNTED_BYTES else cached(path, registry.cache_dir)
         rows = index.rows if index else None
-        return Listing(entry.name, _shape(registry, entry), entry.formatting, entry.file_name, size, rows, "")
-    except DatasetError as error:
+        return Listing(entry.name, _shape(path, entry), entry.formatting, entry.file_name, size, rows, "")
+    except (DatasetError, FileNotFoundError) as error:
+        # another process may remove a set at any moment
         return Listing(entry.name, "", entry.formatting, entry.file_name, size, None, str(error))
 
 
-def _shape(registry: Registry, entry: Entry) -> str:
-    for number, scanned in enumerate(scan(registry.data_dir / entry.file_name, entry), 1):
+def _shape(path: Path, entry: Entry) -> str:
+    for number, scanned in enumerate(scan(path, entry), 1):
         if not isinstance(scanned.value, Fault):
             return type(scanned.value).__name__.lower()
         if number == PROBED_ROWS:

@@ -31,3 +31,23 @@ def test_a_file_that_cannot_be_read_is_noted(data_dir: Path) -> None:
     damaged, misread = catalog.listings(registry)
     assert "not text" in damaged.note
     assert (misread.rows, misread.shape, misread.note) == (30, "", "")
+
+
+def test_a_folder_counts_as_one_set(data_dir: Path) -> None:
+    (data_dir / "many").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (data_dir / "many" / name).write_text('{"instruction": "q", "output": "a"}\n')
+    registry = Registry(data_dir)
+    registry.add(describe("many", "many"))
+    (line,) = catalog.listings(registry)
+    assert (line.rows, line.shape, line.bytes, line.note) == (2, "conversation", 72, "")
+
+
+def test_what_is_only_on_a_hub_is_listed_as_such(data_dir: Path) -> None:
+    registry = Registry(data_dir)
+    registry.path.write_text('{"a": {"hf_hub_url": "x/y"}, "b": {"om_hub_url": "x/y"}, "c": {"script_url": "z"}}')
+    notes = {line.name: line.note for line in catalog.listings(registry)}
+    assert "the Hugging Face hub (x/y), not on this computer: download it" in notes["a"]
+    assert "Modelers (x/y), not on this computer: download its file and upload that" in notes["b"]
+    assert "never run here" in notes["c"]
+    assert [entry.remote for entry in registry.entries()] == [True, False, False]

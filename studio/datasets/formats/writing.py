@@ -9,7 +9,6 @@ from typing import Any
 from studio.datasets.entry import TAGS, Entry, describe
 from studio.datasets.formats.canonical import Conversation, Feedback, Message, Preference, Row, Text, ToolCall
 from studio.datasets.formats.fields import Misfit
-from studio.errors import DatasetError
 
 Fields = dict[str, Any]
 
@@ -25,13 +24,7 @@ def to_record(shape: str, value: Row) -> Fields:
 
 
 def shaped(name: str, shape: str, kind: type[Row]) -> Entry:
-    """The entry that reads records of `shape` that hold values of `kind`.
-
-    Raises:
-        DatasetError: there is no such shape.
-    """
-    if shape not in SHAPES:
-        raise DatasetError(f"{shape!r} is no shape; it must be one of {', '.join(SHAPES)}")
+    """The entry that reads records of `shape` that hold values of `kind`."""
     _, columns = SHAPES[shape]
     ranking = kind is Preference
     judged = {"kto_tag": JUDGED.get(shape, "kto_tag")} if kind is Feedback else {}

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from studio.datasets.entry import Entry
-from studio.datasets.formats import Misfit, Row, Text, shaped, to_record
+from studio.datasets.formats import SHAPES, Misfit, Row, Text, shaped, to_record
 from studio.datasets.incoming import publish, workshop
 from studio.datasets.loading import Fault, scan
 from studio.datasets.operations.sources import Source, derived, file_name, opened
@@ -44,6 +44,7 @@ def convert(
         DatasetError: no such set, shape or format, or a row at fault.
         Cancelled: as asked; nothing is left.
     """
+    _check_shape(shape)
     source = opened(registry, name)
     name = output_name or f"{name}-{shape or file_format}"
     with workshop(registry.data_dir, name) as folder:
@@ -76,6 +77,7 @@ def merge(
     """
     if len(names) < 2:
         raise DatasetError("choose at least two datasets to merge")
+    _check_shape(shape)
     sources = [opened(registry, name) for name in names]
     name = output_name or "+".join(names)
     with workshop(registry.data_dir, name) as folder:
@@ -87,6 +89,11 @@ def merge(
         path = folder / file_name(name)
         os.replace(rows, path)
         return publish(registry, [(path, derived(entry, name, "merge", names, shape=shape))])
+
+
+def _check_shape(shape: str | None) -> None:
+    if shape is not None and shape not in SHAPES:
+        raise DatasetError(f"{shape!r} is no shape; it must be one of {', '.join(SHAPES)}")
 
 
 def _read_alike(sources: Sequence[Source]) -> bool:
@@ -116,7 +123,7 @@ def _reshaped(
     total = sum(source.rows for source in sources)
     records = chain.from_iterable(map(shaper.records, sources))
     write_jsonl(rows, lambda: paced(records, total, progress, cancelled))
-    if shaper.shape is None or shaper.kind is None:
+    if shaper.shape is None or shaper.kind is None or not rows.stat().st_size:
         raise DatasetError("no row is left: none could be used")
     return rows, shaped("", shaper.shape, shaper.kind)
 
