@@ -58,8 +58,8 @@ _ENTITIES = ("&nbsp;", "&amp;", "&lt;", "&gt;", "&quot;", "&#")
 # what the bytes 0x80 to 0xbf of UTF-8 become where they are read as Latin-1 or as Windows-1252
 _TRAILS = "".join(map(chr, range(0x80, 0xC0))) + "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _LEADS = "".join(map(chr, range(0xC2, 0xF5)))
-_CONTROLS = "".join(map(chr, (*range(9), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0))))
-_INVISIBLE = "\u00ad\u200b\u2060\ufeff" + "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+CONTROLS = "".join(map(chr, (*range(9), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0))))
+INVISIBLE = "\u00ad\u200b\u2060\ufeff" + "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ def _characters(code: str, characters: str) -> Rule:
 RULES = (
     _characters("damaged_text", "\ufffd"),
     Rule("mojibake", re.compile(f"[{_LEADS}][{_TRAILS}]"), tuple(lead + trail for lead in _LEADS for trail in _TRAILS)),
-    _characters("control_characters", _CONTROLS),
-    _characters("invisible_characters", _INVISIBLE),
+    _characters("control_characters", CONTROLS),
+    _characters("invisible_characters", INVISIBLE),
     _tokens(),
-    Rule("placeholder", re.compile(r"\{\{\s*[A-Za-z_]\w*\s*\}\}"), ("{{",)),
+    Rule("placeholder", re.compile(r"\{\{\s*[A-Za-z_]\w+\s*\}\}"), ("{{",)),
     _html(),
 )
 

@@ -24,6 +24,11 @@ def content_of(value: Row) -> Content:
     return roles + judgement, texts, tuple(map(str.strip, texts)) != texts
 
 
+def alone(row: int) -> Content:
+    """A content for a row at fault, which repeats no other."""
+    return "!", (str(row),), False
+
+
 def shape_of(roles: str) -> str:
     """The kind of value that rows with such `roles` are."""
     kinds = {"x": "text", "r": "preference", "+": "feedback", "-": "feedback"}

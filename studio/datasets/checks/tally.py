@@ -14,7 +14,7 @@ import numpy as np
 
 from studio.datasets.checks.characters import matches
 from studio.datasets.checks.codes import CODES
-from studio.datasets.checks.content import ANSWERS, Content, shape_of
+from studio.datasets.checks.content import ANSWERS, Content, alone, shape_of
 from studio.datasets.checks.duplicates import Places, hash_of, largest, repeats
 from studio.datasets.checks.finding import EXAMPLES, LISTED_ROWS, Finding, Sightings, describe
 from studio.datasets.entry import Entry
@@ -82,7 +82,7 @@ class Tally:
         cannot = " cannot be read" if fault.fatal else ""
         code = "unreadable" if fault.fatal and CODES[fault.code].severity != "fatal" else fault.code
         self._sightings[code].see(fault.row, f"row {fault.row}{cannot}: {fault.what}")
-        return "!", (str(fault.row),), False  # which repeats no other row
+        return alone(fault.row)
 
     def _look_over(self) -> None:
         """What the texts of the waiting rows hold."""

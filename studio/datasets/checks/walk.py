@@ -36,18 +36,37 @@ def walk(
         UploadError: the file as a whole cannot be read.
         Cancelled: `cancelled` said so.
     """
-    reader, mark, extent, told = Reader(entry), BEGIN, extent_of(path), time.monotonic()
+    reader, mark, pace = Reader(entry), BEGIN, Pace(path, progress, cancelled)
     try:
         for mark, raw, parse in _unparsed(path):
             yield mark, *reader.read(mark, raw, parse)
-            if mark.row % TURN_ROWS == 0 and time.monotonic() > told + TOLD_S:
-                told = time.monotonic()
-                asked_to_stop(cancelled)
-                if progress is not None:
-                    progress(extent.done(mark), extent.total)
+            if not mark.row % TURN_ROWS:
+                pace.at(mark)
     except RowError as error:
         place = error.mark if isinstance(error, Unpassable) else mark._replace(row=error.row)
         yield place, None, _fault(error, fatal=True)
+
+
+class Pace:
+    """Tells (done, total) bytes on disk now and then, and asks as often whether to go on."""
+
+    def __init__(self, path: Path, progress: Progress | None, cancelled: Asked | None) -> None:
+        self.extent = extent_of(path)
+        self._progress, self._cancelled = progress, cancelled
+        self._told = time.monotonic()
+
+    def at(self, mark: Mark) -> None:
+        """The pass has come to `mark`.
+
+        Raises:
+            Cancelled: somebody asked to stop.
+        """
+        if time.monotonic() < self._told + TOLD_S:
+            return
+        self._told = time.monotonic()
+        asked_to_stop(self._cancelled)
+        if self._progress is not None:
+            self._progress(self.extent.done(mark), self.extent.total)
 
 
 def extent_of(path: Path) -> Extent:
