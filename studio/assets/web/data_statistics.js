@@ -239,7 +239,9 @@ async function ask() {
   if (answer && subject === props.value) {
     stamp = answer.stamp ?? "";
     element.dataset.busy = Boolean(answer.busy);
+    const same = found && JSON.stringify(found) === JSON.stringify(answer.statistics);
     found = answer.statistics ?? null;
+    if (same && box.querySelector("[data-plot]")) return answer.busy; // a line that was moved stays
     if (answer.error) box.replaceChildren(card("bad", answer.error));
     else if (found?.rows_measured) await drawFound();
     else if (found) box.replaceChildren(hint(say("No row of this dataset can be measured: look at the checks.", "没有可统计的行，请查看检查结果。")));
