@@ -6,14 +6,16 @@ Only `statistics` is missing: it needs a tokenizer (see studio.worker.statistics
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from studio.config.data import DataConfig
-from studio.datasets import checks, operations
+from studio.datasets import checks, hub, operations, upload
 from studio.datasets.entry import Entry
 from studio.datasets.index import save
 from studio.datasets.loading import Fault
 from studio.datasets.pace import Asked, Progress
+from studio.datasets.reading import stem_of
 from studio.datasets.registry import Registry
 
 Figures = dict[str, Any]
@@ -110,6 +112,23 @@ def _convert(config: DataConfig, registry: Registry, progress: Progress | None, 
     return {**_made(made), "summary": f"{len(left_out):,} rows left out; the first: row {first.row}, {first.what}"}
 
 
+def _import(config: DataConfig, registry: Registry, progress: Progress | None, cancelled: Asked | None) -> Figures:
+    if config.path:
+        return _brought(config, Path(config.path), registry, progress, cancelled)
+    if config.dataset:
+        return _made([hub.fetch(registry, config.dataset[0], progress=progress, cancelled=cancelled)])
+    where = (config.hub, config.hub_id or "", config.subset, config.split, config.output_name)
+    return _made([hub.download(registry, *where, progress=progress, cancelled=cancelled)])
+
+
+def _brought(
+    config: DataConfig, path: Path, registry: Registry, progress: Progress | None, cancelled: Asked | None
+) -> Figures:
+    name = path.name if config.output_name is None else config.output_name + path.name[len(stem_of(path.name)) :]
+    accepted = upload.accept(path, name, registry.data_dir, max_bytes=None, progress=progress, cancelled=cancelled)
+    return {**_made([accepted.entry]), "summary": accepted.report.summary()}
+
+
 def _made(entries: Sequence[Entry]) -> Figures:
     return {"datasets": [entry.name for entry in entries]}
 
@@ -124,4 +143,5 @@ ACTIONS: dict[str, Work] = {
     "shuffle": _shuffle,
     "sample": _sample,
     "convert": _convert,
+    "import": _import,
 }
