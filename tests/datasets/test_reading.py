@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -59,8 +60,28 @@ def files() -> dict[str, bytes]:
         "packed.jsonl.gz": gzip.compress(as_lines().encode()),
         "packed.json.gz": gzip.compress(array.encode()),
         "packed.csv.gz": gzip.compress(as_csv().encode()),
+        "packed.jsonl.zst": pa.compress(as_lines().encode(), "zstd", asbytes=True),
+        "packed.tsv.ZST": pa.compress(as_csv("\t").encode(), "zstd", asbytes=True),
         "groups.parquet": table.getvalue().to_pybytes(),
+        "file.arrow": as_arrow(pa.ipc.new_file),
+        "stream.arrow": as_arrow(pa.ipc.new_stream),
+        "book.xlsx": as_book(),
     }
+
+
+def as_arrow(new: Callable[..., Any]) -> bytes:
+    table, data = pa.Table.from_pylist(RECORDS), pa.BufferOutputStream()
+    with new(data, table.schema) as writer:
+        writer.write_table(table, max_chunksize=90)
+    return data.getvalue().to_pybytes()
+
+
+def as_book() -> bytes:
+    book, data = openpyxl.Workbook(), io.BytesIO()
+    for row in [["a", "b"], *([record["a"], record["b"] or None] for record in RECORDS)]:
+        book.active.append(row)
+    book.save(data)
+    return data.getvalue()
 
 
 @pytest.mark.parametrize("name", files())
@@ -199,6 +220,8 @@ BASES = {
     ".tsv": b"a\tb\n1\tx\n",
     ".txt": b"one\ntwo\n",
     ".parquet": files()["groups.parquet"][:3000],
+    ".arrow": files()["file.arrow"],
+    ".xlsx": files()["book.xlsx"],
 }
 
 
@@ -214,7 +237,7 @@ def test_nothing_but_our_errors_escapes(suffix: str, tmp_path: Path, data: st.Da
     for _ in range(data.draw(st.integers(0, 4))):
         at = data.draw(st.integers(0, len(content)))
         content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
-    packed = data.draw(st.booleans()) and suffix != ".parquet"
+    packed = data.draw(st.booleans()) and suffix not in (".parquet", ".arrow", ".xlsx")
     path = tmp_path / f"fuzzed{suffix}{'.gz' if packed else ''}"
     path.write_bytes(gzip.compress(bytes(content)) if packed else bytes(content))
     with suppress(SeedbedError):

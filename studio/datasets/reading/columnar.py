@@ -21,6 +21,8 @@ BATCH_ROWS = 256
 BATCH_BYTES = 4 << 20
 # a row group is decoded from its beginning: in larger ones a row far inside is far away
 NEAR_BYTES = 32 << 20
+# each batch on the way to a row takes a little time, however little of it is read
+COPY_ROWS = 8192
 ROWS_PER_BYTE_MAX = 100
 _BUFFER_BYTES = 1 << 20
 _ARROW_FILE = b"ARROW1"
@@ -74,7 +76,7 @@ def write_arrow(path: Path, target: Path) -> Iterator[int]:
 
     with _parquet(path) as file, pa.ipc.new_file(target, file.schema_arrow) as writer:
         rows = 0
-        for batch in file.iter_batches(MARK_ROWS, use_threads=False):
+        for batch in file.iter_batches(COPY_ROWS, use_threads=False):
             writer.write_batch(batch)
             rows += batch.num_rows
             yield rows

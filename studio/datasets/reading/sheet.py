@@ -79,7 +79,7 @@ def write_copy(path: Path, target: Path) -> Iterator[int]:
     """Write the cells of a workbook's sheet as lines that can be read from anywhere; yields the lines so far."""
     with _workbook(path) as book, open(target, "xb") as file:
         for cells in _first_lines(book):
-            file.write(orjson.dumps(cells) + b"\n")
+            file.write(orjson.dumps([*cells]) + b"\n")
             yield cells.line
 
 
