@@ -9,14 +9,19 @@ from hypothesis import strategies as st
 from studio.datasets.entry import FORMATTINGS, Entry, describe
 from studio.datasets.formats import (
     FORMATS,
+    SHAPES,
     Conversation,
     Feedback,
     Message,
+    Misfit,
     Preference,
+    Row,
     Text,
     ToolCall,
     chat,
     convert,
+    shaped,
+    to_record,
 )
 from studio.errors import RowError
 
@@ -237,3 +242,142 @@ def test_any_record_converts_or_is_a_row_error(entry: Entry, record: dict[str, A
     with suppress(RowError):
         row = convert(entry, 1, record)
         assert not isinstance(row, Conversation) or row.messages[-1].role == "assistant"
+
+
+# --- written back -------------------------------------------------------------------------------------------------
+
+SPOKEN = st.text(min_size=1, max_size=30).filter(str.strip)
+ARGUMENTS = st.dictionaries(st.text(max_size=4), st.text(max_size=4) | st.integers(), max_size=2).map(
+    lambda arguments: json.dumps(arguments, ensure_ascii=False)
+)
+CALLS = st.lists(st.builds(ToolCall, st.text(min_size=1, max_size=5), ARGUMENTS), min_size=1, max_size=2).map(tuple)
+ASKED = st.builds(Message, st.just("user"), SPOKEN)
+ANSWERED = st.builds(Message, st.just("assistant"), SPOKEN)
+CALLED = st.builds(lambda calls: Message("assistant", "", calls), CALLS)
+OBSERVED = st.builds(Message, st.just("tool"), st.text(max_size=10))
+EXCHANGE = st.tuples(ASKED, ANSWERED) | st.tuples(ASKED, CALLED, OBSERVED, ANSWERED)
+SYSTEM = st.just(()) | st.tuples(st.builds(Message, st.just("system"), SPOKEN))
+TURNS = st.builds(
+    lambda system, exchanges: system + tuple(turn for exchange in exchanges for turn in exchange),
+    SYSTEM,
+    st.lists(EXCHANGE, min_size=1, max_size=3),
+)
+TOOLS_TEXT = st.none() | st.just('[{"name": "add"}]')
+VALUES = (
+    st.builds(Conversation, TURNS, TOOLS_TEXT)
+    | st.builds(Feedback, TURNS, st.booleans(), TOOLS_TEXT)
+    | st.builds(Text, SPOKEN)
+    | st.builds(
+        lambda turns, better, worse, tools: Preference(turns[:-1], better, worse, tools),
+        TURNS, ANSWERED, ANSWERED, TOOLS_TEXT,
+    ).filter(lambda value: value.chosen != value.rejected)
+)  # fmt: skip
+
+
+@given(VALUES, st.sampled_from(sorted(SHAPES)))
+def test_what_a_shape_can_hold_comes_back_as_it_was(value: Row, shape: str) -> None:
+    try:
+        record = to_record(shape, value)
+    except Misfit:
+        return
+    entry = shaped("it", shape, type(value))
+    assert convert(entry, 1, record) == value
+    # also as a cell of a table, where lists and objects are JSON text
+    cells = {name: cell if isinstance(cell, str) else json.dumps(cell) for name, cell in record.items()}
+    assert convert(entry, 1, cells) == value
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "reason"),
+    [
+        ("alpaca", Text("x"), "it is plain text"),
+        ("openai", Text("x"), "it is plain text"),
+        ("text", Conversation((Message("user", "q"), Message("assistant", "a"))), "it is a conversation"),
+        ("prompt_completion",
+         Conversation(tuple(Message(role, "x") for role in ("user", "assistant") * 2)), "it has earlier turns"),
+        ("alpaca", Conversation((Message("user", "q"), Message("assistant", "", (ToolCall("f", "{}"),)))),
+         "it calls tools"),
+        ("sharegpt", Conversation((Message("user", "q"), Message("assistant", "a", (ToolCall("f", "{}"),)))),
+         "one answer both speaks and calls tools"),
+    ],
+)  # fmt: skip
+def test_what_a_shape_has_no_place_for_is_said(shape: str, value: Row, reason: str) -> None:
+    with pytest.raises(Misfit, match=reason):
+        to_record(shape, value)
+
+
+def test_records_look_as_their_readers_expect() -> None:
+    turns = (Message("system", "s"), Message("user", "q"), Message("assistant", "a"))
+    assert to_record("alpaca", Feedback(turns, False)) == {
+        "instruction": "q", "input": "", "output": "a", "kto_tag": False, "system": "s",
+    }  # fmt: skip
+    assert to_record("prompt_completion", Preference(turns[1:2], turns[2], Message("assistant", "b"))) == {
+        "prompt": "q", "chosen": "a", "rejected": "b",
+    }  # fmt: skip
+    called = (Message("user", "q"), Message("assistant", "", (ToolCall("f", '{"x": 1}'),)))
+    assert to_record("openai", Conversation(called, "[1]")) == {
+        "messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": "", "tool_calls": [
+                {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]},
+        ],
+        "tools": "[1]",
+    }  # fmt: skip
+    assert to_record("sharegpt", Conversation(called)) == {
+        "conversations": [
+            {"from": "human", "value": "q"},
+            {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("system", [None, "", "  ", "Be terse."])
+@pytest.mark.parametrize("formatting", FORMATTINGS)
+def test_no_system_prompt_is_ever_invented(formatting: str, system: str | None) -> None:
+    """LLaMA-Factory writes "detailed thinking off" into every system prompt of its openai formatting."""
+    entry = describe("it", "it.json", formatting, {"system": "system"})
+    record: dict[str, Any] = {
+        "alpaca": {"instruction": "q", "output": "a"},
+        "sharegpt": {"conversations": turns("human:q", "gpt:a")},
+        "openai": {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+    }[formatting]
+    row = convert(entry, 1, {**record, "system": system})
+    assert isinstance(row, Conversation)
+    kept = [f"system:{system}"] if system and system.strip() else []
+    assert said(row.messages) == [*kept, "user:q", "assistant:a"]
+    if formatting != "alpaca":
+        (name,) = record
+        inner = {"from": "system", "value": ""} if formatting == "sharegpt" else {"role": "system", "content": ""}
+        row = convert(entry, 1, {name: [inner, *record[name]]})
+        assert said(row.messages) == ["user:q", "assistant:a"]  # type: ignore[union-attr]
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [50, 150, 990, 100_000])
+def test_deep_nesting_is_an_error_of_the_row(depth: int) -> None:
+    deep = nested(depth)
+    for entry, record in (
+        (ALPACA, {"instruction": deep, "output": "a"}),
+        (ALPACA, {"instruction": "q", "output": "a", "history": deep}),
+        (ALPACA, {"instruction": "q", "output": deep}),
+        (SHAREGPT, {"conversations": deep}),
+        (SHAREGPT, {"conversations": turns("human:q", "gpt:a"), "tools": [deep]}),
+        (OPENAI, {"messages": [{"role": "user", "content": deep}]}),
+        (OPENAI, {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [
+            {"function": {"name": "f", "arguments": {"x": deep}}}]}]}),
+        (OPENAI, {"messages": [{"role": deep, "content": "q"}]}),
+    ):  # fmt: skip
+        try:
+            row = convert(entry, 1, record)
+        except RowError:
+            continue
+        # what is let through can be rendered
+        assert depth == 50
+        assert isinstance(row, Conversation)
+        chat(row.messages)
