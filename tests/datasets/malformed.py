@@ -288,7 +288,7 @@ def calling(arguments: str) -> bytes:
 CHATS = [
     Trap("deep arguments as text.jsonl", calling(json.dumps(nest("[", "]"))), "row 2", 1, 1, "openai"),
     Trap("deep arguments as objects in text.jsonl", calling(json.dumps(nest('{"a": ', "}"))), "row 2", 1, 1, "openai"),
-    Trap("deep arguments.jsonl", calling(nest('{"a": ', "}")), "nested too deeply", 1, 1, "openai"),
+    Trap("deep arguments.jsonl", calling(nest('{"a": ', "}")), "nested too deeply", formatting="openai"),
     Trap("arguments nested 900 deep.jsonl", calling(json.dumps(nest('{"a": ', "}", 900))), "row 2", 1, 1, "openai"),
     Trap("arguments nested 50 deep.jsonl", calling(json.dumps(nest('{"a": ', "}", 50))), "", 2, 0, "openai"),
     Trap("arguments cut off.jsonl", calling('"{\\"a\\": "'), "must be JSON", 1, 1, "openai"),

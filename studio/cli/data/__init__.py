@@ -15,18 +15,19 @@ ACTIONS: dict[str, Action] = {**sets.ACTIONS, **rows.ACTIONS, **checks.ACTIONS, 
 
 def main(words: Sequence[str]) -> int:
     """List all datasets, or do one thing with one of them."""
-    arguments = _parser().parse_args(words or ["list"])
+    arguments = parser().parse_args(words or ["list"])
     code: int = arguments.run(Registry(settings.from_environment().data_dir), arguments)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Every action with its flags."""
+    made = argparse.ArgumentParser(
         "python -m studio data",
         description="List all datasets, or do one thing with one. Exit code: 0 done, 1 failed or fatal findings, "
         "2 asked wrongly, 130 interrupted.",
     )
-    actions = parser.add_subparsers(metavar="ACTION")
+    actions = made.add_subparsers(metavar="ACTION")
     for name, action in ACTIONS.items():
         purpose = (action.run.__doc__ or "").partition("\n")[0]
         added = actions.add_parser(
@@ -39,4 +40,4 @@ def _parser() -> argparse.ArgumentParser:
         action.flags(added)
         added.add_argument("--json", action="store_true", help="for programs")
         added.set_defaults(run=action.run)
-    return parser
+    return made
