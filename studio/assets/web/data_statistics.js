@@ -164,7 +164,8 @@ function sidesPlot() {
 function turnsPlot() {
   const layout = plainLayout(say("Turns", "对话轮数"), say("messages in a row", "每行消息数"), 230);
   layout.showlegend = false;
-  return [[bars(found.turns, 1, "", color("--curve-main"))], layout];
+  if (found.turns.at(-1)[0] < 10) layout.xaxis.dtick = 1;
+  return [[{ ...bars(found.turns, 1, "", color("--curve-main")), width: 0.7 }], layout];
 }
 
 function languagesPlot() {
@@ -179,6 +180,7 @@ function languagesPlot() {
 }
 
 function language(code) {
+  if (code === "und") return say("unknown", "未知");
   try {
     return new Intl.DisplayNames([navigator.language], { type: "language" }).of(code) ?? code;
   } catch (error) {
