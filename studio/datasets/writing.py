@@ -99,12 +99,20 @@ def write_parquet(path: Path, source: Source) -> None:
     for batch in _batches(source()):
         for name in dict.fromkeys(name for record in batch for name in record):
             types[name] = _common(types.get(name, pa.null()), _type([record.get(name) for record in batch]))
-    schema = pa.schema([(name, pa.string() if kind is None else kind) for name, kind in types.items()])
-    loose = {name for name, kind in types.items() if kind is None}
-    with pq.ParquetWriter(path, schema) as writer:
-        for batch in _batches(source()):
-            rows = [{name: _loose(value) if name in loose else value for name, value in row.items()} for row in batch]
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    loose = {name for name, kind in types.items() if kind is None or _has_hollow(kind)}
+    schema = pa.schema([(name, pa.string() if name in loose else kind) for name, kind in types.items()])
+    try:
+        with pq.ParquetWriter(path, schema) as writer:
+            for batch in _batches(source()):
+                writer.write_table(pa.Table.from_pylist([_loosened(row, loose) for row in batch], schema=schema))
+    except pa.ArrowException as error:
+        raise DatasetError(f"parquet cannot hold these rows: {error}. Choose jsonl") from error
+
+
+def _loosened(record: Record, loose: set[str]) -> Record:
+    """`record` with JSON text in its `loose` columns."""
+    spelled = {name: cell_of(record[name]) for name in loose if record.get(name) is not None}
+    return {**record, **spelled}
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -129,28 +137,42 @@ def _type(values: list[Any]) -> Any:
 
 def _common(one: Any, other: Any) -> Any:
     """The type that holds both, or None."""
+    from pyarrow import types
+
+    if one is None or other is None or one == other:
+        return one if one == other else None
+    if types.is_null(one) or types.is_null(other):
+        return other if types.is_null(one) else one
+    if types.is_list(one) and types.is_list(other):
+        return _list_of(_common(one.value_type, other.value_type))
+    if types.is_struct(one) and types.is_struct(other):
+        return _struct_of(one, other)
+    numbers = {str(one), str(other)} == {"int64", "double"}
+    return (one if types.is_floating(one) else other) if numbers else None
+
+
+def _list_of(kind: Any) -> Any:
     import pyarrow as pa
 
-    if one is None or other is None:
+    return None if kind is None else pa.list_(kind)
+
+
+def _struct_of(one: Any, other: Any) -> Any:
+    import pyarrow as pa
+
+    if [field.name for field in one] != [field.name for field in other]:
         return None
-    keys, more = _keys(one), _keys(other)
-    if keys and more and keys != more:
-        return None
-    try:
-        schemas = [pa.schema([("it", one)]), pa.schema([("it", other)])]
-        return pa.unify_schemas(schemas, promote_options="permissive").field("it").type
-    except pa.ArrowException:
-        return None
+    fields = {field.name: _common(field.type, other.field(field.name).type) for field in one}
+    return None if None in fields.values() else pa.struct(list(fields.items()))
 
 
-def _keys(kind: Any) -> list[str]:
-    """The names inside a type, as deep as they go."""
-    inner = [kind.field(number) for number in range(kind.num_fields)]
-    return [name for field in inner for name in (field.name, *_keys(field.type))]
+def _has_hollow(kind: Any) -> bool:
+    """Whether there are objects without any key in it, which parquet cannot hold."""
+    from pyarrow import types
 
-
-def _loose(value: Any) -> str | None:
-    return None if value is None else cell_of(value)
+    if types.is_list(kind):
+        return _has_hollow(kind.value_type)
+    return types.is_struct(kind) and (kind.num_fields == 0 or any(_has_hollow(field.type) for field in kind))
 
 
 WRITERS: dict[str, Callable[[Path, Source], None]] = {

@@ -277,3 +277,33 @@ def test_edits_from_several_processes_lose_nothing(data_dir: Path) -> None:
         assert writer.returncode == 0, errors
     counts = {name: [row["output"] for row in found(registry) if row["instruction"] == name] for name in "abc"}
     assert counts == {name: [str(number) for number in range(15)] for name in "abc"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from studio.datasets import Registry, edit
+calls = 0
+def die_at(step):
+    real = getattr(os, step)
+    def dying(*given, **named):
+        os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given, **named)
+    setattr(os, step, dying)
+die_at(sys.argv[2])
+edit.delete_rows(Registry(Path(sys.argv[1])), "it", [2])
+"""
+
+
+@pytest.mark.parametrize("step", ["copy_file_range", "fsync", "link", "replace"])
+def test_a_killed_edit_leaves_the_set_as_it_was(step: str, data_dir: Path) -> None:
+    registry = made(data_dir, "a.jsonl", lines(ROWS))
+    before = registry.path.read_bytes()
+    edit.raw(registry, "it", 1)  # the index is made here, not there
+    done = subprocess.run([sys.executable, "-c", KILLED, str(data_dir), step], check=False)
+    assert done.returncode == -9
+    assert registry.file("it").read_bytes() == lines(ROWS)
+    assert registry.path.read_bytes() == before
+    undo_id = edit.delete_rows(registry, "it", [1])
+    edit.undo(registry, undo_id)
+    assert registry.file("it").read_bytes() == lines(ROWS)

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,56 @@ def test_a_taken_name_is_refused_or_numbered(odd: Registry) -> None:
     assert odd.add(describe("first", "x.json"), numbered=True).name == "first-3"
 
 
+def test_replacing_changes_one_entry_and_keeps_what_is_unknown_there(odd: Registry) -> None:
+    (odd.data_dir / "a.json").write_text("[]")
+    entry = odd.entry("first")
+    odd.replace(replace(entry, columns={**entry.columns, "prompt": "q"}, mapped=frozenset({"prompt"})))
+    assert json.loads(odd.path.read_text(encoding="utf-8")) == {
+        **json.loads(ODD_REGISTRY),
+        "first": {"my_note": [1, 2], "file_name": "a.json", "columns": {"prompt": "q"}},
+    }
+    assert odd.path.read_text(encoding="utf-8").endswith(ODD_REGISTRY[ODD_REGISTRY.index('"second"') :])
+    assert odd.entry("first").columns["prompt"] == "q"
+    with pytest.raises(DatasetNotFound):
+        odd.replace(describe("absent", "x.json"))
+
+
+def test_several_entries_are_added_in_one_step_or_not_at_all(odd: Registry) -> None:
+    added = odd.add_all([describe("first", "x.json"), describe("first", "y.json"), describe("new", "z.json")], True)
+    assert [entry.name for entry in added] == ["first-2", "first-3", "new"]
+    before = odd.path.read_bytes()
+    with pytest.raises(DatasetError, match="already a dataset 'new'"):
+        odd.add_all([describe("other", "x.json"), describe("new", "y.json")])
+    assert odd.path.read_bytes() == before
+
+
+EVERY_KEY = {
+    "hf_hub_url": "a/b", "ms_hub_url": "c/d", "file_name": "sub", "subset": "en", "split": "test", "folder": "part",
+    "num_samples": 7, "ranking": True, "formatting": "sharegpt", "columns": {"messages": "chat"},
+    "tags": {"user_tag": "user"}, "origin": {"operation": "x"},
+}  # fmt: skip
+
+
+def test_every_documented_key_is_read_and_written(data_dir: Path) -> None:
+    (data_dir / "sub").mkdir()
+    entry = entry_of(EVERY_KEY, data_dir)
+    assert (entry.hub, entry.hub_id, entry.file_name, entry.note, entry.remote) == ("hf", "a/b", "sub", "", False)
+    assert (entry.subset, entry.split, entry.folder, entry.num_samples) == ("en", "test", "part", 7)
+    assert entry.columns["chosen"] == "chosen"
+    assert entry_of(dump(entry), data_dir) == entry
+    assert dump(entry_of({"om_hub_url": "a/b"}, data_dir)) == {"om_hub_url": "a/b"}
+
+
+def test_a_folder_is_removed_and_restored(odd: Registry) -> None:
+    (odd.data_dir / "many").mkdir()
+    (odd.data_dir / "many" / "a.json").write_text("[1]")
+    odd.add(describe("many", "many"))
+    trash_id = odd.remove("many")
+    assert [(item.name, item.bytes) for item in odd.trashed()] == [("many", 3)]
+    assert odd.restore(trash_id).note == ""
+    assert (odd.data_dir / "many" / "a.json").read_text() == "[1]"
+
+
 WRITER = """
 import sys
 from contextlib import suppress
@@ -203,12 +254,14 @@ from studio.datasets.registry import Registry
 registry = Registry(Path(sys.argv[1]))
 for number in range(40):
     registry.add(describe(f"{sys.argv[2]}-{number}", "x.json"))
+    registry.rewrite("shared", lambda spec: {**spec, sys.argv[2]: spec.get(sys.argv[2], 0) + 1})
     if number % 2:
         registry.remove(f"{sys.argv[2]}-{number}")
 """
 
 
 def test_writers_in_several_processes_lose_nothing(odd: Registry) -> None:
+    odd.add(describe("shared", "x.json"))
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(odd.data_dir), name], stderr=subprocess.PIPE, text=True)
         for name in ("a", "b", "c")
@@ -217,7 +270,10 @@ def test_writers_in_several_processes_lose_nothing(odd: Registry) -> None:
         _, errors = writer.communicate(timeout=60)
         assert writer.returncode == 0, errors
     expected = {f"{name}-{number}" for name in "abc" for number in range(0, 40, 2)}
-    assert set(odd.names()) == expected | {"first", "second", "第三"}
+    assert set(odd.names()) == expected | {"first", "second", "第三", "shared"}
+    assert json.loads(odd.path.read_text(encoding="utf-8"))["shared"] == {
+        "file_name": "x.json", "a": 40, "b": 40, "c": 40,
+    }  # fmt: skip
 
 
 def test_removing_moves_the_file_and_restoring_brings_all_back(odd: Registry) -> None:
