@@ -2,7 +2,7 @@
 
 A sketch of so many small numbers stands for a row: two rows agree in about as many of them as their pieces are alike.
 Rows that agree in a whole band of their sketches are candidates, and the whole sketches decide. In memory are 48 bytes
-a row; sketches wait in a temporary file, about 100 bytes a row.
+a row; sketches wait in a temporary file, 192 bytes a row.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from studio.datasets.loading import Fault
 from studio.datasets.pace import Asked, Progress
 from studio.errors import UploadError
 
+WIDTH = 192
 BANDS = 12
 MISSED = 0.01  # of the pairs exactly as alike as the threshold
-BAND_MAX = 20
+BAND_MAX = WIDTH // BANDS
 BATCH_ROWS = 64
 BATCH_BYTES = 1 << 20
 PAIRS_AT_ONCE = 10_000
@@ -46,13 +47,15 @@ def near_rows(
         UploadError: the file cannot be read, or there is no room for the sketches.
         Cancelled: `cancelled` said so.
     """
-    width = BANDS * _band_width(threshold)
+    banded = BANDS * _band_width(threshold)
     numbers, bands = array("q"), [array("I") for _ in range(BANDS)]
     try:
         with tempfile.TemporaryFile() as file:
             for rows, texts in _batches(path, entry, progress, cancelled):
                 numbers.extend(rows)
-                _note(_sketches(texts, width), bands, file)
+                sketches = _sketches(texts)
+                file.write(sketches.astype(np.uint8).tobytes())  # one byte of each number is enough to compare
+                _note(sketches[:, :banded], bands)
             file.flush()
             nearest = _nearest(bands, file, len(numbers), threshold)
     except OSError as error:
@@ -86,8 +89,8 @@ def _batches(
         yield rows, texts
 
 
-def _sketches(texts: Sequence[bytes], width: int) -> npt.NDArray[np.uint32]:
-    """One row of `width` numbers for each text."""
+def _sketches(texts: Sequence[bytes]) -> npt.NDArray[np.uint32]:
+    """One row of WIDTH numbers for each text."""
     from rensa import RMinHash
 
     between = bytes(PIECE_BYTES)  # so that no piece reaches into the next text
@@ -95,7 +98,7 @@ def _sketches(texts: Sequence[bytes], width: int) -> npt.NDArray[np.uint32]:
     ends = np.cumsum([len(text) + PIECE_BYTES for text in texts]) - PIECE_BYTES
     pieces = [hashes[end - len(text) : end] for end, text in zip(ends, texts, strict=True)]
     offsets = np.cumsum([0, *map(len, pieces)]).astype(np.uint64)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(pieces), offsets, width, _SEED)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(pieces), offsets, WIDTH, _SEED)
     return np.array(matrix.to_rows(), np.uint32)
 
 
@@ -109,9 +112,8 @@ def _piece_hashes(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     return (hashes ^ hashes >> np.uint64(32)) * np.uint64(_FACTOR)
 
 
-def _note(sketches: npt.NDArray[np.uint32], bands: list[array[int]], file: BinaryIO) -> None:
-    """Keep one hash a band in memory, and one byte of each number on disk."""
-    file.write(sketches.astype(np.uint8).tobytes())
+def _note(sketches: npt.NDArray[np.uint32], bands: list[array[int]]) -> None:
+    """Keep one hash a band."""
     for place, part in enumerate(np.split(sketches, BANDS, axis=1)):
         mixed = np.zeros(len(sketches), np.uint64)
         for column in part.T:
@@ -123,7 +125,7 @@ def _nearest(bands: list[array[int]], file: BinaryIO, rows: int, threshold: floa
     """For each place the first one found that is alike, or itself."""
     nearest = np.arange(rows)
     if rows:
-        sketches = np.memmap(file, np.uint8, "r").reshape(rows, -1)
+        sketches = np.memmap(file, np.uint8, "r").reshape(rows, WIDTH)
         for band in bands:
             order, later, starts = runs(np.frombuffer(band, np.uint32))
             for origins in (starts, later - 1):

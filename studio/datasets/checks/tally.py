@@ -141,4 +141,6 @@ def _answer_hash(row: int, content: Content) -> int:
 
 def _excerpt(match: re.Match[str]) -> str:
     start, end = match.span()
-    return match.string[max(0, start - SHOWN_CHARS) : end + SHOWN_CHARS]
+    around = match.string[max(0, start - SHOWN_CHARS) : end + SHOWN_CHARS].replace("\n", " ")
+    # what cannot be seen is spelled out
+    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in around)
