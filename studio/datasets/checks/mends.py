@@ -160,9 +160,10 @@ def _changed(entry: Entry, value: Any, change: Change, is_answer: bool) -> Any:
         within = _changed(entry, spelled, change, is_answer)
         return value if within is spelled else within
     if isinstance(value, list):
-        # [question, answer] in a history
+        # [question, answer] in a history; a turn or a part that is the only one is all of the answer
         pair = len(value) == 2 and all(isinstance(text, str) for text in value)
-        items = [_changed(entry, item, change, pair and place == 1) for place, item in enumerate(value)]
+        alone = is_answer and len(value) == 1
+        items = [_changed(entry, item, change, alone or (pair and place == 1)) for place, item in enumerate(value)]
         return value if all(new is old for new, old in zip(items, value, strict=True)) else items
     if not isinstance(value, dict):
         return value
