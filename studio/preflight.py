@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from studio import models
+from studio.config.data import DataConfig
 from studio.config.load import parse
 from studio.config.option import split_names
 from studio.config.train import TrainConfig
-from studio.datasets import checks
+from studio.datasets import checks, statistics
 from studio.datasets.registry import Registry
 from studio.errors import Cancelled, ConfigError, DatasetError, ModelError, Problem
 from studio.files import folder_bytes
@@ -61,6 +62,7 @@ def outlook(config: TrainConfig, registry: Registry) -> Outlook:
             notes.append(f"{name} was not checked yet: check it in the Datasets tab, or what is wrong ends the run")
         else:
             warnings += [Problem(name, _sentence(finding)) for finding in report.warnings]
+        warnings += [Problem(name, _sentence(finding)) for finding in _token_warnings(config, name, registry)]
     return Outlook(tuple(warnings), tuple(notes))
 
 
@@ -93,6 +95,15 @@ def _report(registry: Registry, name: str) -> checks.Report | None:
         return None
     checks.keep(path, entry, report, registry.cache_dir)
     return report
+
+
+def _token_warnings(config: TrainConfig, name: str, registry: Registry) -> list[checks.Finding]:
+    """What is known of the tokens, if they were measured with the settings of this training."""
+    keys = ("model_name_or_path", "cutoff_len", "default_system", "train_on_prompt", "mask_history")
+    settings = {key: getattr(config, key) for key in keys}
+    measured = statistics.stored(registry, DataConfig(action="statistics", dataset=(name,), **settings))
+    found = statistics.findings(measured) if measured else ()
+    return [finding for finding in found if finding.severity == "warning"]
 
 
 def _bytes(path: Path) -> int:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from studio import preflight
+from studio.config.data import DataConfig
 from studio.config.train import TrainConfig
 from studio.datasets import checks
 from studio.datasets.registry import Registry
 from studio.errors import ConfigError
+from studio.worker.statistics import measure
 
 GOOD = {"instruction": "Who are you?", "output": "I am Fern."}
 
@@ -55,7 +57,7 @@ def test_validation_sets_are_looked_at_too(registry: Registry) -> None:
     register(registry, "fern", [json.dumps(GOOD)])
     register(registry, "torn", ["[broken"])
     register(registry, "gaps", [json.dumps(GOOD), json.dumps({**GOOD, "output": ""})])
-    with pytest.raises(ConfigError, match="eval_dataset.*torn"):
+    with pytest.raises(ConfigError, match=r"eval_dataset.*torn"):
         config(registry, "fern", eval_dataset="torn,gaps")
     [warning] = preflight.outlook(config(registry, "fern", eval_dataset="gaps"), registry).warnings
     assert warning.where == "gaps"
@@ -67,6 +69,17 @@ def test_warnings_are_asked_about_one_by_one(registry: Registry) -> None:
     warnings = preflight.outlook(config(registry, "gaps"), registry).warnings
     assert {warning.where for warning in warnings} == {"gaps"}
     assert len(warnings) == 2
+
+
+def test_rows_that_the_cutoff_takes_are_asked_about_once_they_were_measured(registry: Registry) -> None:
+    register(registry, "long", [json.dumps({**GOOD, "output": "word " * 40}), json.dumps(GOOD)])
+    short = config(registry, "long", cutoff_len=16)
+    assert preflight.outlook(short, registry).warnings == ()
+    asked = DataConfig(action="statistics", dataset=("long",), model_name_or_path="seedling", cutoff_len=16)
+    measure(asked, registry)
+    found = [warning.what for warning in preflight.outlook(short, registry).warnings]
+    assert any("Rows longer than the cutoff" in what for what in found)
+    assert preflight.outlook(config(registry, "long", cutoff_len=512), registry).warnings == ()
 
 
 def test_a_small_set_is_checked_once_and_again_when_it_changed(registry: Registry) -> None:

@@ -170,6 +170,13 @@ def test_statistics_follow_the_cutoff_line(page: Page, screenshot: Callable[...,
     panel.get_by_role("button", name="Use this cutoff").click()
     expect(page.locator("#measure-cutoff_len input")).to_have_value("40")
     expect(panel.locator("#data-measure")).to_be_visible()
+    panel.locator("#data-measure").click()
+    too_long = panel.locator(".finding[data-code=too_long] .row-link").first
+    expect(too_long).to_be_visible(timeout=MINUTE_MS)
+    row = too_long.inner_text()
+    too_long.click()
+    expect(page.locator("#data-rows h4").first).to_contain_text(f"Row {row}")
+    open_panel(page, "statistics")
     page.locator("#measure-cutoff_len input").fill("2048")
     expect(panel.locator("[data-plot=lengths] .main-svg").first).to_be_visible()
 

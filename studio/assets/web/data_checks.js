@@ -1,7 +1,5 @@
 // What a check found in the chosen dataset. The server sends the report; rows lead to the Rows tab, ticked repairs
 // become a new dataset.
-const TONES = { fatal: "failed", warning: "stopping", info: "" };
-const SEVERITIES = { fatal: say("fatal", "致命"), warning: say("warning", "警告"), info: say("note", "提示") };
 let shownFor = null, stamp = "", left = new Set();
 
 function figures(report) {
@@ -13,38 +11,6 @@ function figures(report) {
   ];
   if (report.near_duplicates_checked) parts.push(say("near-duplicates searched", "已查找近似重复"));
   return parts.join(" · ");
-}
-
-function rowLinks(finding) {
-  const line = make("p", "finding-rows", `${say("Rows", "行")} `);
-  for (const row of finding.rows) line.append(button(count(row), () => trigger("select", { row }), "row-link"));
-  if (finding.count > finding.rows.length) {
-    const more = count(finding.count - finding.rows.length);
-    line.append(say(`and ${more} more`, `等，另有 ${more} 行`));
-  }
-  return line;
-}
-
-function examples(finding) {
-  const [first, ...others] = finding.examples;
-  const lines = [make("p", "finding-example", first)];
-  if (others.length) {
-    const list = make("ul", "", ...others.map((text) => make("li", "", text)));
-    lines.push(make("details", "", make("summary", "", say("More examples", "更多示例")), list));
-  }
-  return lines;
-}
-
-function line(finding) {
-  const node = make("section", `finding ${finding.severity}`);
-  node.dataset.code = finding.code;
-  const badge = make("span", `badge ${TONES[finding.severity]}`, SEVERITIES[finding.severity]);
-  const title = make("b", "", say(finding.title, finding.zh.title));
-  node.append(make("h4", "", badge, title, make("span", "finding-count", count(finding.count))));
-  node.append(make("p", "", say(finding.advice, finding.zh.advice)));
-  if (finding.examples.length) node.append(...examples(finding));
-  if (finding.rows.length) node.append(rowLinks(finding));
-  return node;
 }
 
 function tick([repair, english, chinese], changed) {
@@ -107,7 +73,7 @@ function found(report, name) {
 }
 
 function listed(report, name) {
-  return [...(report.repairs.length ? [repairs(report, name)] : []), ...report.findings.map(line)];
+  return [...(report.repairs.length ? [repairs(report, name)] : []), ...report.findings.map(findingCard)];
 }
 
 async function ask() {

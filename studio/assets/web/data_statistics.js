@@ -209,7 +209,7 @@ async function drawFound() {
   packing ??= found.packing;
   const control = cutoffLine();
   const names = ["sides", "turns", ...(found.languages.length ? ["languages"] : [])];
-  box.replaceChildren(tiles(), plot("lengths"), control, make("div", "plots", ...names.map(plot)));
+  box.replaceChildren(tiles(), ...found.findings.map(findingCard), plot("lengths"), control, make("div", "plots", ...names.map(plot)));
   control.move(line);
   await drawPlots();
   box.querySelector("[data-plot=lengths]").on("plotly_click", ({ points }) => control.move(points[0].x));

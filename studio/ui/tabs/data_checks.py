@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
@@ -27,7 +28,7 @@ def build(ctx: Context, chosen: gr.HTML) -> gr.HTML:
     def repair(asked: list[Any]) -> Answer:
         return on_repair(ctx, *asked)
 
-    drawn = panel.draw("data_checks", [look, check, repair])
+    drawn = panel.draw("data_checks", [look, check, repair], shared=["finding"])
     chosen.change(str, chosen, drawn, **QUIET)
     return drawn
 
@@ -50,13 +51,17 @@ def on_repair(ctx: Context, name: str, repairs: Sequence[str]) -> Answer:
     return _start(ctx, action="repair", dataset=[name], repairs=repairs)
 
 
+def told_finding(finding: checks.Finding) -> dict[str, Any]:
+    """A finding in plain values and both languages."""
+    words = {"title": finding.title, "advice": finding.advice, "zh": checks.CODES[finding.code].zh._asdict()}
+    return {**asdict(finding), "severity": finding.severity, **words}
+
+
 def _told(report: checks.Report) -> dict[str, Any]:
     """The report in plain values: each finding in both languages, each repair that fits one of them once."""
-    told = report.to_json()
-    findings = [finding | {"zh": checks.CODES[finding["code"]].zh._asdict()} for finding in told["findings"]]
     fitting = {finding.repair for finding in report.findings}
     repairs = [(name, repair.en, repair.zh) for name, repair in checks.REPAIRS.items() if name in fitting]
-    return told | {"findings": findings, "repairs": repairs}
+    return report.to_json() | {"findings": [told_finding(each) for each in report.findings], "repairs": repairs}
 
 
 def _start(ctx: Context, **asked: Any) -> Answer:

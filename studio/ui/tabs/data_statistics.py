@@ -19,13 +19,17 @@ from studio.ui import choices, form, jobs, panel
 from studio.ui.context import Context
 from studio.ui.form import Form
 from studio.ui.panel import QUIET, Answer
+from studio.ui.tabs.data_checks import told_finding
 
 MASKING = ("model_name_or_path", "cutoff_len", "default_system", "train_on_prompt", "mask_history")
 TRAINING = {option.key: option.default for option in options(TrainConfig)}
 
 
-def build(ctx: Context, chosen: gr.HTML) -> Form:
-    """Draw the panel of the set whose name is in `chosen`; the settings it measures with."""
+def build(ctx: Context, chosen: gr.HTML) -> tuple[gr.HTML, Form]:
+    """Draw the panel of the set whose name is in `chosen`, and the settings that it measures with.
+
+    Its `select` fires with the `row` that a person wants to see.
+    """
 
     def look(asked: list[str]) -> Answer:
         return on_look(ctx, *asked)
@@ -34,13 +38,13 @@ def build(ctx: Context, chosen: gr.HTML) -> Form:
         return on_measure(ctx, subject)
 
     settings = draw_settings(ctx, (*MASKING, "measured_rows"), "measure")
-    drawn = panel.draw("data_statistics", [look, measure], shared=["plot"])
+    drawn = panel.draw("data_statistics", [look, measure], shared=["plot", "finding"])
     follow(settings, chosen, drawn)
     model = settings.component("model_name_or_path")
     chosen.change(partial(on_open, ctx), None, model, **QUIET)
     # the line of the chart becomes the setting
     drawn.apply(on_cutoff, None, settings.component("cutoff_len"), **QUIET)
-    return settings
+    return drawn, settings
 
 
 def draw_settings(ctx: Context, keys: tuple[str, ...], prefix: str) -> Form:
@@ -102,6 +106,7 @@ def _told(found: Statistics) -> dict[str, Any]:
     return {
         **found.to_json(),
         **lengths,
+        "findings": [told_finding(finding) for finding in statistics.findings(found)],
         "scale": found.scale,
         "trained_share": found.trained_share,
         "packing_efficiency": found.packing_efficiency,

@@ -216,9 +216,9 @@ def _draw_panels(ctx: Context, table: gr.HTML, panels: gr.Tabs, pages: rows.Page
 
     with _panel("checks", "Checks", "检查"):
         checks = data_checks.build(ctx, table)
-    checks.select(jump, table, [panels, *pages.turned], **TOLD)
     with _panel("statistics", "Statistics", "统计"):
-        settings = data_statistics.build(ctx, table)
+        measured, settings = data_statistics.build(ctx, table)
+    gr.on([checks.select, measured.select], jump, table, [panels, *pages.turned], **TOLD)
     with _panel("masks", "Masks", "掩码"):
         data_masks.build(ctx, table, settings)
 
