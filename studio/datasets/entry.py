@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,17 @@ class Entry:
     hub_id: str = ""
     origin: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+    @cached_property
+    def roles(self) -> Mapping[str, str]:
+        """What each name of a speaker in the turns stands for: user, assistant, tool, function (a call) or system."""
+        return {
+            self.tags["user_tag"]: "user",
+            self.tags["assistant_tag"]: "assistant",
+            self.tags["observation_tag"]: "tool",
+            self.tags["function_tag"]: "function",
+            self.tags["system_tag"]: "system",
+        }
 
     @property
     def remote(self) -> bool:

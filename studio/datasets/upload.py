@@ -55,9 +55,8 @@ def accept(
     second name there, and the caller removes the first. `progress` is told bytes.
 
     Raises:
-        UploadError: too large, empty, no text, unreadable, or no usable row. Nothing is left behind.
-        DatasetError: the registry is damaged.
-        Cancelled: as asked; nothing is left behind.
+        UploadError: too large, empty, no text, unreadable, or no usable row.
+        DatasetError, Cancelled: the registry is damaged; as asked. Nothing is left behind.
     """
     registry = Registry(data_dir)
     file_name = safe_name(name) if source.is_dir() else _file_name(name)
@@ -68,9 +67,8 @@ def accept(
             copy(source, place, progress, cancelled)
         proposal = proposal or detected(place)
         entry = proposal.entry(stem_of(file_name) or file_name, file_name)
-        report, index = survey(
-            place, entry, head_bytes=None if whole else CHECKED_BYTES, max_bytes=max_bytes, cancelled=cancelled
-        )
+        head_bytes = None if whole else CHECKED_BYTES
+        report, index = survey(place, entry, head_bytes=head_bytes, max_bytes=max_bytes, cancelled=cancelled)
         if report.fatal:
             raise UploadError(f"{name}: {report.summary()}")
         (entry,) = publish(registry, [(place, entry)])

@@ -78,27 +78,16 @@ def _turns(entry: Entry, record: Record, name: str) -> tuple[Message, ...]:
 
 
 def _messages(entry: Entry, turns: list[Any], where: str) -> tuple[Message, ...]:
-    roles = _roles(entry.tags)
     messages = []
     for number, turn in enumerate(turns, 1):
         try:
-            messages.append(_message(entry.tags, roles, turn))
+            messages.append(_message(entry.tags, entry.roles, turn))
         except Misfit as misfit:
             code = "empty_turn" if misfit.code == "empty_field" else misfit.code
             raise Misfit(code, f"{where} turn {number}: {misfit}") from misfit
     if messages and messages[0].role == "system" and not messages[0].content.strip():
         messages = messages[1:]
     return tuple(messages)
-
-
-def _roles(tags: Mapping[str, str]) -> dict[str, str]:
-    return {
-        tags["user_tag"]: "user",
-        tags["assistant_tag"]: "assistant",
-        tags["observation_tag"]: "tool",
-        tags["function_tag"]: "function",
-        tags["system_tag"]: "system",
-    }
 
 
 def _message(tags: Mapping[str, str], roles: Mapping[str, str], turn: Any) -> Message:
