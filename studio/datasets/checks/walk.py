@@ -39,7 +39,12 @@ def walk(
     reader, mark, pace = Reader(entry), BEGIN, Pace(path, progress, cancelled)
     try:
         for mark, raw, parse in _unparsed(path):
-            yield mark, *reader.read(mark, raw, parse)
+            quick = reader.quick
+            if quick is not None and parse is examine_line and (content := quick(raw)) is not None:
+                yield mark, None, content
+            else:
+                record, found = reader.read(mark, raw, parse)
+                yield mark, record, found
             if not mark.row % TURN_ROWS:
                 pace.at(mark)
     except RowError as error:
@@ -80,27 +85,26 @@ def extent_of(path: Path) -> Extent:
 
 
 def _unparsed(path: Path) -> Iterator[tuple[Mark, Any, Parse]]:
-    row = 1
+    row = 0
     for place, file in enumerate(files_of(path)):
         with explained(file):
             kind = kind_of(file)
-            for mark, raw in kind.split(file, Mark(row, 0, 1, place)):
-                yield mark, raw, kind.examine or kind.parse
-                row = mark.row + 1
+            parse, mark = kind.examine or kind.parse, Mark(row, 0, 0, place)
+            for mark, raw in kind.split(file, Mark(row + 1, 0, 1, place)):
+                yield mark, raw, parse
+            row = mark.row
 
 
 class Reader:
-    """Reads rows as `entry` says, the usual ones fast. `kind` is that of the first usable row, once there was one."""
+    """Reads rows as `entry` says. After the first usable row, `kind` is its kind, and `quick` reads lines like it."""
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.kind: type[Row] | None = None
-        self._quick: Quick | None = None
+        self.quick: Quick | None = None
 
     def read(self, mark: Mark, raw: Any, parse: Parse) -> tuple[Record | None, Content | Fault]:
         """The record that `raw` stands for, and its content or fault."""
-        if parse is examine_line and self._quick is not None and (content := self._quick(raw)) is not None:
-            return None, content
         try:
             record = parse(raw, mark)
         except RowError as error:
@@ -114,7 +118,7 @@ class Reader:
             return _fault(error, fatal=False)
         if self.kind is None:
             self.kind = type(value)
-            self._quick = quick_reader(self.entry, record, self.kind)
+            self.quick = quick_reader(self.entry, record, self.kind)
         if not isinstance(value, self.kind):
             what = f"is a {type(value).__name__.lower()}, while the rows before are each a {self.kind.__name__.lower()}"
             return Fault(mark.row, what, fatal=False, code="mixed_shapes")
