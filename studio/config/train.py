@@ -195,8 +195,8 @@ class TrainConfig(Config):
     )
     preprocessing_num_workers: int | None = option(
         None,
-        en="Processes that encode the rows; empty decides by the amount of text (one up to about 100 MB).",
-        zh="编码数据的进程数；留空按文本量决定（约 100 MB 以内为一个）。",
+        en="Processes that encode the rows, never more than one for every 4 MB; empty decides by text and cores.",
+        zh="编码数据的进程数，每 4 MB 至多一个；留空按文本量和核心数决定。",
         group="advanced",
         ge=1,
         le=128,

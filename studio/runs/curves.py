@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 STEP_SERIES = ("loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_gb")
-EVAL_SERIES = ("eval_loss",)
+EVAL_SERIES = "eval_loss"
 SMOOTHED = "loss_smoothed"
 BUDGET = 1000
 SMOOTHING = 0.9
@@ -43,7 +43,7 @@ def overview(path: Path, budget: int = BUDGET) -> dict[str, Any]:
     stride = _stride(len(steps), budget)
     x = [point.step for point in steps]
     series = {name: _thin(x, column, stride) for name, column in columns.items()}
-    series |= _raw([point for point in points if point.type == "eval"], EVAL_SERIES)
+    series |= _validations(points)
     last = series[SMOOTHED][1]
     return {"cursor": cursor, "series": series, "ema": last[-1] if last else None, "stride": stride}
 
@@ -52,9 +52,18 @@ def since(path: Path, cursor: int) -> dict[str, Any]:
     """What was logged after `cursor`, unthinned: {"cursor", "series"}. A few points a second at most."""
     lines, cursor = read_since(path, cursor)
     points = events.parse_points(lines)
-    steps, evals = ([point for point in points if point.type == kind] for kind in ("step", "eval"))
-    series = {**_raw(steps, STEP_SERIES), **_raw(evals, EVAL_SERIES)}
+    series = {**_raw([point for point in points if point.type == "step"], STEP_SERIES), **_validations(points)}
     return {"cursor": cursor, "series": {name: points for name, points in series.items() if points[0]}}
+
+
+def _validations(points: Sequence[events.Point]) -> Series:
+    """eval_loss, and one more of its kind for each dataset that is validated by itself: `eval_loss NAME`."""
+    evals = [point for point in points if point.type == "eval"]
+    named = {
+        f"{EVAL_SERIES} {name}": _raw([point for point in evals if point.dataset == name], (EVAL_SERIES,))[EVAL_SERIES]
+        for name in dict.fromkeys(point.dataset for point in evals if point.dataset)
+    }
+    return _raw([point for point in evals if not point.dataset], (EVAL_SERIES,)) | named
 
 
 def _raw(points: Sequence[events.Point], names: Iterable[str]) -> Series:

@@ -33,11 +33,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Eval:
-    """One validation."""
+    """One validation; `dataset` names what was validated on where several sets are each validated by itself."""
 
     step: int
     eval_loss: float
     at: float
+    dataset: str = ""
     type: Literal["eval"] = "eval"
 
 
@@ -75,6 +76,7 @@ class Point(msgspec.Struct, gc=False):
     tokens_per_s: float | None = None
     memory_gb: float | None = None
     eval_loss: float | None = None
+    dataset: str = ""
 
 
 T = TypeVar("T")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,7 @@ from studio.errors import ModelError, RowError
 IGNORED = -100
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 BATCH_ROWS = 256
+RENDERING = threading.Lock()  # a compiled template notes its marks for one caller; streamed sets are read by threads
 Span = tuple[int, int]
 Numbered = tuple[int, Conversation | Text]
 
@@ -144,14 +146,15 @@ class _Renderer:
         """The text, and the answers that the template marks; None where it marks none at all."""
         try:
             template, marked = self._template(tools)
-            texts, spans = render_jinja_template(
-                [messages],
-                tools=tools,
-                chat_template=template,
-                return_assistant_tokens_mask=marked,
-                add_generation_prompt=prompt,
-                **self._known,
-            )
+            with RENDERING:
+                texts, spans = render_jinja_template(
+                    [messages],
+                    tools=tools,
+                    chat_template=template,
+                    return_assistant_tokens_mask=marked,
+                    add_generation_prompt=prompt,
+                    **self._known,
+                )
         except TemplateError as error:
             raise RowError(number, f"the model's chat template refuses it: {error}") from error
         except ValueError as error:

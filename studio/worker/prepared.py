@@ -138,7 +138,7 @@ def prepare(
 ) -> Prepared:
     """The encoded rows of a dataset: those in `cache_dir`, unless they are to be made `anew`, or else made now.
 
-    `processes` encode them; None decides by the amount of work.
+    `processes` encode them if there is enough to do; None decides by the amount of text.
 
     Raises:
         DatasetError: a row that cannot be used or encoded, or no room.
@@ -181,7 +181,7 @@ def _make(
     draft.mkdir()
     try:
         source = recipe.source
-        count = 1 if source.limit is not None else processes or processes_for(source.text_bytes)
+        count = 1 if source.limit is not None else processes_for(source.text_bytes, processes)
         make = _make_whole if count == 1 else partial(_make_parts, processes=count)
         parts = list(make(recipe, draft, index_dir, progress))
         files = [[name, made.rows, (draft / name).stat().st_size] for name, made in parts]

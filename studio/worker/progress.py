@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import deque
 from typing import Any
@@ -18,6 +19,7 @@ from studio.worker.report import say
 
 WINDOW_STEPS = 20
 GB = 1e9
+VALIDATED = re.compile(r"eval_((?P<name>.+)_)?loss")  # as the trainer calls it
 
 
 class Diverged(RunError):
@@ -71,8 +73,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
     ) -> None:
         if logs and "loss" in logs:
             self._log_step(state, logs)
-        if logs and "eval_loss" in logs:
-            self._desk.reporter.event(Eval(state.global_step, float(logs["eval_loss"]), at=time.time()))
+        for key, value in (logs or {}).items():
+            if found := VALIDATED.fullmatch(key):
+                self._desk.reporter.event(Eval(state.global_step, float(value), time.time(), found["name"] or ""))
 
     def _log_step(self, state: TrainerState, logs: dict[str, Any]) -> None:
         if not self._desk.clock.is_stopped:

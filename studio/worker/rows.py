@@ -52,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file: one row in `every` of the `rows` from `start` on, usable or not; None for all that follow."""
+    """A stretch of a file: of the `rows` from `start` on, usable or not, one in `every`; None for all that follow."""
 
     start: Mark = BEGIN
     rows: int | None = None

@@ -168,6 +168,8 @@ def test_rows_are_packed_into_the_fullest_sequence_with_room(lengths: list[int],
     assert _packed(lengths, 10) == sequences
 
 
-def test_processes_are_worth_their_start_for_large_files_only() -> None:
-    assert pool.processes_for(1_000_000) == 1
-    assert pool.processes_for(1 << 40) > 1
+def test_processes_are_worth_their_start_for_large_files_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "cores", lambda: 32)
+    megabytes = [pool.processes_for(size << 20) for size in (1, 60, 200, 100_000)]
+    assert megabytes == [1, 1, 3, 8]
+    assert [pool.processes_for(size << 20, wanted=16) for size in (1, 60, 200)] == [1, 15, 16]
