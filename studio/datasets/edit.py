@@ -108,10 +108,28 @@ def add_row(registry: Registry, name: str, record: Record, after: int | None = N
 
 
 def history(registry: Registry, name: str) -> list[Edit]:
-    """The edits of a set that are kept, latest first; they are undone in this order."""
+    """The edits of a set that can be undone, latest first; they are undone in this order.
+
+    Raises:
+        DatasetNotFound, DatasetError: no such set, or it cannot be used.
+    """
+    by_result = {record["after"]: (edit_id, record) for edit_id, record in _records(registry, name)}
+    state, edits = version(registry, name), []
+    while state in by_result:
+        edit_id, record = by_result.pop(state)
+        edits.append(Edit(edit_id, record["what"], record["at"]))
+        state = record["before"]
+    return edits
+
+
+def _records(registry: Registry, name: str) -> list[tuple[str, dict[str, Any]]]:
+    """What is kept of edits of a set of that name, latest first."""
     records = ((folder.name, read_record(folder / RECORD)) for folder in registry.trash.glob("*"))
-    edits = [Edit(id, record["what"], record["at"]) for id, record in records if record.get("edited") == name]
-    return sorted(edits, key=lambda edit: edit.at, reverse=True)
+    return sorted(
+        ((edit_id, record) for edit_id, record in records if record.get("edited") == name),
+        key=lambda item: float(item[1]["at"]),
+        reverse=True,
+    )
 
 
 def undo(registry: Registry, undo_id: str) -> Entry:
@@ -159,8 +177,8 @@ def _edit(registry: Registry, name: str, change_of: Callable[[int], Change], wha
         with workshop(registry.data_dir, name) as folder:
             new = rewritten(path, index, change, folder)
             undo_id = _put(registry, name, path, new, what)
-    for edit in history(registry, name)[KEPT_VERSIONS:]:
-        shutil.rmtree(registry.trash / edit.id, ignore_errors=True)
+    for old_id, _ in _records(registry, name)[KEPT_VERSIONS:]:
+        shutil.rmtree(registry.trash / old_id, ignore_errors=True)
     return undo_id
 
 
@@ -184,8 +202,8 @@ def _put(registry: Registry, name: str, path: Path, new: Path, what: str) -> str
     folder.mkdir(parents=True)
     file_name = registry.entry(name).file_name
     # the record first: whatever step is interrupted, nothing is lost
-    record = {"edited": name, "file_name": file_name, "what": what, "at": time.time(), "after": _state(new)}
-    write_json(folder / RECORD, record)
+    states = {"before": _state(path), "after": _state(new)}
+    write_json(folder / RECORD, {"edited": name, "file_name": file_name, "what": what, "at": time.time(), **states})
     if new.name == path.name:
         _keep(path, folder / KEPT)
         os.replace(new, path)

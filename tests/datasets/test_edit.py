@@ -99,6 +99,20 @@ def test_edits_are_undone_in_turn(registry: Registry) -> None:
     assert edit.history(registry, "it") == []
 
 
+def test_what_was_changed_by_another_hand_cannot_be_undone(data_dir: Path) -> None:
+    registry = made(data_dir, "a.jsonl", lines(ROWS))
+    undo_id = edit.delete_rows(registry, "it", [1])
+    registry.file("it").write_bytes(lines(ROWS[:2]))
+    assert edit.history(registry, "it") == []
+    with pytest.raises(DatasetError, match="changed after that edit"):
+        edit.undo(registry, undo_id)
+    again = edit.delete_rows(registry, "it", [1])
+    assert [each.id for each in edit.history(registry, "it")] == [again]
+    registry.remove("it")
+    made(data_dir, "a.jsonl", lines(ROWS))
+    assert edit.history(registry, "it") == []
+
+
 def test_a_pretty_file_stays_pretty(data_dir: Path) -> None:
     registry = made(data_dir, "a.json", json.dumps(ROWS, indent=4).encode())
     edit.replace_row(registry, "it", 2, {"instruction": "q", "output": "a", "history": [["x", "y"]]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 
 Record = Mapping[str, Any]
 SHOWN_CHARS = 60
+_LONG_NUMBER = re.compile(r"\d{19}")
 
 
 class Misfit(Exception):
@@ -39,8 +41,8 @@ def parsed(value: Any, name: str | None) -> Any:
     """CSV cells and some exports hold lists as JSON text."""
     if isinstance(value, str) and value.lstrip().startswith(("[{", "[[", "[]")):
         try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError as error:
+            return parse_json(value)
+        except ValueError as error:
             raise Misfit("bad_json", f"{name!r} looks like JSON but is damaged: found {shown(value)}") from error
     return value
 
@@ -77,6 +79,17 @@ def missing(name: str, record: Record) -> str:
 def loads(content: Any, name: str) -> Any:
     """What JSON text stands for; anything else as it is."""
     try:
-        return orjson.loads(content) if isinstance(content, str) else content
-    except orjson.JSONDecodeError as error:
+        return parse_json(content) if isinstance(content, str) else content
+    except ValueError as error:
         raise Misfit("bad_json", f"{name} must be JSON, found {shown(content)}") from error
+
+
+def parse_json(text: str) -> Any:
+    """What `text` says.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    value = orjson.loads(text)
+    # it makes floats of integers beyond 64 bits without a word
+    return json.loads(text) if _LONG_NUMBER.search(text) else value

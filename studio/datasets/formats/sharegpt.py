@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from studio.datasets.entry import Entry
 from studio.datasets.formats.canonical import Message, Preference, Row, ToolCall
-from studio.datasets.formats.fields import Misfit, Record, fields_of, loads, missing, parsed, require_text, shown
+from studio.datasets.formats.fields import (
+    Misfit,
+    Record,
+    fields_of,
+    loads,
+    missing,
+    parse_json,
+    parsed,
+    require_text,
+    shown,
+)
 from studio.datasets.formats.turns import as_json, check_order, conversation, preference, read_tools, with_system
 
 
@@ -60,8 +68,8 @@ def _spelled(tags: Mapping[str, str], value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith("{"):
         return value
     try:
-        turn = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        turn = parse_json(value)
+    except ValueError:
         return value
     return turn if tags["role_tag"] in turn and tags["content_tag"] in turn else value
 
