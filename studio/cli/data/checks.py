@@ -34,8 +34,17 @@ def check(registry: Registry, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"file": str(path), **report.to_json()})
     else:
-        say(report.summary())
+        say("\n".join([report.summary(), *_mending(registry, entry, report)]))
     return FATAL if report.fatal else 0
+
+
+def _mending(registry: Registry, entry: Entry, report: Report) -> list[str]:
+    """The command that does every repair which fits."""
+    repairs = dict.fromkeys(found.repair for found in report.findings if found.repair)
+    if not repairs:
+        return []
+    name = entry.name if entry.name in registry.names() else "NAME (add the file first)"
+    return [f"to mend it in a new dataset: python -m studio data repair {name} {' '.join(repairs)}"]
 
 
 def _report(registry: Registry, arguments: argparse.Namespace, path: Path, entry: Entry) -> Report:
