@@ -132,6 +132,20 @@ def test_an_edit_of_a_file_that_changed_meanwhile_is_refused(open_page: Callable
     expect(page.get_by_text("changed", exact=False).first).to_be_visible()
 
 
+def test_a_registered_set_is_read_anew(page: Page, tmp_path: Path) -> None:
+    rows = [{"instruction": "left", "output": "right", "other": "third"}] * 3
+    page.set_input_files("#data-file input[type=file]", rows_file(tmp_path, "swap.jsonl", rows))
+    page.click("#data-register")
+    expect(page.locator("#data-rows .turn.assistant").first).to_contain_text("right")
+    page.click("#data-columns")
+    expect(page.locator("#data-register")).to_have_text("Save")
+    choose(page, "data-response", "other")
+    expect(page.locator("#data-sample .turn.assistant").first).to_contain_text("third")
+    page.click("#data-register")
+    expect(page.locator("#data-notice")).to_contain_text("swap is read anew")
+    expect(page.locator("#data-rows .turn.assistant").first).to_contain_text("third")
+
+
 def test_a_split_is_made_opened_and_undone(page: Page, studio: Studio, screenshot: Callable[..., None]) -> None:
     line(page, "identity").click()
     page.click("#data-make")

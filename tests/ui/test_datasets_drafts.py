@@ -135,6 +135,17 @@ def test_a_path_of_this_machine_is_read_and_left_where_it_is(ctx: Context, dropp
     assert path.exists()
 
 
+def test_a_folder_of_this_machine_becomes_one_set(ctx: Context, dropped: Path) -> None:
+    parts = dropped / "parts"
+    parts.mkdir()
+    for number in (1, 2):
+        jsonl(parts / f"{number}.jsonl", ROWS)
+    laid = laid_of(way_in.on_path(ctx, str(parts), *NOTHING)[1:])
+    assert drafts.on_register(ctx, drafts.PROGRESS, *laid)[1] == "parts"
+    assert page.rows.page(ctx, "parts", 0)[3] == 24
+    assert len(list(parts.iterdir())) == 2
+
+
 def test_a_path_that_is_none_says_so(ctx: Context) -> None:
     with pytest.raises(gr.Error, match="does not exist on the machine"):
         way_in.on_path(ctx, "/nowhere/at/all.jsonl", *NOTHING)

@@ -10,7 +10,7 @@ const empty = element.querySelector(".datasets-empty");
 const search = element.querySelector("input");
 const fault = element.querySelector(".card");
 const STATES = {
-  unchecked: ["", say("unchecked", "未检查")],
+  unchecked: ["none", say("unchecked", "未检查")],
   ok: ["completed", say("ok", "正常")],
   warnings: ["queued", say("warnings", "警告")],
   fatal: ["failed", say("fatal", "致命")],
