@@ -179,10 +179,23 @@ def test_parquet_keeps_its_schema(data_dir: Path) -> None:
         edit.undo(registry, undo_id)
 
 
-@pytest.mark.parametrize("kind", ["gz", "folder", "utf-16"])
+@pytest.mark.parametrize("kind", ["gz", "folder", "utf-16", "arrow", "xlsx"])
 def test_what_cannot_be_written_in_place_becomes_json_lines(kind: str, data_dir: Path) -> None:
-    file_name = {"gz": "a.jsonl.gz", "folder": "a", "utf-16": "a.jsonl"}[kind]
-    if kind == "folder":
+    file_name = {"gz": "a.jsonl.gz", "folder": "a", "utf-16": "a.jsonl"}.get(kind, f"a.{kind}")
+    if kind == "arrow":
+        import pyarrow as pa
+
+        table = pa.Table.from_pylist(ROWS)
+        with pa.ipc.new_file(data_dir / file_name, table.schema) as writer:
+            writer.write_table(table)
+    elif kind == "xlsx":
+        import openpyxl
+
+        book = openpyxl.Workbook()
+        for cells in (("instruction", "output"), *(tuple(record.values()) for record in ROWS)):
+            book.active.append(cells)
+        book.save(data_dir / file_name)
+    elif kind == "folder":
         (data_dir / "a").mkdir()
         (data_dir / "a" / "1.jsonl").write_bytes(lines(ROWS[:3]))
         (data_dir / "a" / "2.jsonl").write_bytes(lines(ROWS[3:]))

@@ -1,10 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from studio.datasets import Registry, operations
+from studio.datasets import Registry, load, operations
 from studio.datasets.formats import SHAPES
 from studio.datasets.loading import Fault
 from studio.errors import DatasetError
@@ -139,3 +140,18 @@ def test_sets_that_cannot_be_one(names: list[str], said: str, sets: Registry) ->
     with pytest.raises(DatasetError, match=said):
         operations.merge(sets, names)
     assert left(sets) == {f"{each}.jsonl" for each in SETS}
+
+
+@pytest.mark.parametrize(
+    "name", ["alpaca_zh_demo", "glaive_toolcall_en_demo", "dpo_en_demo", "kto_en_demo", "wiki_demo"]
+)
+def test_real_sets_mean_the_same_in_another_shape(name: str, public_data: Path, data_dir: Path) -> None:
+    for file in public_data.iterdir():
+        shutil.copy(file, data_dir)
+    registry = Registry(data_dir)
+    shape = "text" if name == "wiki_demo" else "openai"
+    (entry,) = operations.convert(registry, name, shape, "parquet")
+    left_out: list[Fault] = []
+    wanted = [value for _, value in load(registry, name, leave_out=left_out.append)]
+    assert left_out == []
+    assert values(registry, entry.name) == wanted
