@@ -10,27 +10,7 @@ import orjson
 
 TURNS = (1, 1, 1, 2, 3)
 SENTENCES = 4000
-LATIN = (
-    "ba",
-    "con",
-    "de",
-    "fi",
-    "gra",
-    "ho",
-    "ing",
-    "ka",
-    "lu",
-    "men",
-    "no",
-    "or",
-    "pa",
-    "qui",
-    "ra",
-    "sta",
-    "ter",
-    "un",
-    "ver",
-)
+LATIN = ("ba", "con", "de", "fi", "gra", "ho", "ing", "ka", "lu", "men", "no", "or", "pa", "qui", "ra", "sta", "un")
 CHINESE = tuple("的一是不了人我在有他这中大来上个国到说们为子和你地出道也时年得就那要下以生会")
 CHINESE_SHARE = 0.1
 _BUFFER_BYTES = 8 << 20

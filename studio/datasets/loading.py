@@ -13,6 +13,9 @@ from studio.datasets.reading import BEGIN, Mark, Record, Unpassable, rows
 from studio.datasets.registry import Registry
 from studio.errors import RowError
 
+# rows that can be read, but not as a row: the file is as its author wants it, and the others are fine
+LEFT_OUT = ("wrong_type", "too_deep")
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -89,7 +92,7 @@ def scan(
 
 def _scanned(entry: Entry, mark: Mark, record: Record | RowError, kind: type[Row] | None) -> Scanned:
     if isinstance(record, RowError):
-        return Scanned(mark, None, _fault(record, fatal=True))
+        return Scanned(mark, None, _fault(record, fatal=record.code not in LEFT_OUT))
     try:
         value = convert(entry, mark.row, record)
     except RowError as error:

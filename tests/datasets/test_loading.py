@@ -78,6 +78,14 @@ def test_a_row_that_cannot_be_read_always_ends_it(name: str, content: str, regis
     assert faults == []
 
 
+def test_rows_that_are_no_objects_can_be_left_out(register: Register) -> None:
+    registry = register("a.jsonl", GOOD + '["list"]\n' + '{"a": ' + "[" * 200 + "]" * 200 + "}\n" + GOOD)
+    faults: list[Fault] = []
+    assert [number for number, _ in load(registry, "it", leave_out=faults.append)] == [1, 4]
+    assert [(fault.row, fault.code) for fault in faults] == [(2, "wrong_type"), (3, "too_deep")]
+    assert faults[0].what == "(line 2) must be an object {…}, found a list"
+
+
 def test_rows_of_another_shape_are_faults(register: Register) -> None:
     registry = register("a.jsonl", '{"text": "once"}\n' + '{"text": "q", "output": "a"}\n', columns={"prompt": "text"})
     faults: list[Fault] = []

@@ -1,6 +1,7 @@
 """What hostile and damaged files do: no bomb goes off, and a fault costs no more than its own row."""
 
 import gzip
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from studio.datasets.reading import (
     BEGIN,
+    Extent,
     Unpassable,
     duplicate_keys,
     excerpt,
@@ -245,6 +247,21 @@ def test_a_cell_of_50_mb_costs_only_its_row(write: Write) -> None:
         {"a": "1", "b": "2"}, 2, {"a": "5", "b": "6"},
     ]  # fmt: skip
     assert [mark.line for mark, _ in rows(path)] == [2, 3, 4]
+
+
+# --- no files ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_file_is_refused_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    os.symlink(tmp_path / "loop.jsonl", tmp_path / "loop.jsonl")
+    for name in ("pipe.jsonl", "loop.jsonl", "missing.jsonl", "missing.parquet"):
+        with pytest.raises(UploadError, match=f"{name} is not a file that can be read"):
+            list(rows(tmp_path / name))
+    with pytest.raises(UploadError, match="cannot be read: File name too long"):
+        list(rows(tmp_path / ("x" * 300 + ".jsonl")))
+    with pytest.raises(UploadError, match="cannot be read: No such file"):
+        Extent(tmp_path / "missing.jsonl")
 
 
 # --- what a person is shown --------------------------------------------------------------------------------------

@@ -122,8 +122,8 @@ PLAIN = [
         "moment": "2024-05-01 09:30:00", "bytes": "text", "price": "1.50", "number": 1.5, "map": {"k": 1}, "word": "a",
     },
     {
-        "null": "x", "nested": [], "day": None, "moment": None, "bytes": "//4=", "price": None, "number": None,
-        "map": None, "word": "a",
+        "null": "x", "nested": [], "day": None, "moment": None, "bytes": {"base64": "//4="}, "price": None,
+        "number": None, "map": None, "word": "a",
     },
 ]  # fmt: skip
 
@@ -207,6 +207,15 @@ def test_what_files_say_that_they_unpack_to(write: Write, tmp_path: Path) -> Non
     assert unpacked_bytes(columnar(tmp_path / "a.parquet", pa.table({"a": ["x" * 10**6]}))) > 10**6
     workbook = book(tmp_path / "a.xlsx", {"data": [["a"], ["x" * 30_000]]})
     assert unpacked_bytes(workbook) > 30_000 > workbook.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_line_ends_of_an_old_macintosh(name: str, write: Write) -> None:
+    text = {"a.jsonl": '{"text": "é"}\r\r{"text": "b"}\r', "a.csv": "text\ré\rb\r", "a.txt": "é\rb"}[name]
+    path = write(name, text)
+    read = list(rows(path))
+    assert [record for _, record in read] == [{"text": "é"}, {"text": "b"}]
+    assert list(rows(path, read[1][0])) == read[1:]
 
 
 # --- folders ----------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ _SIGNATURES = {
     b"ARROW1": "arrow data (name it .arrow)",
     b"PK\x03\x04": "a zip archive or an Office document (a sheet is read if it is named .xlsx; unpack an archive)",
     b"\xd0\xcf\x11\xe0": "an old Office document (save the sheet as .xlsx or CSV)",
+    b"\x1f\x8b": "compressed twice, the second time by gzip (unpack it once)",
+    b"\x28\xb5\x2f\xfd": "compressed twice, the second time by zstandard (unpack it once)",
     b"%PDF": "a PDF",
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",
@@ -45,12 +47,14 @@ def open_text(path: Path, offset: int = 0) -> BinaryIO:
     encoding = _UTF16.get(head[:2])
     stream = unpacked(path)
     if encoding:
-        stream = cast(BinaryIO, io.BufferedReader(_Recoder(stream, encoding), _CHUNK_BYTES))
+        stream = _buffered(_Recoder(stream, encoding))
     try:
-        return _at(stream, bom + offset)
+        stream = _at(stream, bom + offset)
     except BaseException:
         stream.close()
         raise
+    # an old Macintosh ended its lines so; offsets stay as they are
+    return _buffered(_Newlines(stream)) if b"\r" in head and b"\n" not in head else stream
 
 
 def is_plain(path: Path) -> bool:
@@ -79,6 +83,29 @@ def _at(stream: BinaryIO, offset: int) -> BinaryIO:
     while offset > 0 and (data := stream.read(min(offset, _CHUNK_BYTES))):
         offset -= len(data)
     return stream
+
+
+def _buffered(raw: io.RawIOBase) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(raw, _CHUNK_BYTES))
+
+
+class _Newlines(io.RawIOBase):
+    """Line ends of CR alone read as LF."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 class _Recoder(io.RawIOBase):

@@ -165,7 +165,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: dates as text, bytes as text or base64; NaN is what pandas writes for null."""
+    """`value` as JSON can hold it: dates as text, bytes that are no text as an object, NaN (pandas' null) as null."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -183,11 +183,12 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _text(value: bytes) -> str:
+def _text(value: bytes) -> str | dict[str, str]:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
+        # never a text: nobody trains on base64 without a word
+        return {"base64": base64.b64encode(value).decode()}
 
 
 @contextmanager

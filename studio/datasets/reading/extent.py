@@ -6,7 +6,7 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
-from studio.datasets.reading.kinds import format_name
+from studio.datasets.reading.kinds import explained, format_name
 from studio.datasets.reading.mark import Mark
 from studio.datasets.reading.packing import packed_share
 from studio.datasets.reading.stream import file_marks, files_of
@@ -21,7 +21,8 @@ class Extent:
 
     def __init__(self, path: Path) -> None:
         self._files = files_of(path)
-        self._sizes = [file.stat().st_size for file in self._files]
+        with explained(path):
+            self._sizes = [file.stat().st_size for file in self._files]
         self._before = [0, *accumulate(self._sizes)]
         self.total = self._before[-1]
         self._bytes_per_offset = cache(_bytes_per_offset)

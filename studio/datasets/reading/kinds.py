@@ -68,8 +68,10 @@ def kind_of(path: Path) -> Kind:
     """How `path` is read.
 
     Raises:
-        UploadError: an extension that is not read here.
+        UploadError: no file, or an extension that is not read here.
     """
+    if not path.is_file():
+        raise UploadError(f"{path.name} is not a file that can be read")
     suffix = format_name(path.name)
     if suffix in COPIES:
         return COPIES[suffix]

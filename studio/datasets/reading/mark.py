@@ -11,6 +11,7 @@ DEPTH_MAX = 100
 # places to start from lie at most so far apart
 MARK_BYTES = 1 << 18
 MARK_ROWS = 1024
+_KINDS = {str: "a text", int: "a number", float: "a number", bool: "a truth value", list: "a list", type(None): "null"}
 Record = dict[str, Any]
 
 
@@ -87,5 +88,6 @@ def as_record(value: Any, mark: Mark) -> Record:
         RowError: it is something else.
     """
     if not isinstance(value, dict):
-        raise RowError(mark.row, f"(line {mark.line}) must be an object {{…}}, found {type(value).__name__}")
+        found = _KINDS.get(type(value), "something else")
+        raise RowError(mark.row, f"(line {mark.line}) must be an object {{…}}, found {found}", "wrong_type")
     return value

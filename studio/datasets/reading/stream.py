@@ -25,7 +25,7 @@ def rows(path: Path, start: Mark = BEGIN, thorough: bool = False) -> Iterator[tu
         Unpassable: a row after which nothing can be read (a broken JSON list).
         UploadError: the file as a whole cannot be read (encoding, kind, damage).
     """
-    return _folder_rows(path, start, thorough) if path.is_dir() else _file_rows(path, start, thorough)
+    return _folder_rows(path, start, thorough) if _is_folder(path) else _file_rows(path, start, thorough)
 
 
 def marks(path: Path) -> Iterator[Mark]:
@@ -68,7 +68,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
     Raises:
         UploadError: the folder has none, or files of several kinds.
     """
-    if not path.is_dir():
+    if not _is_folder(path):
         return (path,)
     files = files_in(path)
     refuse_mixed(path, {family_of(file): file for file in files})
@@ -83,6 +83,11 @@ def unpacked_bytes(path: Path) -> int | None:
     """
     sizes = [_unpacked_bytes(file) for file in files_of(path)]
     return None if None in sizes else sum(filter(None, sizes))
+
+
+def _is_folder(path: Path) -> bool:
+    with explained(path):
+        return path.is_dir()
 
 
 def _unpacked_bytes(file: Path) -> int | None:
