@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 from studio.datasets.entry import Entry
+from studio.datasets.formats.fields import parse_json
 from studio.datasets.incoming import placed, workshop
 from studio.datasets.index import indexed
 from studio.datasets.reading import Record, files_of
@@ -72,7 +73,7 @@ def parse(text: str) -> Record:
         DatasetError: it is no JSON object; says where.
     """
     try:
-        record = orjson.loads(text)
+        record = parse_json(text)
     except orjson.JSONDecodeError as error:
         raise DatasetError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     if not isinstance(record, dict):
