@@ -1,13 +1,14 @@
 """Rows nearly the same as an earlier row: most of their pieces of 16 bytes are common (MinHash, by rensa).
 
 A sketch of so many small numbers stands for a row: two rows agree in about as many of them as their pieces are alike.
-Rows that agree in a whole band of their sketches are candidates, and the whole sketches decide. In memory are 48 bytes
-a row; sketches wait in a temporary file, 192 bytes a row.
+Rows that agree in a whole band of their sketches are candidates, and the whole sketches decide. In memory are about
+100 bytes a row; sketches wait in a temporary file, 192 bytes a row.
 """
 
 from __future__ import annotations
 
 import math
+import mmap
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from studio.datasets.checks.walk import walk
 from studio.datasets.entry import Entry
 from studio.datasets.loading import Fault
 from studio.datasets.pace import Asked, Progress
+from studio.datasets.pace import check as asked_to_stop
 from studio.errors import UploadError
 
 WIDTH = 192
@@ -30,7 +32,7 @@ MISSED = 0.01  # of the pairs exactly as alike as the threshold
 BAND_MAX = WIDTH // BANDS
 BATCH_ROWS = 64
 BATCH_BYTES = 1 << 20
-PAIRS_AT_ONCE = 10_000
+PAIRS_AT_ONCE = 2000
 PIECE_BYTES = 16
 _SEED = 42
 _FACTOR = 0x9E3779B97F4A7C15
@@ -57,7 +59,7 @@ def near_rows(
                 file.write(sketches.astype(np.uint8).tobytes())  # one byte of each number is enough to compare
                 _note(sketches[:, :banded], bands)
             file.flush()
-            nearest = _nearest(bands, file, len(numbers), threshold)
+            nearest = _nearest(bands, file, len(numbers), threshold, cancelled)
     except OSError as error:
         raise UploadError(f"{path.name}: no room to look for near-duplicates: {error.strerror or error}") from error
     later = np.flatnonzero(nearest < np.arange(len(numbers)))
@@ -121,16 +123,19 @@ def _note(sketches: npt.NDArray[np.uint32], bands: list[array[int]]) -> None:
         bands[place].frombytes((mixed >> np.uint64(32)).astype(np.uint32).tobytes())
 
 
-def _nearest(bands: list[array[int]], file: BinaryIO, rows: int, threshold: float) -> Places:
+def _nearest(bands: list[array[int]], file: BinaryIO, rows: int, threshold: float, cancelled: Asked | None) -> Places:
     """For each place the first one found that is alike, or itself."""
     nearest = np.arange(rows)
     if rows:
-        sketches = np.memmap(file, np.uint8, "r").reshape(rows, WIDTH)
+        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        sketches = np.frombuffer(held, np.uint8).reshape(rows, WIDTH)
         for band in bands:
+            asked_to_stop(cancelled)
             order, later, starts = runs(np.frombuffer(band, np.uint32))
             for origins in (starts, later - 1):
                 for one, other in _alike(order[later], order[origins], sketches, threshold):
                     np.minimum.at(nearest, one, other)
+                    held.madvise(mmap.MADV_DONTNEED)  # else all of the file gathers in memory
     return nearest
 
 

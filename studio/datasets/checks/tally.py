@@ -89,13 +89,7 @@ class Tally:
         batch, self._batch, self._chars = self._batch, [], 0
         self.shape = self.shape or next((shape_of(roles) for _, (roles, _, _), _ in batch if roles != "!"), "")
         self._hashes.extend([hash_of(content) for _, content, _ in batch])
-        # a label, or a text to go on with, counts as an answer like no other
-        self._answers.extend(
-            [
-                hash(texts[-1]) if len(texts[-1]) > LABEL_CHARS and roles != "x" else row
-                for row, (roles, texts, _), _ in batch
-            ]
-        )
+        self._answers.extend([_answer_hash(row, content) for row, content, _ in batch])
         self._judgements.update([content[0][-1] for _, content, _ in batch])
         for row, content, text in batch:
             if content[2]:
@@ -138,6 +132,13 @@ def repetition(code: str, rows: Places, origins: Places) -> Finding:
     listed = list(zip(rows[:LISTED_ROWS].tolist(), origins[:LISTED_ROWS].tolist(), strict=True))
     examples = tuple(f"row {row} repeats row {origin}" for row, origin in listed[:EXAMPLES])
     return describe(code, rows.size, tuple(row for row, _ in listed), examples)
+
+
+def _answer_hash(row: int, content: Content) -> int:
+    """The same for rows with the same last answer; a label, and a text to go on with, is an answer like no other."""
+    roles, texts, _ = content
+    place = roles.rfind("a")
+    return hash(texts[place]) if place >= 0 and len(texts[place]) > LABEL_CHARS else row
 
 
 def _excerpt(match: re.Match[str]) -> str:

@@ -191,6 +191,8 @@ def test_an_answer_that_many_rows_share(write: Write) -> None:
     long = "I am sorry, but as a language model I cannot do that."
     same = [{"instruction": f"r{number}", "output": long} for number in range(10)]
     assert finding(check(write("a.jsonl", rows(5) + same), ALPACA), "repeated_answer").rows == tuple(range(6, 16))
+    tools = [{**row, "tools": json.dumps([{"name": "a_tool_that_every_row_has"}])} for row in rows(20)]
+    assert check(write("c.jsonl", tools), ALPACA).findings == ()
     labels = [{"instruction": f"r{number}", "output": "positive"} for number in range(50)]
     assert check(write("b.jsonl", labels), ALPACA).findings == ()
 
