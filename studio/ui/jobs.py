@@ -90,12 +90,12 @@ def _is_about(config: DataConfig, subject: str) -> bool:
 def _job(run: Run, known: set[str]) -> dict[str, Any]:
     """One line: `progress` is 0..1 or None, `eta_s` in seconds; `made` are the new sets that still exist. What is not
     `shown` has nothing to say but that it ended."""
-    summary = summary_of(run)
+    summary, title = summary_of(run), run.config.title
     active = summary.state in ACTIVE
     told = str(run.result.get("summary", "")) if summary.state == State.COMPLETED else summary.message
     return {
         "id": run.id,
-        "title": run.config.title.capitalize(),
+        "title": title[:1].upper() + title[1:],
         "state": summary.state,
         "active": active,
         "progress": summary.progress,

@@ -115,6 +115,7 @@ def test_rows_are_added_and_deleted(page: Page) -> None:
     expect(page.locator("#data-place")).to_have_text("Rows 169–169 of 169")
     page.click("#data-undo")
     expect(page.locator("#data-place")).to_contain_text("of 170")
+    expect(line(page, "identity").locator(".badge")).to_have_text(re.compile("ok|warning"))
 
 
 def test_an_edit_of_a_file_that_changed_meanwhile_is_refused(open_page: Callable[..., Page]) -> None:

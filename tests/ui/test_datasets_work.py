@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ def test_work_that_fails_says_why_until_it_is_dismissed(ctx: Context, form: Form
     assert "no_such_column" in line["message"]
     jobs.on_dismiss(ctx, run.id)
     assert jobs.on_jobs(ctx, "identity")["jobs"] == []
+
+
+def test_a_line_keeps_the_capitals_of_a_name(ctx: Context, form: Form) -> None:
+    ctx.registry.add(replace(ctx.registry.entry("identity"), name="MySet"))
+    operations.on_start(ctx, form, "MySet", "duplicate", [], *values(form))
+    ended(ctx)
+    assert line_of(ctx, "MySet")["title"] == "Duplicate MySet"
 
 
 def test_a_double_click_starts_once(ctx: Context, form: Form) -> None:

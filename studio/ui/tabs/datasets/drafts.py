@@ -291,7 +291,9 @@ def on_mapping(drafts: Sequence[Draft], opened: str, name: str, *fields: Any) ->
         found = turns.rows_html(_as_they_are(source))
         return [turns.lines_html(str(error), "wait"), found, "", "", gr.update(interactive=False)]
     spec = json.dumps({name: dump(entry)}, ensure_ascii=False, indent=2)
-    shell = shlex.join(["python", "-m", "studio", "data", "add", source.name, "--name", entry.file_name])
+    where = draft.path if draft.lent else source.name
+    command = shlex.join(["python", "-m", "studio", "data", "add", where, "--name", entry.file_name])
+    shell = "" if draft.stays else command
     problem = turns.lines_html(draft.problem, "bad") if draft.problem else ""
     return [problem, turns.rows_html(sample), shell, spec, gr.update(interactive=bool(name.strip()))]
 

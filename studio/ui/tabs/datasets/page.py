@@ -250,6 +250,8 @@ def _wire_chosen(ctx: Context, table: gr.HTML, notice: gr.HTML, chosen: Chosen) 
     table.change(partial(on_select, ctx), table, chosen.about, **QUIET).then(
         partial(rows.on_count, ctx), [table, *pages.where], pages.counted, **TOLD
     ).then(partial(on_settle, ctx), table, None, **TOLD)
+    # rows were edited: what was known about them is out of date
+    pages.seen.change(partial(on_settle, ctx), table, None, **TOLD)
     table.change(str, table, chosen.jobs, **QUIET)
     table.select(clear, None, notice, **QUIET)
     _wire_deletion(ctx, table, notice, actions)
