@@ -80,6 +80,8 @@ def write_arrow(path: Path, target: Path) -> Iterator[int]:
             writer.write_batch(batch)
             rows += batch.num_rows
             yield rows
+    # the library would keep 100 MB for next time, while the studio lives on for weeks
+    pa.default_memory_pool().release_unused()
 
 
 def _marks(path: Path, rows: int) -> Iterator[Mark]:

@@ -84,7 +84,7 @@ def parse_line(data: bytes, mark: Mark) -> Record:
 
 
 def examine_line(data: bytes, mark: Mark) -> Record:
-    """As `parse_line`, and the record also tells which fields were named twice; that takes twice the time."""
+    """As `parse_line`, and the record also tells which fields were named twice, which takes longer."""
     record = parse_line(data, mark)
     if _names_each_field_once(data, record):
         return record
