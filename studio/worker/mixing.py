@@ -6,7 +6,7 @@ Rows are held out before the sets are mixed, so that a row that the mixture repe
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -29,23 +29,15 @@ Table: TypeAlias = Dataset | IterableDataset
 class Rows:
     """What is trained and what is validated: nothing, one set, or several by name that are each validated by itself.
 
-    Rows have `input_ids` and `labels`, lists of as many ints, `cutoff_len` at most. `remarks` say what became
-    of those left out.
+    Rows have `input_ids` and `labels`, lists of as many ints, `cutoff_len` at most. `remarks` say what became of those
+    left out. `ends` are the token ids of two rows, the first and the last (of a stream, the second).
     """
 
     train: Table
     validation: Dataset | dict[str, Dataset] | None
     remarks: list[str]
+    ends: tuple[list[int], list[int]]
     cutoff_len: int
-
-    def ends(self) -> tuple[list[int], list[int]]:
-        """The token ids of two training rows, the first and (of a stream: the next) the last."""
-        if isinstance(self.train, Dataset):
-            first, last = self.train[0], self.train[len(self.train) - 1]
-        else:
-            two: list[Any] = list(islice(self.train, 2))
-            first, last = two[0], two[-1]
-        return first["input_ids"], last["input_ids"]
 
 
 def mix(config: TrainConfig, parts: Sequence[Prepared], own: Sequence[Prepared], cutoff_len: int) -> Rows:
@@ -55,36 +47,69 @@ def mix(config: TrainConfig, parts: Sequence[Prepared], own: Sequence[Prepared],
         DatasetError: nothing is left to train on, with the reasons.
     """
     kept, remarks = _usable(parts, cutoff_len)
+    if len(kept) < len(parts) and config.mix_strategy != "concat":
+        raise DatasetError("a dataset has no row to learn from and cannot be interleaved. " + "; ".join(remarks))
     tables = [_table(part) for part in kept]
+    ends = tables[0][0]["input_ids"], tables[-1][-1]["input_ids"]
     validation = _own_validation(config, own, cutoff_len)
     if config.val_size:
         tables, validation = _hold_out(tables, config.val_size, config.seed)
-    return Rows(_mixed(config, tables), validation, remarks, cutoff_len)
+    return Rows(_mixed(config, tables), validation, remarks, ends, cutoff_len)
 
 
-def stream(config: TrainConfig, recipes: Sequence[Recipe], own: Sequence[Prepared], cutoff_len: int) -> Rows:
+def stream(
+    config: TrainConfig,
+    recipes: Sequence[Recipe],
+    own: Sequence[Prepared],
+    cutoff_len: int,
+    tell: Callable[[str], None],
+) -> Rows:
     """As `mix`, but encoding while the training goes on; nothing but a buffer of rows is held in memory.
 
-    `val_size` rows are taken from the beginnings of the sets, from each as many.
+    `val_size` rows are taken from the beginnings of the sets, from each as many. Of rows left out, `tell` learns the
+    first fault as it is met, and all once the set has been read through.
 
     Raises:
         DatasetError: a set has no row to learn from.
     """
-    tables = [IterableDataset.from_generator(partial(_encoded, recipe), features=FEATURES) for recipe in recipes]
+    tables = [
+        IterableDataset.from_generator(partial(_encoded, recipe, _Once(tell)), features=FEATURES) for recipe in recipes
+    ]
+    two = [row["input_ids"] for row in islice(tables[0], 2)]
     validation = _own_validation(config, own, cutoff_len)
     if config.val_size:
         share = ceil(config.val_size / len(tables))
         validation = Dataset.from_list([row for table in tables for row in table.take(share)], features=FEATURES)
         tables = [table.skip(share) for table in tables]
     shuffled = [table.shuffle(seed=config.seed, buffer_size=config.buffer_size) for table in tables]
-    return Rows(_mixed(config, shuffled), validation, [], cutoff_len)
+    return Rows(_mixed(config, shuffled), validation, [], (two[0], two[-1]), cutoff_len)
 
 
-def _encoded(recipe: Recipe) -> Iterator[dict[str, list[int]]]:
-    figures = Figures()
+def _encoded(recipe: Recipe, tell: Callable[[str], None]) -> Iterator[dict[str, list[int]]]:
+    name, figures = recipe.source.name, Figures()
     for row in recipe.rows(Part(), figures):
+        if figures.faults:
+            tell(f"dataset {name}: faulty rows are left out, first {figures.first_fault}")
         yield {"input_ids": row.input_ids, "labels": row.labels}
-    _usable([Prepared(recipe.source.name, (), figures)], recipe.masking.cutoff_len)
+    _, remarks = _usable([Prepared(name, (), figures)], recipe.masking.cutoff_len)
+    for remark in remarks:
+        tell(remark)
+
+
+class _Once:
+    """`tell`, but nothing twice: a stream begins anew every epoch."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._told: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(text)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # the library pickles a generator to give it a name
 
 
 def _own_validation(
@@ -101,6 +126,8 @@ def _mixed(config: TrainConfig, tables: list[Table]) -> Table:
         return tables[0]
     if config.mix_strategy == "concat":
         return concatenate_datasets(tables)
+    if not all(len(table) for table in tables if isinstance(table, Dataset)):
+        raise DatasetError("no row of a dataset is left to interleave: lower val_size, or set mix_strategy: concat")
     return interleave_datasets(
         tables,
         probabilities=[float(share) for share in config.interleave_probs] or None,

@@ -123,7 +123,7 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
     tokenizer = tokens.load()
     held = [_prepare(desk, config, recipe, registry) for recipe in own]
     if config.streaming:
-        data = mixing.stream(config, recipes, held, cutoff_len)
+        data = mixing.stream(config, recipes, held, cutoff_len, lambda text: desk.reporter.note("warning", text))
     else:
         data = mixing.mix(config, [_prepare(desk, config, recipe, registry) for recipe in recipes], held, cutoff_len)
     for remark in data.remarks:
@@ -157,7 +157,7 @@ def _trainer(
     data: Rows,
     precision: torch.dtype,
 ) -> RunTrainer:
-    flat = keeps_rows_apart(model, *data.ends())
+    flat = keeps_rows_apart(model, *data.ends)
     if not flat:
         _pad_instead(desk, config)
     train = pack_dataset(data.train, data.cutoff_len, "bfd") if config.packing else data.train

@@ -32,7 +32,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: [{"instruction": name, "input": "", "output": str(number)} for number in range(size)]
         for name, size in SIZES.items()
     }
-    return register(tmp_path_factory.mktemp("data"), **rows)
+    late = [{"instruction": "why " * 100, "input": "", "output": "so"}] * 2
+    return register(tmp_path_factory.mktemp("data"), **rows, long=late)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,9 @@ def mixed(data_dir: Path, tokenizer_dir: Path) -> Mixed:
     def _mixed(**keys: Any) -> Rows:
         config = parse(TrainConfig, {"dataset": list(SIZES), "dataset_dir": str(data_dir), "cutoff_len": 64, **keys})
         recipes = [recipe(config, name) for name in config.dataset]
-        own = [made(recipe(config, name)) for name in config.eval_dataset]
+        own, remarks = [made(recipe(config, name)) for name in config.eval_dataset], list[str]()
         if config.streaming:
-            return stream(config, recipes, own, config.cutoff_len)
+            return stream(config, recipes, own, config.cutoff_len, remarks.append)
         return mix(config, [made(each) for each in recipes], own, config.cutoff_len)
 
     return _mixed
@@ -165,7 +166,25 @@ def test_rows_held_out_of_a_stream_are_never_trained_on(mixed: Mixed, said: Said
 
 def test_a_stream_with_nothing_to_learn_ends_with_the_reason(mixed: Mixed) -> None:
     with pytest.raises(DatasetError, match=r"nothing to train on. 300 of 300 rows .* cutoff_len"):
-        next(iter(mixed(**STREAMED, dataset=["one"], cutoff_len=8).train))
+        mixed(**STREAMED, dataset=["one"], cutoff_len=8)
+
+
+def test_rows_left_out_of_a_stream_are_told_once(tmp_path: Path, tiny_model: Path) -> None:
+    rows = [{"instruction": "Hi", "input": "", "output": 5 if n % 4 == 1 else f"Number {n}"} for n in range(12)]
+    request = {"dataset": ["demo"], "streaming": True, "max_steps": 6, "save_steps": 0}
+    write_config(tmp_path / "run", "train", tiny_model, register(tmp_path / "data", demo=rows), request)
+    train_here(tmp_path / "run")
+    told = Finished(tmp_path / "run").notes.splitlines()
+    assert [line for line in told if "first row 2" in line] == [line for line in told if "faulty" in line]
+    assert len(told) == len(set(told)) == 2
+    assert "3 faulty rows left out" in told[1]
+
+
+def test_a_set_without_usable_rows_cannot_be_interleaved(mixed: Mixed, said: Said) -> None:
+    keys = {"dataset": ["one", "long"], "cutoff_len": 64}
+    assert len(said(mixed(**keys).train)) == 300
+    with pytest.raises(DatasetError, match=r"cannot be interleaved. 2 of 302 rows left out: .* cutoff_len"):
+        mixed(**keys, mix_strategy="interleave_under")
 
 
 @pytest.mark.parametrize(
