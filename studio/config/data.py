@@ -61,8 +61,8 @@ class DataConfig(Config):
     )
     near_duplicate_threshold: float = option(
         0.85,
-        en="Share of common word groups from which two rows count as near-duplicates.",
-        zh="两行共有词组达到该比例即视为近似重复。",
+        en="Share of common pieces of text (16 bytes each) from which two rows count as near-duplicates.",
+        zh="两行共有片段（每段 16 字节）达到该比例即视为近似重复。",
         group="data",
         label=("Similarity", "相似度"),
         gt=0,
