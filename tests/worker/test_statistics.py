@@ -131,10 +131,10 @@ def test_only_the_rows_that_the_entry_takes_are_measured(tmp_path: Path) -> None
 
 
 def test_it_is_kept_and_tells_how_far_it_is(tmp_path: Path) -> None:
-    data, told = registry(tmp_path, alpaca(3000)), list[tuple[int, int]]()
+    data, told = registry(tmp_path, alpaca(6000)), list[tuple[int, int]]()
     measured = measure(config(), data, progress=lambda done, total: told.append((done, total)))
     assert stored(data, config()) == measured
-    assert told[-1] == (3000, 3000)
+    assert told[-1] == (6000, 6000)
     assert len(told) >= 3
 
 
