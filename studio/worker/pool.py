@@ -18,9 +18,9 @@ from studio.worker import tokenizer as tokenizers
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# A process renders rows as fast as a tokenizer on four cores takes them, and needs 2 s to start. So on four cores a
-# second one never paid: 100,000 rows took one process 30 s, two 27 s and four 38 s (busy machine), 1,000 rows 0.6 s,
-# 2.9 s and 2.9 s
+# A process renders rows as fast as a tokenizer on four cores takes them, and needs 2 s to start, so on four cores a
+# second one does not pay. Seconds for 1,000, 10,000, 100,000 rows: one process 0.6, 2.0, 22.8; two 2.3, 3.1, 26.6;
+# four 2.0, 3.6, 21.3
 CORES_FED = 4
 WORTH_BYTES = 64 << 20  # of text for each process
 LEAST_BYTES = 4 << 20  # even where somebody asks for more of them

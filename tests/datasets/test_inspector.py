@@ -137,6 +137,15 @@ def test_it_ends_with_the_studio() -> None:
         time.sleep(0.02)
 
 
+def test_it_leaves_when_nothing_is_asked() -> None:
+    program = "from studio.worker import inspector; inspector.IDLE_S = 0.3; inspector.main()"
+    idle = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE)
+    try:
+        assert idle.wait(20) == 0
+    finally:
+        idle.kill()
+
+
 def test_it_holds_no_torch(inspector: Inspector) -> None:
     inspector.mask("seedling", HELLO, Masking(512))
     [process] = processes()
