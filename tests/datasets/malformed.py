@@ -22,7 +22,7 @@ import zstandard
 
 DEEP = 100_000
 LONG_BYTES = 50_000_000
-BOMB_BYTES = 400_000_000
+BOMB_BYTES = 300_000_000
 GOOD = {"instruction": "q", "output": "a"}
 LINE = json.dumps(GOOD).encode()
 CSV = b"instruction,output\nq,a\n"
@@ -133,7 +133,7 @@ def rezipped(data: bytes, member: str, change: Callable[[bytes], bytes | None]) 
 
 
 def gzip_bomb() -> bytes:
-    """Some 400 kB that unpack to 400 MB of good rows."""
+    """Some 300 kB that unpack to 300 MB of good rows."""
     return repeated(lambda block: gzip.compress(block, 6))
 
 
@@ -147,12 +147,12 @@ def repeated(pack: Callable[[bytes], bytes]) -> bytes:
 
 
 def gzip_line_bomb() -> bytes:
-    """One line of 400 MB."""
+    """One line of 300 MB."""
     return gzip.compress(b'{"instruction": "') + gzip.compress(b"x" * 10_000_000) * (BOMB_BYTES // 10_000_000)
 
 
 def sheet_bomb() -> bytes:
-    """An Office file of which one member unpacks to 400 MB."""
+    """An Office file of which one member unpacks to 300 MB."""
     row = b'<row><c t="inlineStr"><is><t>q</t></is></c><c t="inlineStr"><is><t>a</t></is></c></row>'
     count = BOMB_BYTES // len(row)
     return rezipped(
@@ -161,7 +161,7 @@ def sheet_bomb() -> bytes:
 
 
 def parquet_bomb() -> bytes:
-    """One text of 400 MB in a few kB: dictionary and compression make it small."""
+    """One text of 300 MB in a few kB: dictionary and compression make it small."""
     return parquet({"instruction": ["q"], "output": ["x" * BOMB_BYTES]}, compression="zstd")
 
 
@@ -245,7 +245,11 @@ SIZES = [
     ),
     refused("a header of 50 MB.csv", long_line(b"", b",output\nq,a\n"), "longer than 16 MB"),
     refused("a line of 50 MB.txt", long_line(b"", b"\n"), "longer than 16 MB"),
-    read("one line of many rows.json", lambda: b"[" + LINE + (b"," + LINE) * 300_000 + b"]", 300_001),
+    read(
+        "one line of many rows, 50 MB.json",
+        lambda: json.dumps([{**GOOD, "output": "a" * 2000}] * 25_000).encode(),
+        25_000,
+    ),
     read("spaces for 50 MB.jsonl", lambda: LINE + b"\n" + b" " * 10_000_000 + (b"\n" * 10_000_000) + LINE, 2),
     read("10,000 columns.csv", lambda: wide_csv(10_000), 1),
     read("10,000 fields.jsonl", lambda: lines({**GOOD, **{f"field {n}": n for n in range(10_000)}}), 1),

@@ -174,7 +174,7 @@ def peak_kb():
 
 before = peak_kb()
 try:
-    upload.accept(Path(sys.argv[1]), Path(sys.argv[1]).name, Path(sys.argv[2]), Proposal(), max_bytes=100_000_000)
+    upload.accept(Path(sys.argv[1]), Path(sys.argv[1]).name, Path(sys.argv[2]), Proposal(), max_bytes=20_000_000)
 except DatasetError as error:
     print(error, file=sys.stderr)
 print((peak_kb() - before) // 1024)
