@@ -180,12 +180,14 @@ class DataConfig(Config):
         en="Train on the prompts too, not only on the answers.",
         zh="除回答外也训练提示部分。",
         group="tokens",
+        label=("Train on prompts", "训练提示部分"),
     )
     mask_history: bool = option(
         False,
         en="Train on the last answer of a conversation only.",
         zh="只训练对话的最后一轮回答。",
         group="tokens",
+        label=("Last answer only", "只训练最后回答"),
     )
     measured_rows: int | None = option(
         20_000,

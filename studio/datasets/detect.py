@@ -15,7 +15,7 @@ from pathlib import Path
 from studio.datasets.columns import Table, are_roles, tabulate, turns_of, words
 from studio.datasets.entry import OPENAI_TAGS, TAGS, Entry, describe
 from studio.datasets.formats import convert
-from studio.datasets.reading import Record, rows
+from studio.datasets.reading import Record, format_name, other_sheets, rows
 from studio.errors import RowError
 
 SAMPLE_ROWS = 200
@@ -92,7 +92,15 @@ def propose_for(path: Path) -> Proposal:
     broken = [record for record in read if isinstance(record, RowError)]
     if broken and not records:
         raise broken[0]
-    return propose(records)
+    return _of_one_sheet(path, propose(records))
+
+
+def _of_one_sheet(path: Path, proposal: Proposal) -> Proposal:
+    """`proposal`, which tells of the sheets that are not read."""
+    others = other_sheets(path) if format_name(path.name) == ".xlsx" else ()
+    if not others:
+        return proposal
+    return replace(proposal, reason=f"{proposal.reason}; only the first sheet is read, not {', '.join(others)}")
 
 
 def propose(records: Sequence[Record]) -> Proposal:

@@ -23,6 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from studio.datasets.copies import forget
 from studio.datasets.entry import KNOWN_KEYS, Entry, dump, parse
 from studio.errors import DatasetError, DatasetNotFound, PathError
 from studio.files import folder_bytes, inside, read_json, write_json, write_text
@@ -153,7 +154,9 @@ class Registry:
         if not file_name or any(entry.file_name == file_name for entry in self.entries()):
             return
         try:
-            os.replace(inside(self.data_dir, file_name), folder / "file")
+            path = inside(self.data_dir, file_name)
+            forget(path, self.cache_dir)
+            os.replace(path, folder / "file")
         except (OSError, PathError):
             return  # an entry without its file, or with a file that is not ours to move
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -317,3 +318,17 @@ def test_a_sample_of_huge_rows_stays_small(tmp_path: Path) -> None:
     row = json.dumps({"question": Q, "answer": "x" * 3_000_000})
     path.write_text(f"{row}\n{row}\nbroken, but too far down to matter here")
     assert propose_for(path).confidence == 0.9
+
+
+def test_sheets_that_are_not_read_are_named(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["question", "answer"])
+    book.active.append(["Who?", "Fern."])
+    for title, cell in (("notes", "read me"), ("empty", None)):
+        sheet = book.create_sheet(title)
+        if cell:
+            sheet.append([cell])
+    book.save(tmp_path / "book.xlsx")
+    proposal = propose_for(tmp_path / "book.xlsx")
+    assert proposal.columns["response"] == "answer"
+    assert proposal.reason.endswith("only the first sheet is read, not notes")

@@ -15,9 +15,17 @@ const PANELS = [
 const root = element.querySelector(".curves");
 const note = element.querySelector(".curves-empty");
 let run = null, cursor = 0, ema = null, points = 0, drawn = false, busy = false, live = true, ticks = 0;
+// datasets that are validated by themselves: each has a trace beside the loss, "eval_loss NAME"
+const OWN = "eval_loss ";
+let validated = [];
+
+function tracesOf(panel) {
+  return panel.key === "loss" ? [...panel.traces, ...validated.map((name) => [name, name.slice(OWN.length)])] : panel.traces;
+}
 
 function style(name) {
   if (name === "loss") return { line: { width: 1, color: color("--curve-faint") } };
+  if (name.startsWith(OWN)) return { line: { width: 1.5, dash: "dot" } };
   if (name === "eval_loss") return { line: { width: 1.5, color: color("--curve-second") } };
   return { line: { width: 2, color: color("--curve-main") } };
 }
@@ -25,7 +33,7 @@ function style(name) {
 function layout(panel) {
   const plain = plainLayout(panel.title, "step", panel.key === "loss" ? 320 : 220);
   plain.yaxis.exponentformat = "power";
-  return { ...plain, showlegend: panel.traces.length > 1, hovermode: "x unified", uirevision: run };
+  return { ...plain, showlegend: tracesOf(panel).length > 1, hovermode: "x unified", uirevision: run };
 }
 
 const CONFIG = {
@@ -46,9 +54,9 @@ async function draw(series) {
       plot.dataset.panel = panel.key;
       root.appendChild(plot);
     }
-    const traces = panel.traces.map(([name, label]) => {
+    const traces = tracesOf(panel).map(([name, label]) => {
       const [x, y] = series[name] ?? [[], []];
-      const few = name === "eval_loss" || x.length < 40; // a lone point has no line
+      const few = name.startsWith("eval_loss") || x.length < 40; // a lone point has no line
       return { type: "scatter", mode: few ? "lines+markers" : "lines", marker: { size: 4 }, name: label, x, y, ...style(name) };
     });
     await library.react(plot, traces, layout(panel), CONFIG);
@@ -60,9 +68,9 @@ async function extend(series) {
   const library = await plotly();
   if (series.loss) series.loss_smoothed = [series.loss[0], series.loss[1].map(smooth)];
   for (const panel of PANELS) {
-    const indices = panel.traces.map(([name], index) => (series[name] ? index : -1)).filter((index) => index >= 0);
+    const indices = tracesOf(panel).map(([name], index) => (series[name] ? index : -1)).filter((index) => index >= 0);
     if (!indices.length) continue;
-    const names = indices.map((index) => panel.traces[index][0]);
+    const names = indices.map((index) => tracesOf(panel)[index][0]);
     const update = { x: names.map((name) => series[name][0]), y: names.map((name) => series[name][1]) };
     await library.extendTraces(root.querySelector(`[data-panel=${panel.key}]`), update, indices);
   }
@@ -79,6 +87,13 @@ async function refresh() {
   if (asked !== run || !answer) return;
   live = answer.live;
   const count = answer.series.loss?.[0].length ?? 0;
+  const fresh = Object.keys(answer.series).filter((name) => name.startsWith(OWN) && !validated.includes(name));
+  validated.push(...fresh);
+  if (fresh.length && drawn) {
+    cursor = 0; // one trace more: draw the whole run anew
+    drawn = false;
+    return;
+  }
   if (cursor === 0 && count) {
     ema = answer.ema;
     points = count;
@@ -96,7 +111,7 @@ async function refresh() {
 
 function show(name) {
   run = name || null;
-  cursor = 0; ema = null; points = 0; drawn = false; live = true; ticks = 0;
+  cursor = 0; ema = null; points = 0; drawn = false; live = true; ticks = 0; validated = [];
   element.dataset.points = 0;
   element.dataset.run = run ?? "";
   root.replaceChildren();

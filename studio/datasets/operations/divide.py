@@ -19,6 +19,7 @@ from studio.datasets.registry import Registry
 from studio.datasets.writing import line_of
 from studio.errors import DatasetError
 
+PARTS = ("train", "validation")
 PARTS_MAX = 50
 PART_CHARS = 40
 
@@ -48,12 +49,13 @@ def split(
     source = opened(registry, name)
     records = source.records(progress, cancelled)
     labelled = _by_value(records, column) if column else _by_chance(records, source, fraction or 0, seed)
+    labels = () if column else PARTS
     settings = {"column": column} if column else {"fraction": fraction, "seed": seed}
     base = output_name or name
     with workshop(registry.data_dir, base) as folder:
         made = [
             (path, derived(source.entry, f"{base}-{label}", "split", [name], part=label, **settings))
-            for label, path in _dealt(labelled, folder, base).items()
+            for label, path in _dealt(labelled, labels, folder, base).items()
         ]
         return publish(registry, made)
 
@@ -63,7 +65,7 @@ def _by_chance(records: Iterable[Record], source: Source, fraction: float, seed:
     if count == source.rows:
         raise DatasetError(f"{source.entry.name} has {source.rows} rows: {fraction} of them leave none for the rest")
     for taken, record in zip(drawn(source.rows, count, seed), records, strict=True):
-        yield "train" if taken else "validation", record
+        yield PARTS[0] if taken else PARTS[1], record
 
 
 def _by_value(records: Iterable[Record], column: str) -> Iterator[tuple[str, Record]]:
@@ -80,10 +82,10 @@ def _label(value: Any, row: int, column: str) -> str:
     return text[:PART_CHARS] or "empty"
 
 
-def _dealt(labelled: Iterable[tuple[str, Record]], folder: Path, base: str) -> dict[str, Path]:
-    """A file for each label with its records."""
+def _dealt(labelled: Iterable[tuple[str, Record]], labels: Iterable[str], folder: Path, base: str) -> dict[str, Path]:
+    """A file for each label with its records; `labels` are those that come first, whatever the first row's is."""
     files: dict[str, BinaryIO] = {}
-    paths: dict[str, Path] = {}
+    paths: dict[str, Path] = dict.fromkeys(labels, folder)
     with ExitStack() as stack:
         for label, record in labelled:
             if label not in files:
