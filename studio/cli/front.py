@@ -22,7 +22,7 @@ COMMANDS = {
     "chat": "talk to a model, or to several at once",
     "serve": "start a model server and wait until it answers",
     "merge": "fold a LoRA adapter into its base model",
-    "data": "list, add, check, preview, remove datasets",
+    "data": "list, import, check, measure, change and download datasets",
     "presets": "list the configurations that come with the studio",
     "webui": "start the studio's page; the flags are app.py's",
 }
