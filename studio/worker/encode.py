@@ -11,28 +11,25 @@ from __future__ import annotations
 import json
 import re
 import threading
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
 from jinja2.exceptions import TemplateError
-from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text, chat
 from studio.datasets.masking import Masking, MaskView, Piece, Segment
 from studio.errors import ModelError, RowError
+from studio.worker.places import Places, Span, Tokens
 
 IGNORED = -100
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 BATCH_ROWS = 256
 RENDERING = threading.Lock()  # a compiled template notes its marks for one caller; streamed sets are read by threads
-Span = tuple[int, int]
 Numbered = tuple[int, Conversation | Text]
 
 
@@ -55,7 +52,7 @@ class Labelled:
     """One sequence before cutting, with what its tokens stand for."""
 
     text: str
-    encoding: Encoding
+    places: Places
     ids: list[int]
     labels: list[int]
 
@@ -116,13 +113,13 @@ def label(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking:
     backend = tokenizer.backend_tokenizer  # without the wrapper, which makes Python lists of all that is not needed
     backend.no_truncation()
     backend.no_padding()
-    tokenise = partial(backend.encode_batch, add_special_tokens=False)
+    tokens = Tokens(backend)
     rendered = (_render(renderer, number, sequence, masking) for number, sequence in rows)
     # the tokenizer leaves Python to others while it works: one batch is rendered while it has another
     with ThreadPoolExecutor(1) as thread:
-        waiting: tuple[list[tuple[str, list[Span]]], Future[list[Encoding]]] | None = None
+        waiting: tuple[list[tuple[str, list[Span]]], Future[list[Places]]] | None = None
         while batch := list(islice(rendered, BATCH_ROWS)):
-            begun = batch, thread.submit(tokenise, [text for text, _ in batch])
+            begun = batch, thread.submit(tokens.of, [text for text, _ in batch])
             if waiting:
                 yield from _labelled(*waiting, masking)
             waiting = begun
@@ -228,46 +225,25 @@ def _unmarked(
 
 
 def _labelled(
-    batch: Sequence[tuple[str, list[Span]]], encodings: Future[list[Encoding]], masking: Masking
+    batch: Sequence[tuple[str, list[Span]]], places: Future[list[Places]], masking: Masking
 ) -> Iterator[Labelled]:
-    for (text, spans), encoding in zip(batch, encodings.result(), strict=True):
-        yield _label(text, encoding, spans, masking)
+    for (text, spans), found in zip(batch, places.result(), strict=True):
+        yield _label(text, found, spans, masking)
 
 
-def _label(text: str, encoding: Encoding, spans: Iterable[Span], masking: Masking) -> Labelled:
-    ids = encoding.ids
+def _label(text: str, places: Places, spans: Iterable[Span], masking: Masking) -> Labelled:
+    ids = places.ids
     labels = ids.copy() if masking.train_on_prompt else [IGNORED] * len(ids)
     for span in spans:
-        first, last = _tokens(encoding, *span)
+        first, last = places.tokens(*span)
         labels[first:last] = ids[first:last]
     labels[:1] = [IGNORED]  # nothing comes before the first token of a row that could predict it
-    return Labelled(text, encoding, ids, labels)
-
-
-def _tokens(encoding: Encoding, start: int, stop: int) -> Span:
-    """The tokens that have a part of the characters from `start` to `stop`.
-
-    Asking for a few places costs a tenth of a list of all places. White space tokens may have empty ones, and a
-    character may have no token at all; so where the ends are not found, tokens are taken by their order.
-    """
-
-    def place(token: int) -> Span:
-        return encoding.token_to_chars(token) or (0, 0)
-
-    every = range(len(encoding))
-    first, last = encoding.char_to_token(start), encoding.char_to_token(stop - 1)
-    if first is None:
-        first = bisect_right(every, start, key=lambda token: place(token)[1])
-    if last is None:
-        return first, bisect_left(every, stop, key=lambda token: place(token)[0])
-    while last < len(every) and place(last)[0] < stop:  # a character may have several tokens
-        last += 1
-    return first, last
+    return Labelled(text, places, ids, labels)
 
 
 def _pieces(row: Labelled, special: Iterable[int], cutoff_len: int) -> Iterator[Piece]:
     """Characters go to the first token that has a part of them, those of no token to the token before."""
-    offsets = row.encoding.offsets
+    offsets = row.places.spans()
     begins = [0, *(max(start, end_before) for (start, _), (_, end_before) in zip(offsets[1:], offsets, strict=False))]
     ends = [*begins[1:], len(row.text)]
     for place, (token, start, end) in enumerate(zip(row.ids, begins, ends, strict=True)):
