@@ -30,6 +30,7 @@ from studio.errors import RowError
 
 _CHUNK_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
+_WHOLE_MAX = 2.0**63  # orjson reads an integer beyond 64 bits as the nearest such number, without a word
 # a number, a word (true) or an escape (\u12ab) that the end of the window cut may look wrong this near to it
 _CUT_CHARS = 12
 _EXPECTED = {
@@ -79,7 +80,8 @@ def parse_line(data: bytes, mark: Mark) -> Record:
         # the slow way round: for the message, and for what orjson alone refuses (integers beyond 64 bits)
         return parse_element(_parse_slowly(decode(data, mark).rstrip(), mark), mark)
     record = value if type(value) is dict else as_record(value, mark)
-    _check_depth(record.values(), DEPTH_MAX - 1, mark)
+    if _is_rounded(record.values(), DEPTH_MAX - 1, mark):
+        return parse_element(_parse_slowly(decode(data, mark), mark), mark)
     return record
 
 
@@ -100,7 +102,7 @@ def parse_element(value: Any, mark: Mark) -> Record:
     if isinstance(value, RowError):
         raise value
     record = as_record(value, mark)
-    _check_depth(record.values(), DEPTH_MAX - 1, mark)
+    _is_rounded(record.values(), DEPTH_MAX - 1, mark)  # for the depth: Python keeps integers whole
     names = tuple(dict.fromkeys(_doubled_in(record)))
     return _doubled(record, names) if names else record
 
@@ -113,17 +115,26 @@ def is_object(data: bytes) -> bool:
         return False
 
 
-def _check_depth(values: Iterable[Any], depth: int, mark: Mark) -> None:
+def _is_rounded(values: Iterable[Any], depth: int, mark: Mark) -> bool:
+    """Whether a number among `values` is so large that it may have been an integer.
+
+    Raises:
+        RowError: they are nested too deeply.
+    """
     if not depth:
         raise too_deep(mark)
+    rounded = False
     for value in values:
         kind = type(value)
         if kind is str:
             continue
         if kind is list:
-            _check_depth(value, depth - 1, mark)
+            rounded |= _is_rounded(value, depth - 1, mark)
+        elif kind is float:
+            rounded |= abs(value) >= _WHOLE_MAX
         elif isinstance(value, dict):
-            _check_depth(value.values(), depth - 1, mark)
+            rounded |= _is_rounded(value.values(), depth - 1, mark)
+    return rounded
 
 
 def _names_each_field_once(data: bytes, record: Record) -> bool:
