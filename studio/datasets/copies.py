@@ -8,21 +8,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from studio.datasets.pace import TOLD_S, Asked, Progress, check
-from studio.datasets.reading import Extent, Mark, files_of
+from studio.datasets.pace import Asked, FilePace, Progress
+from studio.datasets.reading import files_of
 from studio.datasets.reading.near import is_near, write_near
 from studio.files import folder_bytes
 
 # less than this is read through before a person notices
 SMALL_BYTES = 512 << 10
 DISK_SHARE = 0.5
-STALE_S = 24 * 3600
 
 
 def near(path: Path, cache_dir: Path) -> Path:
@@ -45,19 +42,6 @@ def bring_near(path: Path, cache_dir: Path, progress: Progress | None, cancelled
         with suppress(OSError):
             _make(path, cache_dir, progress, cancelled)
     return near(path, cache_dir)
-
-
-def paced(marks: Iterator[Mark], path: Path, progress: Progress | None, cancelled: Asked | None) -> Iterator[Mark]:
-    """`marks` as they are reached in `path`, with `progress(bytes, total)` told now and then, `cancelled` asked."""
-    check(cancelled)
-    extent, told = Extent(path), time.monotonic()
-    for mark in marks:
-        yield mark
-        if time.monotonic() - told > TOLD_S:
-            check(cancelled)
-            if progress is not None:
-                progress(extent.done(mark), extent.total)
-            told = time.monotonic()
 
 
 def fingerprint(path: Path) -> str:
@@ -83,8 +67,10 @@ def _make(path: Path, cache_dir: Path, progress: Progress | None, cancelled: Ask
     room = shutil.disk_usage(cache_dir).free * DISK_SHARE
     draft = cache_dir / f".copy-{uuid.uuid4().hex}"
     draft.mkdir()
+    pace = FilePace(path, progress, cancelled)
     try:
-        for _ in paced(write_near(path, draft), path, progress, cancelled):
+        for mark in write_near(path, draft):
+            pace.at(mark)
             if folder_bytes(draft) > room:
                 return
         os.rename(draft, _place(path, cache_dir))

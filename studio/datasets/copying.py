@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from studio.datasets.pace import Asked, Progress, check
+from studio.datasets.pace import Asked, Progress, stop_if_asked
 from studio.datasets.reading import files_of
 
 PIECE_BYTES = 16 << 20
@@ -28,7 +28,7 @@ def copy(source: Path, target: Path, progress: Progress | None = None, cancelled
     for part, place in parts:
         for count in _copied(part, place):
             done += count
-            check(cancelled)
+            stop_if_asked(cancelled)
             if progress is not None:
                 progress(done, max(done, total))
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import orjson
 
-from studio.datasets.copies import bring_near, fingerprint, forget, near, paced
-from studio.datasets.pace import Asked, Progress
+from studio.datasets.copies import bring_near, fingerprint, forget, near
+from studio.datasets.pace import Asked, FilePace, Progress
 from studio.datasets.reading import BEGIN, Mark, marks
 from studio.datasets.reading.mark import is_due
 from studio.errors import RowError
@@ -81,8 +81,11 @@ def save(path: Path, index: Index, cache_dir: Path) -> Index:
 def survey(path: Path, progress: Progress | None = None, cancelled: Asked | None = None) -> Index:
     """Go through `path` once. A row that cannot be passed is the last that counts."""
     seen: list[Mark] = []
+    pace = FilePace(path, progress, cancelled)
     try:
-        seen.extend(paced(marks(path), path, progress, cancelled))
+        for mark in marks(path):
+            seen.append(mark)
+            pace.at(mark)
         end = seen.pop().row
     except RowError as error:
         end = error.row + 1

@@ -81,16 +81,23 @@ def scan(
     mark = start
     try:
         for mark, record in rows(path, start, thorough):
-            scanned = _scanned(entry, mark, record, kind)
+            scanned = read(entry, mark, record, kind)
             if kind is None and not isinstance(scanned.value, Fault):
                 kind = type(scanned.value)
             yield scanned
     except RowError as error:
-        place = error.mark if isinstance(error, Unpassable) else mark._replace(row=error.row)
-        yield Scanned(place, None, _fault(error, fatal=True))
+        place, fault = stuck(error, mark)
+        yield Scanned(place, None, fault)
 
 
-def _scanned(entry: Entry, mark: Mark, record: Record | RowError, kind: type[Row] | None) -> Scanned:
+def stuck(error: RowError, last: Mark) -> tuple[Mark, Fault]:
+    """The place and fault of a row after which nothing can be read; `last` is where the row before it begins."""
+    place = error.mark if isinstance(error, Unpassable) else last._replace(row=error.row)
+    return place, _fault(error, fatal=True)
+
+
+def read(entry: Entry, mark: Mark, record: Record | RowError, kind: type[Row] | None) -> Scanned:
+    """What a row means, as `entry` reads it; `kind` is that of the rows before, if there were usable ones."""
     if isinstance(record, RowError):
         return Scanned(mark, None, _fault(record, fatal=record.code not in LEFT_OUT))
     try:

@@ -22,7 +22,7 @@ from studio.datasets.formats import Preference, Row, Text
 from studio.datasets.index import Index, indexed
 from studio.datasets.loading import Fault
 from studio.datasets.masking import Masking
-from studio.datasets.pace import check
+from studio.datasets.pace import stop_if_asked
 from studio.datasets.registry import Registry
 from studio.datasets.statistics import Histogram, Statistics
 from studio.errors import DatasetError, RowError
@@ -113,7 +113,7 @@ def measure(
     tally = Tally()
     processes = processes_for(source.text_bytes * total // max(1, index.rows))
     for part in spread(partial(_measure_group, task), groups, processes):
-        check(cancelled)
+        stop_if_asked(cancelled)
         tally.absorb(part)
         if progress:
             progress(tally.rows_read, total)

@@ -292,7 +292,7 @@ def calling(arguments: str) -> bytes:
 CHATS = [
     Trap("deep arguments as text.jsonl", calling(json.dumps(nest("[", "]"))), "row 2", 1, 1, "openai"),
     Trap("deep arguments as objects in text.jsonl", calling(json.dumps(nest('{"a": ', "}"))), "row 2", 1, 1, "openai"),
-    Trap("deep arguments.jsonl", calling(nest('{"a": ', "}")), "nested too deeply", formatting="openai"),
+    Trap("deep arguments.jsonl", calling(nest('{"a": ', "}")), "nested too deeply", 1, 1, "openai"),
     Trap("arguments nested 900 deep.jsonl", calling(json.dumps(nest('{"a": ', "}", 900))), "row 2", 1, 1, "openai"),
     Trap("arguments nested 50 deep.jsonl", calling(json.dumps(nest('{"a": ', "}", 50))), "", 2, 0, "openai"),
     Trap("arguments cut off.jsonl", calling('"{\\"a\\": "'), "must be JSON", 1, 1, "openai"),
@@ -365,7 +365,7 @@ JSON = [
            lines(GOOD, {**GOOD, "output": ""}, {**GOOD, "output": " \n"}, {**GOOD, "instruction": ""}), 1, 3, "row 2"),
     faulty("other fields further down.jsonl", lines(GOOD, {"question": "q", "answer": "a"}), 1, 1, "no field"),
     faulty("a name with a space.jsonl", lines(GOOD, {"instruction ": "q", "output": "a"}), 1, 1, "no field"),
-    refused("rows and other values.jsonl", lines(GOOD, "text", 5, None, [GOOD]), "row 2"),
+    faulty("rows and other values.jsonl", lines(GOOD, "text", 5, None, [GOOD]), 1, 4, "found a text"),
     refused("a page.json", b"<!DOCTYPE html><html><body>404</body></html>", "found '<'"),
     refused("a pointer.json", POINTER, "row 1"),
     refused("a pointer.parquet", POINTER, "parquet"),

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from studio.datasets import Registry, copies, index, preview
+from studio.datasets import Registry, copies, index, pace, preview
 from studio.datasets.entry import describe
 from studio.datasets.reading import rows
 from studio.errors import Cancelled, UploadError
@@ -104,7 +104,7 @@ def test_no_copy_fills_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_copy_given_up_or_of_a_damaged_file_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "TOLD_S", 0)
+    monkeypatch.setattr(pace, "TOLD_S", 0)
     path, cache = write(tmp_path / "a.jsonl.gz"), tmp_path / "cache"
     answers = iter([False, True])
     with pytest.raises(Cancelled):

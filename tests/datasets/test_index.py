@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from studio.datasets import copies, index
+from studio.datasets import index, pace
 from studio.datasets.reading import BEGIN, rows
 from studio.errors import Cancelled
 
@@ -71,7 +71,7 @@ def test_an_older_index_of_the_same_file_goes(write: Write, tmp_path: Path) -> N
 def test_progress_is_told_in_bytes_and_it_stops_when_asked(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "TOLD_S", 0)
+    monkeypatch.setattr(pace, "TOLD_S", 0)
     path = write("a.jsonl", LINES)
     told: list[tuple[int, int]] = []
     index.indexed(path, tmp_path / "cache", lambda done, total: told.append((done, total)))

@@ -22,8 +22,7 @@ from studio.datasets.checks.duplicates import Places, runs
 from studio.datasets.checks.walk import walk
 from studio.datasets.entry import Entry
 from studio.datasets.loading import Fault
-from studio.datasets.pace import Asked, Progress
-from studio.datasets.pace import check as asked_to_stop
+from studio.datasets.pace import Asked, Progress, stop_if_asked
 from studio.errors import UploadError
 
 WIDTH = 192
@@ -130,7 +129,7 @@ def _nearest(bands: list[array[int]], file: BinaryIO, rows: int, threshold: floa
         held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         sketches = np.frombuffer(held, np.uint8).reshape(rows, WIDTH)
         for band in bands:
-            asked_to_stop(cancelled)
+            stop_if_asked(cancelled)
             order, later, starts = runs(np.frombuffer(band, np.uint32))
             for origins in (starts, later - 1):
                 for one, other in _alike(order[later], order[origins], sketches, threshold):

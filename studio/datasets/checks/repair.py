@@ -16,12 +16,12 @@ from studio.datasets.checks.content import alone
 from studio.datasets.checks.duplicates import Places, hash_of, repeats
 from studio.datasets.checks.mends import Mend
 from studio.datasets.checks.near import near_rows
-from studio.datasets.checks.walk import Pace, walk
+from studio.datasets.checks.walk import walk
 from studio.datasets.entry import Entry
 from studio.datasets.loading import Fault
 from studio.datasets.operations.sources import derived, file_name
-from studio.datasets.pace import Asked, Progress, in_turns
-from studio.datasets.reading import Record, Unpassable, rows
+from studio.datasets.pace import Asked, FilePace, Progress, in_turns
+from studio.datasets.reading import Record, rows
 from studio.datasets.registry import Registry
 from studio.datasets.writing import line_of
 from studio.errors import DatasetError, RowError
@@ -83,7 +83,7 @@ def repair(
     with incoming.workshop(registry.data_dir, new_name) as folder:
         made = folder / file_name(new_name)
         with open(made, "xb") as file:
-            file.writelines(map(line_of, _mended(path, begun, counts, Pace(path, next(turns), cancelled))))
+            file.writelines(map(line_of, _mended(path, begun, counts, FilePace(path, next(turns), cancelled))))
         for each in over_all:
             again = _OVER_ALL[each](made, entry, threshold, next(turns), cancelled)
             counts[each] = len(again)
@@ -94,11 +94,9 @@ def repair(
     return added, dict(counts)
 
 
-def _mended(path: Path, begun: Mapping[str, Mend], counts: Counter[str], pace: Pace) -> Iterator[Record]:
+def _mended(path: Path, begun: Mapping[str, Mend], counts: Counter[str], pace: FilePace) -> Iterator[Record]:
     for mark, record in rows(path, thorough="keep_last_key" in begun):
         pace.at(mark)
-        if isinstance(record, Unpassable):
-            raise record
         if not isinstance(record, RowError):
             mended = _through(mark.row, record, begun, counts)
             if mended is not None:

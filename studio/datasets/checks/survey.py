@@ -12,12 +12,12 @@ from studio.datasets.checks.finding import Finding
 from studio.datasets.checks.near import near_rows
 from studio.datasets.checks.report import Report
 from studio.datasets.checks.tally import Tally, repetition
-from studio.datasets.checks.walk import extent_of, walk
+from studio.datasets.checks.walk import walk
 from studio.datasets.detect import SURE, Proposal, propose_for
 from studio.datasets.entry import Entry
 from studio.datasets.index import Index, Surveyor
 from studio.datasets.pace import Asked, Progress, in_turns
-from studio.datasets.reading import unpacked_bytes
+from studio.datasets.reading import Extent, unpacked_bytes
 from studio.errors import RowError, UploadError
 
 
@@ -69,7 +69,7 @@ def survey(
     started = time.monotonic()
     turns = list(in_turns(progress, 1 + near_duplicates))
     _refuse_bomb(path, max_bytes)
-    tally, surveyor, extent = Tally(entry), Surveyor(), extent_of(path)
+    tally, surveyor, extent = Tally(entry), Surveyor(), Extent(path)
     for mark, record, found in walk(path, entry, turns[0], cancelled):
         if head_bytes is not None and extent.done(mark) > head_bytes:
             break

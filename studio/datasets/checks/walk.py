@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from studio.datasets.checks.content import Content, content_of
 from studio.datasets.checks.quick import Quick, quick_reader
 from studio.datasets.entry import Entry
-from studio.datasets.formats import Row, convert
-from studio.datasets.loading import Fault
-from studio.datasets.pace import TOLD_S, Asked, Progress
-from studio.datasets.pace import check as asked_to_stop
-from studio.datasets.reading import BEGIN, Extent, Mark, Record, Unpassable, files_of
+from studio.datasets.formats import Row
+from studio.datasets.loading import Fault, read, stuck
+from studio.datasets.pace import Asked, FilePace, Progress
+from studio.datasets.reading import BEGIN, Mark, Parse, Record, unparsed
 from studio.datasets.reading.json_text import examine_line
-from studio.datasets.reading.kinds import explained, kind_of
 from studio.errors import RowError
 
 TURN_ROWS = 16  # between two looks at the clock
-Parse = Callable[[Any, Mark], Record]
 
 
 def walk(
@@ -36,9 +32,9 @@ def walk(
         UploadError: the file as a whole cannot be read.
         Cancelled: `cancelled` said so.
     """
-    reader, mark, pace = Reader(entry), BEGIN, Pace(path, progress, cancelled)
+    reader, mark, pace = Reader(entry), BEGIN, FilePace(path, progress, cancelled)
     try:
-        for mark, raw, parse in _unparsed(path):
+        for mark, raw, parse in unparsed(path, thorough=True):
             quick = reader.quick
             if quick is not None and parse is examine_line and (content := quick(raw)) is not None:
                 yield mark, None, content
@@ -48,51 +44,8 @@ def walk(
             if not mark.row % TURN_ROWS:
                 pace.at(mark)
     except RowError as error:
-        place = error.mark if isinstance(error, Unpassable) else mark._replace(row=error.row)
-        yield place, None, _fault(error, fatal=True)
-
-
-class Pace:
-    """Tells (done, total) bytes on disk now and then, and asks as often whether to go on."""
-
-    def __init__(self, path: Path, progress: Progress | None, cancelled: Asked | None) -> None:
-        self.extent = extent_of(path)
-        self._progress, self._cancelled = progress, cancelled
-        self._told = time.monotonic()
-
-    def at(self, mark: Mark) -> None:
-        """The pass has come to `mark`.
-
-        Raises:
-            Cancelled: somebody asked to stop.
-        """
-        if time.monotonic() < self._told + TOLD_S:
-            return
-        self._told = time.monotonic()
-        asked_to_stop(self._cancelled)
-        if self._progress is not None:
-            self._progress(self.extent.done(mark), self.extent.total)
-
-
-def extent_of(path: Path) -> Extent:
-    """How large `path` is.
-
-    Raises:
-        UploadError: there is no such file, or it cannot be read.
-    """
-    with explained(path):
-        return Extent(path)
-
-
-def _unparsed(path: Path) -> Iterator[tuple[Mark, Any, Parse]]:
-    row = 0
-    for place, file in enumerate(files_of(path)):
-        with explained(file):
-            kind = kind_of(file)
-            parse, mark = kind.examine or kind.parse, Mark(row, 0, 0, place)
-            for mark, raw in kind.split(file, Mark(row + 1, 0, 1, place)):
-                yield mark, raw, parse
-            row = mark.row
+        place, fault = stuck(error, mark)
+        yield place, None, fault
 
 
 class Reader:
@@ -106,25 +59,13 @@ class Reader:
     def read(self, mark: Mark, raw: Any, parse: Parse) -> tuple[Record | None, Content | Fault]:
         """The record that `raw` stands for, and its content or fault."""
         try:
-            record = parse(raw, mark)
+            parsed: Record | RowError = parse(raw, mark)
         except RowError as error:
-            return None, _fault(error, fatal=True)
-        return record, self._read_slowly(mark, record)
-
-    def _read_slowly(self, mark: Mark, record: Record) -> Content | Fault:
-        try:
-            value = convert(self.entry, mark.row, record)
-        except RowError as error:
-            return _fault(error, fatal=False)
+            parsed = error
+        _, record, value = read(self.entry, mark, parsed, self.kind)
+        if isinstance(value, Fault):
+            return record, value
         if self.kind is None:
             self.kind = type(value)
-            self.quick = quick_reader(self.entry, record, self.kind)
-        if not isinstance(value, self.kind):
-            what = f"is a {type(value).__name__.lower()}, while the rows before are each a {self.kind.__name__.lower()}"
-            return Fault(mark.row, what, fatal=False, code="mixed_shapes")
-        return content_of(value)
-
-
-def _fault(error: RowError, fatal: bool) -> Fault:
-    what = str(error).removeprefix(f"row {error.row}: ")
-    return Fault(error.row, what, fatal, error.code or "unreadable")
+            self.quick = quick_reader(self.entry, record or (), self.kind)
+        return record, content_of(value)

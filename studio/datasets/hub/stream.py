@@ -12,7 +12,7 @@ from queue import Empty, Full, Queue
 
 import httpx
 
-from studio.datasets.pace import Asked, check
+from studio.datasets.pace import Asked, stop_if_asked
 from studio.errors import DatasetError
 
 POLL_S = 0.2
@@ -70,7 +70,7 @@ def _persistently(file: RemoteFile, cancelled: Asked | None) -> Iterator[bytes]:
 def _wait(seconds: float, cancelled: Asked | None) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        check(cancelled)
+        stop_if_asked(cancelled)
         time.sleep(POLL_S)
 
 
@@ -116,7 +116,7 @@ def _polled(connection: _Connection, cancelled: Asked | None) -> Iterator[bytes]
     connection.start()
     try:
         while True:
-            check(cancelled)
+            stop_if_asked(cancelled)
             try:
                 piece = connection.pieces.get(timeout=POLL_S)
             except Empty:

@@ -11,7 +11,7 @@ from pathlib import Path
 from studio.datasets.entry import Entry
 from studio.datasets.incoming import publish, workshop
 from studio.datasets.operations.sources import Source, derived, file_name, opened
-from studio.datasets.pace import Asked, Progress, check
+from studio.datasets.pace import Asked, Progress, stop_if_asked
 from studio.datasets.registry import Registry, size_of
 from studio.datasets.writing import line_of, write_jsonl
 from studio.errors import DatasetError
@@ -48,7 +48,7 @@ def shuffle(
         path = folder / file_name(name)
         with open(path, "xb") as file:
             for bucket in buckets:
-                check(cancelled)
+                stop_if_asked(cancelled)
                 file.writelines(_shuffled(bucket, chance))
         return publish(registry, [(path, derived(source.entry, name, "shuffle", [source.entry.name], seed=seed))])
 

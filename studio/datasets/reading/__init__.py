@@ -5,11 +5,11 @@ Kinds: json, jsonl, ndjson, csv, tsv, txt (also .gz and .zst), parquet, arrow, x
 
 from studio.datasets.reading.bytestream import open_text
 from studio.datasets.reading.extent import Extent
-from studio.datasets.reading.kinds import READERS, format_name, packed_suffix, stem_of
+from studio.datasets.reading.kinds import READERS, Parse, format_name, packed_suffix, stem_of
 from studio.datasets.reading.mark import BEGIN, ROW_MAX_BYTES, Mark, Record, Unpassable, duplicate_keys
 from studio.datasets.reading.packing import PACKED
 from studio.datasets.reading.sheet import other_sheets
-from studio.datasets.reading.stream import excerpt, files_of, marks, rows, unpacked_bytes
+from studio.datasets.reading.stream import excerpt, files_of, marks, rows, unpacked_bytes, unparsed
 
 __all__ = [
     "BEGIN",
@@ -18,6 +18,7 @@ __all__ = [
     "ROW_MAX_BYTES",
     "Extent",
     "Mark",
+    "Parse",
     "Record",
     "Unpassable",
     "duplicate_keys",
@@ -31,4 +32,5 @@ __all__ = [
     "rows",
     "stem_of",
     "unpacked_bytes",
+    "unparsed",
 ]

@@ -20,8 +20,8 @@ class Extent:
     """
 
     def __init__(self, path: Path) -> None:
-        self._files = files_of(path)
         with explained(path):
+            self._files = files_of(path)
             self._sizes = [file.stat().st_size for file in self._files]
         self._before = [0, *accumulate(self._sizes)]
         self.total = self._before[-1]

@@ -24,6 +24,9 @@ def _always(path: Path) -> bool:
     return True
 
 
+Parse = Callable[[Any, Mark], Record]
+
+
 class Kind(NamedTuple):
     """A file kind: `split` finds the rows without understanding them, `parse` makes one a record.
 
@@ -33,10 +36,10 @@ class Kind(NamedTuple):
     """
 
     split: Callable[[Path, Mark], Iterator[tuple[Mark, Any]]]
-    parse: Callable[[Any, Mark], Record]
+    parse: Parse
     mark: Callable[[Path], Iterator[Mark]] | None = None
     is_near: Callable[[Path], bool] = is_plain
-    examine: Callable[[Any, Mark], Record] | None = None
+    examine: Parse | None = None
 
 
 def _split_array(path: Path, start: Mark) -> Iterator[tuple[Mark, Any]]:

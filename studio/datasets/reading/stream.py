@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from studio.datasets.reading import columnar, sheet
 from studio.datasets.reading.bytestream import open_text
 from studio.datasets.reading.folder import files_in, refuse_mixed
-from studio.datasets.reading.kinds import BINARY, explained, family_of, format_name, kind_of, thinned
+from studio.datasets.reading.kinds import BINARY, Parse, explained, family_of, format_name, kind_of, thinned
 from studio.datasets.reading.lines import split_lines
 from studio.datasets.reading.mark import BEGIN, Mark, Record
 from studio.datasets.reading.packing import is_packed
@@ -25,7 +26,32 @@ def rows(path: Path, start: Mark = BEGIN, thorough: bool = False) -> Iterator[tu
         Unpassable: a row after which nothing can be read (a broken JSON list).
         UploadError: the file as a whole cannot be read (encoding, kind, damage).
     """
-    return _folder_rows(path, start, thorough) if _is_folder(path) else _file_rows(path, start, thorough)
+    for mark, raw, parse in unparsed(path, start, thorough):
+        record: Record | RowError
+        try:
+            record = parse(raw, mark)
+        except RowError as error:
+            record = error
+        yield mark, record
+
+
+def unparsed(path: Path, start: Mark = BEGIN, thorough: bool = False) -> Iterator[tuple[Mark, Any, Parse]]:
+    """What `rows` does before it parses: where each row begins, what was found there, and what makes it a record.
+
+    Raises: as `rows`; `Parse` raises RowError.
+    """
+    row = start.row
+    for place, file in enumerate(files_of(path)):
+        if place < start.file:
+            continue
+        begin = start if place == start.file else Mark(row, 0, 1, place)
+        mark = begin._replace(row=begin.row - 1)  # what a file without rows ends at
+        with explained(file):
+            kind = kind_of(file)
+            parse = (thorough and kind.examine) or kind.parse
+            for mark, raw in kind.split(file, begin):
+                yield mark, raw, parse
+        row = mark.row + 1
 
 
 def marks(path: Path) -> Iterator[Mark]:
@@ -97,27 +123,3 @@ def _unpacked_bytes(file: Path) -> int | None:
         if format_name(file.name) == ".xlsx":
             return sheet.unpacked_bytes(file)
         return None if is_packed(file) else file.stat().st_size
-
-
-def _folder_rows(path: Path, start: Mark, thorough: bool) -> Iterator[tuple[Mark, Record | RowError]]:
-    row = start.row
-    for place, file in enumerate(files_of(path)):
-        if place < start.file:
-            continue
-        begin = start if place == start.file else Mark(row, 0, 1, place)
-        for mark, record in _file_rows(file, begin, thorough):
-            yield mark, record
-            row = mark.row + 1
-
-
-def _file_rows(file: Path, start: Mark, thorough: bool) -> Iterator[tuple[Mark, Record | RowError]]:
-    with explained(file):
-        kind = kind_of(file)
-        parse = (thorough and kind.examine) or kind.parse
-        for mark, raw in kind.split(file, start):
-            record: Record | RowError
-            try:
-                record = parse(raw, mark)
-            except RowError as error:
-                record = error
-            yield mark, record

@@ -80,6 +80,6 @@ def test_a_check_counts_near_rows_apart_from_exact_ones(write: Write) -> None:
 
 
 def test_looking_for_them_can_be_cancelled(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studio.datasets.checks.walk.TOLD_S", 0)
+    monkeypatch.setattr("studio.datasets.pace.TOLD_S", 0)
     with pytest.raises(Cancelled):
         near_rows(write("a.jsonl", rows(sentences(50, seed=6))), ENTRY, 0.85, cancelled=lambda: True)

@@ -215,7 +215,7 @@ def test_what_is_refused_leaves_nothing(repairs: list[str], said_: str, put: Put
 def test_a_stopped_repair_leaves_nothing(
     repairs: list[str], put: Put, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("studio.datasets.checks.walk.TOLD_S", 0)
+    monkeypatch.setattr("studio.datasets.pace.TOLD_S", 0)
     registry = put(ALPACA, [pair(f"a{number}") for number in range(100)])
     told: list[tuple[int, int]] = []
     with pytest.raises(Cancelled):

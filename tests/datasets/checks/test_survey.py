@@ -221,7 +221,7 @@ def test_columns_nobody_can_tell_are_asked_about(write: Write) -> None:
 
 
 def test_progress_is_told_in_bytes_and_cancelling_ends_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studio.datasets.checks.walk.TOLD_S", 0)
+    monkeypatch.setattr("studio.datasets.pace.TOLD_S", 0)
     path = write("a.jsonl", rows(200))
     told: list[tuple[int, int]] = []
     survey(path, ALPACA, progress=lambda *done: told.append(done))
