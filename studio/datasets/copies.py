@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from studio.datasets.pace import Asked, FilePace, Progress
 from studio.datasets.reading import files_of
 from studio.datasets.reading.near import is_near, write_near
+from studio.datasets.scratch import scratch
 from studio.files import folder_bytes
 
 # less than this is read through before a person notices
@@ -63,19 +63,14 @@ def forget(path: Path, cache_dir: Path, but: str = "") -> None:
 
 
 def _make(path: Path, cache_dir: Path, progress: Progress | None, cancelled: Asked | None) -> None:
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    room = shutil.disk_usage(cache_dir).free * DISK_SHARE
-    draft = cache_dir / f".copy-{uuid.uuid4().hex}"
-    draft.mkdir()
-    pace = FilePace(path, progress, cancelled)
-    try:
+    with scratch(cache_dir, ".copy-") as draft:
+        room = shutil.disk_usage(cache_dir).free * DISK_SHARE
+        pace = FilePace(path, progress, cancelled)
         for mark in write_near(path, draft):
             pace.at(mark)
             if folder_bytes(draft) > room:
                 return
         os.rename(draft, _place(path, cache_dir))
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _place(path: Path, cache_dir: Path) -> Path:

@@ -1,17 +1,10 @@
-"""Files on their way into `data/`: made in a folder beside their place, moved there whole, or gone without a trace.
-
-The folder is locked by the process that fills it. Where that process was killed the lock is free, and whoever makes
-the next folder removes what it left.
-"""
+"""Files on their way into `data/`: made in a folder on the same disk, moved to their place whole, then registered."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,10 +14,8 @@ from studio.datasets.entry import Entry
 from studio.datasets.reading import stem_of
 from studio.datasets.registry import FILE_NAME as REGISTRY_NAME
 from studio.datasets.registry import Registry
+from studio.datasets.scratch import scratch
 from studio.errors import UploadError
-
-# a folder younger than this may not be locked yet
-FRESH_S = 60
 
 
 @contextmanager
@@ -34,16 +25,11 @@ def workshop(data_dir: Path, what: str) -> Iterator[Path]:
     Raises:
         UploadError: the disk is full, or cannot be written.
     """
-    folder = data_dir / ".incoming" / uuid.uuid4().hex
     try:
-        _sweep(folder.parent)
-        folder.mkdir(parents=True)
-        with _locked(folder):
+        with scratch(data_dir / ".incoming") as folder:
             yield folder
     except OSError as error:
         raise UploadError(f"{what} could not be stored: {_reason(error)}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(registry: Registry, made: Sequence[tuple[Path, Entry]]) -> list[Entry]:
@@ -92,35 +78,6 @@ def _taken(path: Path, place: Path) -> Path:
         place.open("x").close()
     os.replace(path, place)
     return place
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _sweep(incoming: Path) -> None:
-    """Remove the folders whose makers are gone."""
-    for folder in incoming.glob("*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > FRESH_S and _abandoned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _abandoned(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _reason(error: OSError) -> str:

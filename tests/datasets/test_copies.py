@@ -1,5 +1,7 @@
 import gzip
 import json
+import os
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from studio.datasets import Registry, copies, index, pace, preview
+from studio.datasets import Registry, copies, index, pace, preview, scratch
 from studio.datasets.entry import describe
 from studio.datasets.reading import rows
 from studio.errors import Cancelled, UploadError
@@ -113,6 +115,16 @@ def test_a_copy_given_up_or_of_a_damaged_file_leaves_nothing(tmp_path: Path, mon
     with pytest.raises(UploadError, match="cut off"):
         copies.bring_near(path, cache, None, None)
     assert list(cache.iterdir()) == []
+
+
+def test_what_a_killed_copy_left_is_swept(tmp_path: Path) -> None:
+    path, cache = write(tmp_path / "a.jsonl.gz"), tmp_path / "cache"
+    left = cache / ".copy-left"
+    left.mkdir(parents=True)
+    (left / "00000-a.jsonl").write_text(TEXT)
+    os.utime(left, (0, time.time() - 2 * scratch.FRESH_S))
+    copies.bring_near(path, cache, None, None)
+    assert not left.exists()
 
 
 def test_a_changed_file_has_no_copy_and_is_forgotten_whole(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ hub.download(Registry(Path(sys.argv[1])), "hf", "some/endless", progress=lambda 
 
 
 def test_what_a_killed_download_left_is_swept(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studio.datasets.incoming.FRESH_S", 0)
+    monkeypatch.setattr("studio.datasets.scratch.FRESH_S", 0)
     environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(data_dir)], stdout=subprocess.PIPE, text=True, env=environment

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from studio.datasets import Registry, checks, incoming, load, preview, upload
+from studio.datasets import Registry, checks, incoming, load, preview, scratch, upload
 from studio.datasets.detect import Proposal
 from studio.errors import Cancelled, DatasetError, SeedbedError, UploadError
 
@@ -184,14 +184,14 @@ def test_leftovers_of_killed_uploads_are_swept(write: Write, data_dir: Path) -> 
     for folder in (old, new):
         folder.mkdir(parents=True)
         (folder / "part.jsonl").write_text("x")
-    os.utime(old, (0, time.time() - 2 * incoming.FRESH_S))
+    os.utime(old, (0, time.time() - 2 * scratch.FRESH_S))
     upload.accept(write("a.jsonl", [GOOD]), "a.jsonl", data_dir)
     assert not old.exists()
     assert new.exists()
 
 
 def test_what_another_process_is_making_is_not_swept(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming, "FRESH_S", 0)
+    monkeypatch.setattr(scratch, "FRESH_S", 0)
     with incoming.workshop(data_dir, "a") as mine, incoming.workshop(data_dir, "b") as other:
         assert mine.exists()
         assert other.exists()

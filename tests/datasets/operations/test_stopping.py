@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.datasets import Registry, download, incoming, operations
+from studio.datasets import Registry, download, operations, scratch
 from studio.errors import Cancelled
 from tests.datasets.operations.conftest import put
 
@@ -93,7 +93,7 @@ def test_killed_work_leaves_the_registry_and_files_whole(
     process.stdout.close()
     assert state(big) == before
     (abandoned,) = (big.data_dir / ".incoming").iterdir()
-    os.utime(abandoned, (0, time.time() - 2 * incoming.FRESH_S))
+    os.utime(abandoned, (0, time.time() - 2 * scratch.FRESH_S))
     operations.sample(big, "it", 1)
     assert list((big.data_dir / ".incoming").iterdir()) == []
     assert big.names() == ["it", "it-sample"]
