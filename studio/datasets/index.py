@@ -13,7 +13,8 @@ from pathlib import Path
 
 import orjson
 
-from studio.datasets.copies import bring_near, fingerprint, forget, near
+from studio.datasets.cache import fingerprint, forget
+from studio.datasets.near_copies import bring_near, near
 from studio.datasets.pace import Asked, FilePace, Progress
 from studio.datasets.reading import BEGIN, Mark, marks
 from studio.datasets.reading.mark import is_due

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from studio.datasets.copies import near
 from studio.datasets.entry import Entry
 from studio.datasets.formats import Feedback, Message, Preference, Row, Text, convert
 from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault, Scanned, scan
+from studio.datasets.near_copies import near
 from studio.datasets.pace import Asked, Progress
 from studio.datasets.reading import BEGIN, Mark, Record, excerpt, files_of, rows
 from studio.datasets.registry import Registry

@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from studio.datasets.copies import forget
+from studio.datasets.cache import forget
 from studio.datasets.entry import KNOWN_KEYS, Entry, dump, parse
 from studio.errors import DatasetError, DatasetNotFound, PathError
 from studio.files import folder_bytes, inside, read_json, write_json, write_text

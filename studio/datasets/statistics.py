@@ -17,8 +17,8 @@ from typing import Any
 
 from studio import models
 from studio.config.data import DataConfig
+from studio.datasets.cache import fingerprint
 from studio.datasets.checks.finding import Finding, describe
-from studio.datasets.copies import fingerprint
 from studio.datasets.entry import dump
 from studio.datasets.registry import Registry
 from studio.files import read_record, write_json

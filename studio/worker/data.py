@@ -1,6 +1,6 @@
 """The worker of a data run: python -m studio.worker.data RUN_DIR
 
-The work itself is in studio.datasets.work, but for statistics: only they load a tokenizer.
+The work itself is in studio.datasets.actions, but for statistics: only they load a tokenizer.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from studio.config.data import DataConfig
 from studio.config.load import load_run_config
-from studio.datasets import work
+from studio.datasets import actions
+from studio.datasets.actions import Figures, Work
 from studio.datasets.pace import Asked, Progress
 from studio.datasets.registry import Registry
-from studio.datasets.work import Figures, Work
 from studio.errors import Cancelled
 from studio.worker.door import Desk, leave, serve
 
@@ -65,7 +65,7 @@ def _statistics(config: DataConfig, registry: Registry, progress: Progress | Non
     return {"rows": measured.rows_measured}
 
 
-ACTIONS: dict[str, Work] = {**work.ACTIONS, "statistics": _statistics}
+ACTIONS: dict[str, Work] = {**actions.ACTIONS, "statistics": _statistics}
 
 
 if __name__ == "__main__":

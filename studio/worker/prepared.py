@@ -24,12 +24,13 @@ from typing import Any, cast
 import pyarrow
 from pyarrow import ipc
 
-from studio.datasets.copies import fingerprint, near
+from studio.datasets.cache import fingerprint
 from studio.datasets.entry import dump
 from studio.datasets.formats import Conversation
 from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault
 from studio.datasets.masking import Masking
+from studio.datasets.near_copies import near
 from studio.errors import DatasetError, RowError
 from studio.files import folder_bytes, read_record, write_json
 from studio.worker.encode import Encoded, encode

@@ -17,11 +17,11 @@ from studio import models
 from studio.config.data import DataConfig
 from studio.datasets import statistics
 from studio.datasets.checks.finding import Sightings
-from studio.datasets.copies import near
 from studio.datasets.formats import Preference, Row, Text
 from studio.datasets.index import Index, indexed
 from studio.datasets.loading import Fault
 from studio.datasets.masking import Masking
+from studio.datasets.near_copies import near
 from studio.datasets.pace import stop_if_asked
 from studio.datasets.registry import Registry
 from studio.datasets.statistics import Histogram, Statistics

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from studio.datasets import Registry, edit, load
+from studio.datasets.edit.edits import KEPT_VERSIONS
 from studio.datasets.entry import describe
 from studio.datasets.reading import rows
 from studio.errors import DatasetError, DatasetNotFound
@@ -275,9 +276,9 @@ def test_a_person_s_other_file_is_never_changed(data_dir: Path, tmp_path: Path) 
 
 def test_only_the_last_versions_are_kept(data_dir: Path) -> None:
     registry = made(data_dir, "a.jsonl", lines(ROWS))
-    for number in range(edit.KEPT_VERSIONS + 3):
+    for number in range(KEPT_VERSIONS + 3):
         edit.replace_row(registry, "it", 1, {"instruction": str(number), "output": "a"})
-    assert len(edit.history(registry, "it")) == edit.KEPT_VERSIONS
+    assert len(edit.history(registry, "it")) == KEPT_VERSIONS
     for each in edit.history(registry, "it"):
         edit.undo(registry, each.id)
     assert found(registry)[0]["instruction"] == "2"

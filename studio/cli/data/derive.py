@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from studio.cli.data.action import Action, config, config_flags, meter, name_flag, print_json
 from studio.cli.terminal import say
-from studio.datasets import preview, work
+from studio.datasets import actions, preview
 from studio.datasets.checks import REPAIRS
 from studio.datasets.registry import Registry
 
@@ -55,7 +55,7 @@ def duplicate(registry: Registry, arguments: argparse.Namespace) -> int:
 def _derive(registry: Registry, arguments: argparse.Namespace, action: str, *names: str, **values: object) -> int:
     asked = config(arguments, action, registry, dataset=list(names) or [arguments.name], **values)
     with meter(action) as progress:
-        figures = work.perform(asked, registry, progress)
+        figures = actions.perform(asked, registry, progress)
     if arguments.json:
         print_json(figures)
         return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from studio.cli.data.action import Action, config, config_flags, meter, name_flag, print_json
 from studio.cli.data.reading import mapping_flags, proposal
 from studio.cli.terminal import say, table
-from studio.datasets import download, upload, work
+from studio.datasets import actions, download, upload
 from studio.datasets.catalog import listings
 from studio.datasets.entry import HUB_NAMES, HUBS_READ
 from studio.datasets.registry import Registry
@@ -53,7 +53,7 @@ def import_(registry: Registry, arguments: argparse.Namespace) -> int:
     """Bring in a dataset from a hub, or a file or folder of this machine."""
     asked = config(arguments, "import", registry, **_source(registry, arguments))
     with meter("import") as progress:
-        figures = work.perform(asked, registry, progress)
+        figures = actions.perform(asked, registry, progress)
     if arguments.json:
         print_json(figures)
         return 0

@@ -15,7 +15,7 @@ from studio.datasets.checks import mends
 from studio.datasets.checks.content import alone
 from studio.datasets.checks.duplicates import Places, hash_of, repeats
 from studio.datasets.checks.mends import Mend
-from studio.datasets.checks.near import near_rows
+from studio.datasets.checks.near_duplicates import near_rows
 from studio.datasets.checks.walk import walk
 from studio.datasets.entry import Entry
 from studio.datasets.loading import Fault

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.datasets.cache import fingerprint
 from studio.datasets.checks.codes import CODES
 from studio.datasets.checks.finding import Finding, describe
-from studio.datasets.copies import fingerprint
 from studio.datasets.entry import Entry, dump
 from studio.files import write_text
 

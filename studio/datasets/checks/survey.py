@@ -9,7 +9,7 @@ import numpy as np
 
 from studio.datasets.checks.codes import CODES
 from studio.datasets.checks.finding import Finding
-from studio.datasets.checks.near import near_rows
+from studio.datasets.checks.near_duplicates import near_rows
 from studio.datasets.checks.report import Report
 from studio.datasets.checks.tally import Tally, repetition
 from studio.datasets.checks.walk import walk

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studio.datasets.edit.splicing import Cut, adding, deleting, layout_of, replacing, splice
 from studio.datasets.index import Index
 from studio.datasets.reading import Mark, Record, format_name, rows, stem_of
-from studio.datasets.splicing import Cut, adding, deleting, layout_of, replacing, splice
 from studio.datasets.writing import write_jsonl
 from studio.errors import DatasetError, RowError
 

@@ -5,12 +5,12 @@ A copy is only a convenience: where the disk has no room, pages far inside take 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from studio.datasets.cache import fingerprint
 from studio.datasets.pace import Asked, FilePace, Progress
 from studio.datasets.reading import files_of
 from studio.datasets.reading.near import is_near, write_near
@@ -44,24 +44,6 @@ def bring_near(path: Path, cache_dir: Path, progress: Progress | None, cancelled
     return near(path, cache_dir)
 
 
-def fingerprint(path: Path) -> str:
-    """Changes whenever the file or folder does: where it is, a dash, then size and time of change of what it holds."""
-    files = files_of(path)
-    states = [(file.name, state.st_size, state.st_mtime_ns, state.st_ino) for file in files for state in [file.stat()]]
-    return f"{_digest(str(path.resolve()))[:12]}-{_digest(repr(states))[:24]}"
-
-
-def forget(path: Path, cache_dir: Path, but: str = "") -> None:
-    """Remove all that the cache holds of `path`, which may be gone, except what is of the fingerprint `but`."""
-    for kept in cache_dir.glob(f"*{_digest(str(path.resolve()))[:12]}-*"):
-        if but and but in kept.name:
-            continue
-        if kept.is_dir():
-            shutil.rmtree(kept, ignore_errors=True)
-        else:
-            kept.unlink(missing_ok=True)
-
-
 def _make(path: Path, cache_dir: Path, progress: Progress | None, cancelled: Asked | None) -> None:
     with scratch(cache_dir, ".copy-") as draft:
         room = shutil.disk_usage(cache_dir).free * DISK_SHARE
@@ -75,7 +57,3 @@ def _make(path: Path, cache_dir: Path, progress: Progress | None, cancelled: Ask
 
 def _place(path: Path, cache_dir: Path) -> Path:
     return cache_dir / f"copy-{fingerprint(path)}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -21,13 +21,13 @@ from typing import Any
 
 import orjson
 
+from studio.datasets.edit.rewriting import Change, read_row, rewritten
 from studio.datasets.entry import Entry
 from studio.datasets.formats.fields import parse_json
 from studio.datasets.incoming import placed, workshop
 from studio.datasets.index import indexed
 from studio.datasets.reading import Record, files_of
 from studio.datasets.registry import Registry
-from studio.datasets.rewriting import Change, read_row, rewritten
 from studio.errors import DatasetError, DatasetNotFound
 from studio.files import inside, read_record, write_json
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from studio.datasets import Registry, copies, index, pace, preview, scratch
+from studio.datasets import Registry, index, near_copies, pace, preview, scratch
+from studio.datasets.cache import forget
 from studio.datasets.entry import describe
 from studio.datasets.reading import rows
 from studio.errors import Cancelled, UploadError
@@ -22,7 +23,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture(autouse=True)
 def _every_file_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "SMALL_BYTES", 0)
+    monkeypatch.setattr(near_copies, "SMALL_BYTES", 0)
     monkeypatch.setattr("studio.datasets.reading.columnar.NEAR_BYTES", 0)
 
 
@@ -50,9 +51,9 @@ FAR = ["a.jsonl.gz", "a.jsonl.zst", "utf16.jsonl", "a.parquet", "a.xlsx"]
 @pytest.mark.parametrize("name", FAR)
 def test_a_copy_holds_the_same_rows_and_is_entered_anywhere(name: str, tmp_path: Path) -> None:
     path, cache = write(tmp_path / name), tmp_path / "cache"
-    assert copies.near(path, cache) == path
+    assert near_copies.near(path, cache) == path
     made = index.indexed(path, cache)
-    copy = copies.near(path, cache)
+    copy = near_copies.near(path, cache)
     assert copy.is_relative_to(cache)
     assert [record for _, record in rows(copy)] == [record for _, record in rows(path)] == RECORDS
     assert [mark.line for mark, _ in rows(copy)] == [mark.line for mark, _ in rows(path)]
@@ -78,7 +79,7 @@ def test_a_folder_is_copied_file_by_file(data_dir: Path) -> None:
     (data_dir / "set" / "1.jsonl").write_text('{"instruction": "first", "output": "x"}\n{"instr\n')
     write(data_dir / "set" / "2.jsonl.gz")
     made = index.indexed(data_dir / "set", data_dir / ".cache")
-    copy = copies.near(data_dir / "set", data_dir / ".cache")
+    copy = near_copies.near(data_dir / "set", data_dir / ".cache")
     assert made.rows == 3002
     assert [str(row) for _, row in rows(copy)] == [str(row) for _, row in rows(data_dir / "set")]
     entry = describe("set", "set")
@@ -90,15 +91,15 @@ def test_a_folder_is_copied_file_by_file(data_dir: Path) -> None:
 def test_what_is_near_or_small_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = tmp_path / "a.jsonl"
     plain.write_text(TEXT)
-    assert copies.bring_near(plain, tmp_path / "cache", None, None) == plain
-    monkeypatch.setattr(copies, "SMALL_BYTES", 1 << 20)
+    assert near_copies.bring_near(plain, tmp_path / "cache", None, None) == plain
+    monkeypatch.setattr(near_copies, "SMALL_BYTES", 1 << 20)
     packed = write(tmp_path / "a.jsonl.gz")
-    assert copies.bring_near(packed, tmp_path / "cache", None, None) == packed
+    assert near_copies.bring_near(packed, tmp_path / "cache", None, None) == packed
     assert not (tmp_path / "cache").exists()
 
 
 def test_no_copy_fills_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies.shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 1000))
+    monkeypatch.setattr(near_copies.shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 1000))
     path, cache = write(tmp_path / "a.jsonl.gz"), tmp_path / "cache"
     assert index.indexed(path, cache).rows == 3000
     assert [kept.suffix for kept in cache.iterdir()] == [".json"]
@@ -110,10 +111,10 @@ def test_a_copy_given_up_or_of_a_damaged_file_leaves_nothing(tmp_path: Path, mon
     path, cache = write(tmp_path / "a.jsonl.gz"), tmp_path / "cache"
     answers = iter([False, True])
     with pytest.raises(Cancelled):
-        copies.bring_near(path, cache, None, lambda: next(answers))
+        near_copies.bring_near(path, cache, None, lambda: next(answers))
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(UploadError, match="cut off"):
-        copies.bring_near(path, cache, None, None)
+        near_copies.bring_near(path, cache, None, None)
     assert list(cache.iterdir()) == []
 
 
@@ -123,7 +124,7 @@ def test_what_a_killed_copy_left_is_swept(tmp_path: Path) -> None:
     left.mkdir(parents=True)
     (left / "00000-a.jsonl").write_text(TEXT)
     os.utime(left, (0, time.time() - 2 * scratch.FRESH_S))
-    copies.bring_near(path, cache, None, None)
+    near_copies.bring_near(path, cache, None, None)
     assert not left.exists()
 
 
@@ -133,9 +134,9 @@ def test_a_changed_file_has_no_copy_and_is_forgotten_whole(tmp_path: Path) -> No
     for each in (path, other):
         index.indexed(each, cache)
     path.write_bytes(gzip.compress(b'{"a": 1}\n'))
-    assert copies.near(path, cache) == path
+    assert near_copies.near(path, cache) == path
     assert index.indexed(path, cache).rows == 1
     path.unlink()
-    copies.forget(path, cache)
-    assert copies.near(other, cache) != other
+    forget(path, cache)
+    assert near_copies.near(other, cache) != other
     assert len(list(cache.iterdir())) == 2

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from studio.datasets.checks import survey
-from studio.datasets.checks.near import near_rows
+from studio.datasets.checks.near_duplicates import near_rows
 from studio.datasets.entry import describe
 from studio.errors import Cancelled
 
