@@ -166,3 +166,10 @@ def _size(path: Path) -> int:
         return path.lstat().st_size
     except OSError:
         return 0
+
+
+def reason_of(error: OSError) -> str:
+    """Why something could not be written, for the user."""
+    if error.errno == errno.ENOSPC:
+        return "the disk is full: free some space and try again"
+    return error.strerror or str(error)

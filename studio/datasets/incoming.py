@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from studio.datasets.registry import FILE_NAME as REGISTRY_NAME
 from studio.datasets.registry import Registry
 from studio.datasets.scratch import scratch
 from studio.errors import UploadError
+from studio.files import reason_of
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def workshop(data_dir: Path, what: str) -> Iterator[Path]:
         with scratch(data_dir / ".incoming") as folder:
             yield folder
     except OSError as error:
-        raise UploadError(f"{what} could not be stored: {_reason(error)}") from error
+        raise UploadError(f"{what} could not be stored: {reason_of(error)}") from error
 
 
 def publish(registry: Registry, made: Sequence[tuple[Path, Entry]]) -> list[Entry]:
@@ -78,9 +78,3 @@ def _taken(path: Path, place: Path) -> Path:
         place.open("x").close()
     os.replace(path, place)
     return place
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "the disk is full: free some space and try again"
-    return error.strerror or str(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from studio.datasets.cache import fingerprint
 from studio.datasets.pace import Asked, FilePace, Progress
-from studio.datasets.reading import files_of
+from studio.datasets.reading import Extent
 from studio.datasets.reading.near import is_near, write_near
 from studio.datasets.scratch import scratch
 from studio.files import folder_bytes
@@ -38,7 +38,7 @@ def bring_near(path: Path, cache_dir: Path, progress: Progress | None, cancelled
         Cancelled: `cancelled` said so.
     """
     copy = near(path, cache_dir)
-    if copy == path and sum(file.stat().st_size for file in files_of(path)) > SMALL_BYTES and not is_near(path):
+    if copy == path and Extent(path).total > SMALL_BYTES and not is_near(path):
         with suppress(OSError):
             _make(path, cache_dir, progress, cancelled)
     return near(path, cache_dir)

@@ -15,7 +15,7 @@ from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault, Scanned, scan
 from studio.datasets.near_copies import near
 from studio.datasets.pace import Asked, Progress
-from studio.datasets.reading import BEGIN, Mark, Record, excerpt, files_of, rows
+from studio.datasets.reading import BEGIN, Extent, Mark, Record, excerpt, files_of, rows
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, RowError
 
@@ -106,14 +106,10 @@ def _found(registry: Registry, name: str, offset: int, limit: int) -> tuple[Iter
 
 def _start(path: Path, cache_dir: Path, offset: int) -> tuple[int | None, Mark]:
     index = cached(path, cache_dir)
-    if index is None and offset == 0 and _size(path) > COUNTED_BYTES:
+    if index is None and offset == 0 and Extent(path).total > COUNTED_BYTES:
         return None, BEGIN
     index = index or indexed(path, cache_dir)
     return index.rows, index.before(offset + 1)
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in files_of(path))
 
 
 def _advanced(path: Path, start: Mark, offset: int) -> Mark:

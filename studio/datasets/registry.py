@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from studio.datasets.cache import forget
 from studio.datasets.entry import KNOWN_KEYS, Entry, dump, parse
 from studio.errors import DatasetError, DatasetNotFound, PathError
-from studio.files import folder_bytes, inside, read_json, write_json, write_text
+from studio.files import folder_bytes, inside, read_json, reason_of, write_json, write_text
 
 FILE_NAME = "dataset_info.json"
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -104,7 +104,7 @@ class Registry:
         return [self.entry(name) for name in names]
 
     def _add(self, specs: Sequence[tuple[str, Any]], numbered: bool) -> list[str]:
-        with self._lock():
+        with self.locked():
             text, names = self._text(), []
             for name, spec in specs:
                 members = _scan(text, self.path)
@@ -128,7 +128,7 @@ class Registry:
 
         Raises: as `replace`.
         """
-        with self._lock():
+        with self.locked():
             text, spec = self._text(), self._spec(name)
             member = [each for each in _scan(text, self.path) if each.name == name][-1]
             written = _written(name, change(spec), _indent(text, [member]))
@@ -136,11 +136,10 @@ class Registry:
 
     def remove(self, name: str) -> str:
         """Take `name` out; its file moves to the trash unless another entry uses it. The id to restore it by."""
-        with self._lock():
+        with self.locked():
             spec = self._spec(name)
             entry = parse(name, spec, self.data_dir)
-            folder = self.trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-            folder.mkdir(parents=True)
+            folder = self.trash_folder()
             # the record first: whatever step is interrupted, the entry can be restored
             record = {"name": name, "spec": spec, "file_name": entry.file_name, "at": time.time()}
             write_json(folder / "entry.json", record)
@@ -148,6 +147,12 @@ class Registry:
             write_text(self.path, _without(text, _scan(text, self.path), name))
             self.discard(entry.file_name, folder)
         return folder.name
+
+    def trash_folder(self) -> Path:
+        """A new folder in the trash."""
+        folder = self.trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        folder.mkdir(parents=True)
+        return folder
 
     def discard(self, file_name: str, folder: Path) -> None:
         """Move a file or folder of `data/` to the trash `folder` (as `file`), unless an entry uses it."""
@@ -206,11 +211,19 @@ class Registry:
             raise DatasetError(f"{self.path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.data_dir / f".{FILE_NAME}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def locked(self, name: str = FILE_NAME) -> Iterator[None]:
+        """Let one process at a time change what `name` stands for.
+
+        Raises:
+            DatasetError: the folder cannot be written to, or the disk is full.
+        """
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            with open(self.data_dir / f".{name}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise DatasetError(f"{self.data_dir} could not be changed: {reason_of(error)}") from error
 
 
 def _scan(text: str, path: Path) -> list[_Member]:

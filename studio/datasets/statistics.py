@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from math import ceil
@@ -155,10 +156,11 @@ def stored(registry: Registry, config: DataConfig) -> Statistics | None:
 
 
 def keep(registry: Registry, config: DataConfig, statistics: Statistics) -> None:
-    """Keep them for `stored`."""
+    """Keep them for `stored`, if the folder can be written to and the disk has room: it is only a cache."""
     if place := _place(registry, config):
-        registry.cache_dir.mkdir(parents=True, exist_ok=True)
-        write_json(place, statistics.to_json())
+        with suppress(OSError):
+            registry.cache_dir.mkdir(parents=True, exist_ok=True)
+            write_json(place, statistics.to_json())
 
 
 def _place(registry: Registry, config: DataConfig) -> Path | None:

@@ -14,7 +14,7 @@ from studio.datasets.entry import Entry
 from studio.datasets.incoming import publish, workshop
 from studio.datasets.index import save
 from studio.datasets.pace import Asked, Progress
-from studio.datasets.reading import READERS, files_of, format_name, packed_suffix, stem_of
+from studio.datasets.reading import READERS, Extent, format_name, packed_suffix, stem_of
 from studio.datasets.registry import Registry
 from studio.errors import UploadError
 from studio.files import safe_name
@@ -104,7 +104,7 @@ def _size(source: Path, name: str, max_bytes: int | None) -> int:
     """Bytes of the source, if they are within reason."""
     if not source.is_file() and not source.is_dir():
         raise UploadError(f"{source} is not a file that can be read")
-    size = sum(file.stat().st_size for file in files_of(source))
+    size = Extent(source).total
     if size == 0:
         raise UploadError(f"{name} is empty: it has no bytes at all")
     if max_bytes is not None and size > max_bytes:

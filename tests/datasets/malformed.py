@@ -171,6 +171,13 @@ def dictionary_bomb() -> bytes:
     return parquet({"instruction": ["q"] * 20_000, "output": text})
 
 
+def nested_dictionary_bomb() -> bytes:
+    """The same where lists of turns point at it."""
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), pa.array(["x" * 1_000_000]))
+    turns = pa.StructArray.from_arrays([pa.array(["user"] * 20_000), text], ["role", "content"])
+    return arrow(pa.table({"messages": pa.ListArray.from_arrays(pa.array(range(20_001), pa.int32()), turns)}))
+
+
 def repeated_text() -> bytes:
     """The same without a word of it in the schema: only the file's pages hold a dictionary."""
     table = pa.table({"instruction": ["q"] * 400, "output": ["x" * 1_000_000] * 400})
@@ -474,6 +481,7 @@ BOMBS = [
     refused("a bomb.xlsx", sheet_bomb, "unpacks to more than"),
     refused("a bomb.parquet", parquet_bomb, "unpacks to more than"),
     refused("a dictionary bomb.parquet", dictionary_bomb, "unpacks to more than"),
+    refused("a dictionary in lists.arrow", nested_dictionary_bomb, "unpacks to more than"),
     refused("a dictionary in the pages.parquet", repeated_text, "unpacks to more than"),
 ]
 

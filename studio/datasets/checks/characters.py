@@ -21,39 +21,10 @@ SPECIAL_TOKENS = (
     "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[gMASK]",
     "[BOS]", "[EOS]", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]",
 )  # fmt: skip
-_TAGS = tuple(
-    [
-        "p",
-        "div",
-        "span",
-        "br",
-        "hr",
-        "a",
-        "b",
-        "i",
-        "u",
-        "strong",
-        "em",
-        "ul",
-        "ol",
-        "li",
-        "table",
-        "tr",
-        "td",
-        "th",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "img",
-        "font",
-        "center",
-        "script",
-        "style",
-        "html",
-        "body",
-    ]
-)
+_TAGS = (
+    "p", "div", "span", "br", "hr", "a", "b", "i", "u", "strong", "em", "ul", "ol", "li", "table", "tr", "td", "th",
+    "h1", "h2", "h3", "h4", "img", "font", "center", "script", "style", "html", "body",
+)  # fmt: skip
 _ENTITIES = ("&nbsp;", "&amp;", "&lt;", "&gt;", "&quot;", "&#")
 # what the bytes 0x80 to 0xbf of UTF-8 become where they are read as Latin-1 or as Windows-1252
 _TRAILS = "".join(map(chr, range(0x80, 0xC0))) + "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"

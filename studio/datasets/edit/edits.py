@@ -7,13 +7,10 @@ be written in place (xlsx, arrow, packed, a folder) becomes NAME.jsonl, and the 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -141,7 +138,7 @@ def undo(registry: Registry, undo_id: str) -> Entry:
         DatasetError: the set was changed after it.
     """
     folder = inside(registry.trash, undo_id)
-    with _locked(registry):
+    with registry.locked("edit"):  # two edits that began from the same file would each undo the other
         record = read_record(folder / RECORD)
         if "edited" not in record:
             raise DatasetNotFound(f"no edit {undo_id!r} is kept")
@@ -168,7 +165,7 @@ def _take_back(registry: Registry, kept: Path, path: Path, record: dict[str, Any
 
 def _edit(registry: Registry, name: str, change_of: Callable[[int], Change], what: str, seen: str) -> str:
     """Do what `change_of` says for a file of so many rows."""
-    with _locked(registry):
+    with registry.locked("edit"):
         path = registry.file(name)
         if seen and seen != _state(path):
             raise DatasetError(f"{name} was changed since it was shown: look at the rows again, then repeat the edit")
@@ -199,8 +196,7 @@ def _check_rows(numbers: Sequence[int], total: int) -> None:
 
 def _put(registry: Registry, name: str, path: Path, new: Path, what: str) -> str:
     """Let the file `new` stand for `path`; what was there goes to the trash."""
-    folder = registry.trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-    folder.mkdir(parents=True)
+    folder = registry.trash_folder()
     file_name = registry.entry(name).file_name
     # the record first: whatever step is interrupted, nothing is lost
     states = {"before": _state(path), "after": _state(new)}
@@ -234,11 +230,3 @@ def _state(path: Path) -> str:
     found = [file.stat() for file in files_of(path)]
     state = "|".join(f"{status.st_size}.{status.st_mtime_ns}" for status in found)
     return blake2b(state.encode(), digest_size=8).hexdigest()
-
-
-@contextmanager
-def _locked(registry: Registry) -> Iterator[None]:
-    """One edit at a time: two that began from the same file would each undo the other."""
-    with open(registry.data_dir / ".edit.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

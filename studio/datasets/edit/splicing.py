@@ -16,6 +16,7 @@ from studio.datasets.copying import copy_range, write_all
 from studio.datasets.index import Index
 from studio.datasets.reading import Mark, Record, format_name, open_text, rows
 from studio.datasets.reading.bytestream import is_plain
+from studio.datasets.reading.table import guessed_delimiter
 from studio.datasets.writing import cell_of, line_of
 from studio.errors import DatasetError, RowError
 
@@ -90,7 +91,8 @@ def deleting(path: Path, index: Index, numbers: Sequence[int]) -> list[Cut]:
     if layout_of(path) != ARRAY or gone[-1] != index.rows:
         return cuts
     # no comma may stand before the closing bracket: the last rows go with what is before them, not after
-    kept = next(row for row in range(index.rows, 0, -1) if row not in set(gone))
+    left_out = set(gone)
+    kept = next(row for row in range(index.rows, 0, -1) if row not in left_out)
     last_kept, last = _spans(path, index, [kept, index.rows])
     return [*(cut for cut in cuts if cut.start < last_kept.start), Cut(last_kept.body_end, last.body_end, b"")]
 
@@ -184,13 +186,6 @@ def _table_line(path: Path, record: Record) -> bytes:
     if unknown := [name for name in record if name not in header]:
         raise DatasetError(f"the table has no column {unknown[0]!r}; its columns are {', '.join(header)}")
     line = io.StringIO()
-    csv.writer(line, delimiter=_delimiter(path), lineterminator="").writerow(
-        [cell_of(record.get(name)) for name in header]
-    )
+    delimiter = "\t" if format_name(path.name) == ".tsv" else guessed_delimiter(path)
+    csv.writer(line, delimiter=delimiter, lineterminator="").writerow([cell_of(record.get(name)) for name in header])
     return line.getvalue().encode()
-
-
-def _delimiter(path: Path) -> str:
-    with open_text(path) as stream:
-        first = stream.readline().decode()
-    return "\t" if format_name(path.name) == ".tsv" else max(",;\t|", key=first.count)

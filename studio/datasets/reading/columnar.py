@@ -115,13 +115,39 @@ def _value_bytes(batch: Any) -> int:
 
 
 def _column_bytes(column: Any) -> int:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pa.types.is_dictionary(column.type) or not pa.types.is_string(column.type.value_type):
+    if not _holds_dictionary(column.type):
         return int(column.nbytes)
-    column.validate(full=True)  # its indices are followed here
-    return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
+    column.validate(full=True)  # its offsets and indices are followed here
+    return _followed_bytes(column)
+
+
+def _followed_bytes(column: Any) -> int:
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    if types.is_struct(column.type):
+        return sum(map(_followed_bytes, column.flatten()))
+    if types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
+        return int(column.nbytes) + _followed_bytes(column.flatten())
+    if types.is_dictionary(column.type) and _is_bytes(column.type.value_type):
+        return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
+    return int(column.nbytes)
+
+
+def _holds_dictionary(kind: Any) -> bool:
+    from pyarrow import types
+
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    return types.is_dictionary(kind) or any(map(_holds_dictionary, inner))
+
+
+def _is_bytes(kind: Any) -> bool:
+    """Whether values of an arrow type are runs of bytes."""
+    from pyarrow import types
+
+    return any(
+        is_kind(kind) for is_kind in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    )
 
 
 def _pieces(batch: Any) -> Iterator[Any]:

@@ -57,10 +57,15 @@ def ragged(mark: Mark, found: int, header: list[str]) -> RowError:
     return RowError(mark.row, what)
 
 
+def guessed_delimiter(path: Path) -> str:
+    """What stands most often in the first line: a comma, semicolon, tab or bar."""
+    with open_text(path) as stream:
+        return max(",;\t|", key=decode(stream.readline(ROW_MAX_BYTES), BEGIN).count)
+
+
 def _split_table(path: Path, start: Mark, delimiter: str) -> Iterator[tuple[Mark, Record | RowError]]:
     csv.field_size_limit(ROW_MAX_BYTES)
-    with open_text(path) as stream:
-        delimiter = delimiter or max(",;\t|", key=decode(stream.readline(ROW_MAX_BYTES), BEGIN).count)
+    delimiter = delimiter or guessed_delimiter(path)
     with open_text(path) as stream:
         lines = _Lines(stream, BEGIN)
         header = _header(next(_cells(lines, delimiter), (BEGIN, [])))
