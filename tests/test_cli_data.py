@@ -325,6 +325,24 @@ def test_sets_are_made_from_sets(data: Data, home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (("preview", "a", "--rows", "-1"), "--rows: must be 1 or more, got -1"),
+        (("preview", "a", "--offset", "-3"), "--offset: must be 0 or more"),
+        (("mask", "a", "--row", "0"), "--row: must be 1 or more"),
+        (("check", "a", "--near-duplicates", "--threshold", "0"), "--threshold: must be above 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
         (("split", "alpaca_demo"), "fraction"),
         (("split", "alpaca_demo", "--fraction", "2"), "fraction"),
         (("sample", "alpaca_demo", "--rows", "many"), "rows"),

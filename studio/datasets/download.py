@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from studio.datasets import writing
 from studio.datasets.operations.sources import opened
 from studio.datasets.pace import Asked, Progress, in_turns
 from studio.datasets.registry import Registry
+from studio.errors import DatasetError
+from studio.files import reason_of
 
 
 def write(
@@ -26,7 +29,7 @@ def write(
     An older file of that name stays until the new one is whole.
 
     Raises:
-        DatasetError: a set or row that cannot be read, a format that is not written here.
+        DatasetError: a set or row that cannot be read, a format that is not written here, a place that takes no file.
         Cancelled: as asked; nothing is left.
     """
     source = opened(registry, name)
@@ -35,6 +38,9 @@ def write(
     try:
         writing.write(part, file_format, lambda: source.records(next(told), cancelled))
         os.replace(part, target)
+    except OSError as error:
+        raise DatasetError(f"{target} could not be written: {reason_of(error)}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     return target

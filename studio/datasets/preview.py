@@ -67,7 +67,7 @@ def row(registry: Registry, name: str, number: int) -> tuple[Scanned, int | None
         DatasetError: no such set or row, or the set cannot be used or read.
     """
     found, total = _found(registry, name, max(0, number - 1), 1)
-    if scanned := next(found, None):
+    if number > 0 and (scanned := next(found, None)):
         return scanned, total
     raise DatasetError(f"there is no row {number:,}: {name} has {total or 0:,} rows")
 

@@ -59,6 +59,8 @@ def accept(
         DatasetError, Cancelled: the registry is damaged; as asked. Nothing is left behind.
     """
     registry = Registry(data_dir)
+    if not source.is_file() and not source.is_dir():
+        raise UploadError(f"{source} is not a file that can be read")
     file_name = safe_name(name) if source.is_dir() else _file_name(name)
     whole = _size(source, name, max_bytes) <= CHECKED_BYTES
     with workshop(data_dir, file_name) as folder:
@@ -102,8 +104,6 @@ def _file_name(name: str) -> str:
 
 def _size(source: Path, name: str, max_bytes: int | None) -> int:
     """Bytes of the source, if they are within reason."""
-    if not source.is_file() and not source.is_dir():
-        raise UploadError(f"{source} is not a file that can be read")
     size = Extent(source).total
     if size == 0:
         raise UploadError(f"{name} is empty: it has no bytes at all")

@@ -40,3 +40,9 @@ def test_an_older_file_stays_when_a_new_one_cannot_be_made(registry: Registry, t
 def test_a_name_of_255_bytes(registry: Registry, tmp_path: Path) -> None:
     target = tmp_path / ("x" * 249 + ".jsonl")
     assert download.write(registry, "it", "jsonl", target).stat().st_size > 0
+
+
+def test_a_place_that_takes_no_file_is_told_in_words(registry: Registry, tmp_path: Path) -> None:
+    for target in (tmp_path / "nowhere" / "a.jsonl", tmp_path / "data" / "a.csv" / "a.jsonl"):
+        with pytest.raises(DatasetError, match="could not be written: No"):
+            download.write(registry, "it", "jsonl", target)

@@ -334,4 +334,4 @@ def test_dump_and_parse_agree(data_dir: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_is_told_in_words(data_dir: Path) -> None:
     (data_dir / ".dataset_info.json.lock").mkdir(parents=True)
     with pytest.raises(DatasetError, match="could not be changed: Is a directory"):
-        Registry(data_dir).add(describe("a", "a.jsonl", {"prompt": "text"}))
+        Registry(data_dir).add(describe("a", "a.jsonl"))

@@ -31,6 +31,26 @@ class Action(NamedTuple):
     example: str
 
 
+def whole(smallest: int) -> Callable[[str], int]:
+    """The type of a flag for a whole number that is not smaller."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"must be {smallest} or more, got {text}")
+        return value
+
+    return number
+
+
+def share(text: str) -> float:
+    """The type of a flag for a share of a whole."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, got {text}")
+    return value
+
+
 def name_flag(parser: argparse.ArgumentParser) -> None:
     """The name of a set."""
     parser.add_argument("name", metavar="NAME", help="a dataset of the list")

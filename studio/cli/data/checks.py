@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from studio.cli.data import tokens
-from studio.cli.data.action import Action, config_flags, meter, name_flag, print_json
+from studio.cli.data.action import Action, config_flags, meter, name_flag, print_json, share
 from studio.cli.data.reading import mapping_flags, subject
 from studio.cli.terminal import say
 from studio.datasets import checks
@@ -74,7 +74,7 @@ def _check_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME | FILE", help="a dataset of the list, or any file or folder")
     mapping_flags(parser)
     parser.add_argument("--near-duplicates", action="store_true", help="search for rows that are almost the same, too")
-    parser.add_argument("--threshold", type=float, default=0.85, metavar="SHARE", help="what is almost the same (0.85)")
+    parser.add_argument("--threshold", type=share, default=0.85, metavar="SHARE", help="what is almost the same (0.85)")
     config_flags(parser, "model_name_or_path", *TOKEN_FLAGS)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from studio.cli.data.action import Action, config, config_flags, name_flag, print_json
+from studio.cli.data.action import Action, config, config_flags, name_flag, print_json, whole
 from studio.cli.data.reading import mapping_flags, subject
 from studio.cli.terminal import say
 from studio.datasets import edit, preview
@@ -123,14 +123,14 @@ def _edited(registry: Registry, arguments: argparse.Namespace) -> str:
 
 def _preview_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME | FILE", help="a dataset of the list, or any file or folder")
-    parser.add_argument("--rows", type=int, default=5, help="how many (5)")
-    parser.add_argument("--offset", type=int, default=0, help="after this many rows (0)")
+    parser.add_argument("--rows", type=whole(1), default=5, help="how many (5)")
+    parser.add_argument("--offset", type=whole(0), default=0, help="after this many rows (0)")
     mapping_flags(parser)
 
 
 def _mask_flags(parser: argparse.ArgumentParser) -> None:
     name_flag(parser)
-    parser.add_argument("--row", type=int, default=1, metavar="N", help="which row (1)")
+    parser.add_argument("--row", type=whole(1), default=1, metavar="N", help="which row (1)")
     config_flags(
         parser, "model_name_or_path", "cutoff_len", "default_system", "train_on_prompt", "mask_history",
         "trust_remote_code",
@@ -141,10 +141,10 @@ def _edit_flags(parser: argparse.ArgumentParser) -> None:
     name_flag(parser)
     change = parser.add_mutually_exclusive_group(required=True)
     change.add_argument("--replace", metavar="JSON", help="what row --row shall hold")
-    change.add_argument("--delete", type=int, nargs="+", metavar="N", help="rows to leave out")
+    change.add_argument("--delete", type=whole(1), nargs="+", metavar="N", help="rows to leave out")
     change.add_argument("--add", metavar="JSON", help="a row for the end")
     change.add_argument("--undo", metavar="ID", help="take back a change, the latest first")
-    parser.add_argument("--row", type=int, metavar="N", help="which row to replace")
+    parser.add_argument("--row", type=whole(1), metavar="N", help="which row to replace")
 
 
 ACTIONS = {
