@@ -30,6 +30,8 @@ from studio.errors import RowError
 
 _CHUNK_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
+# a number that may have been an integer; an object that named a field twice
+ROUNDED, DOUBLED = 1, 2
 _WHOLE_MAX = 2.0**63  # orjson reads an integer beyond 64 bits as the nearest such number, without a word
 # a number, a word (true) or an escape (\u12ab) that the end of the window cut may look wrong this near to it
 _CUT_CHARS = 12
@@ -80,7 +82,7 @@ def parse_line(data: bytes, mark: Mark) -> Record:
         # the slow way round: for the message, and for what orjson alone refuses (integers beyond 64 bits)
         return parse_element(_parse_slowly(decode(data, mark).rstrip(), mark), mark)
     record = value if type(value) is dict else as_record(value, mark)
-    if _is_rounded(record.values(), DEPTH_MAX - 1, mark):
+    if _oddities(record.values(), DEPTH_MAX - 1, mark):
         return parse_element(_parse_slowly(decode(data, mark), mark), mark)
     return record
 
@@ -102,9 +104,8 @@ def parse_element(value: Any, mark: Mark) -> Record:
     if isinstance(value, RowError):
         raise value
     record = as_record(value, mark)
-    _is_rounded(record.values(), DEPTH_MAX - 1, mark)  # for the depth: Python keeps integers whole
-    names = tuple(dict.fromkeys(_doubled_in(record)))
-    return _doubled(record, names) if names else record
+    odd = _oddities((record,), DEPTH_MAX, mark)
+    return _doubled(record, tuple(dict.fromkeys(_doubled_in(record)))) if odd & DOUBLED else record
 
 
 def is_object(data: bytes) -> bool:
@@ -115,26 +116,28 @@ def is_object(data: bytes) -> bool:
         return False
 
 
-def _is_rounded(values: Iterable[Any], depth: int, mark: Mark) -> bool:
-    """Whether a number among `values` is so large that it may have been an integer.
+def _oddities(values: Iterable[Any], depth: int, mark: Mark) -> int:
+    """What there is among `values`, inner ones too, that cannot stay as it is: the sum of ROUNDED and DOUBLED.
 
     Raises:
         RowError: they are nested too deeply.
     """
     if not depth:
         raise too_deep(mark)
-    rounded = False
+    found = 0
     for value in values:
         kind = type(value)
         if kind is str:
             continue
         if kind is list:
-            rounded |= _is_rounded(value, depth - 1, mark)
+            found |= _oddities(value, depth - 1, mark)
+        elif kind is dict:
+            found |= _oddities(value.values(), depth - 1, mark)
         elif kind is float:
-            rounded |= abs(value) >= _WHOLE_MAX
-        elif isinstance(value, dict):
-            rounded |= _is_rounded(value.values(), depth - 1, mark)
-    return rounded
+            found |= ROUNDED * (abs(value) >= _WHOLE_MAX)
+        elif kind is Doubled:
+            found |= DOUBLED | _oddities(value.values(), depth - 1, mark)
+    return found
 
 
 def _names_each_field_once(data: bytes, record: Record) -> bool:
@@ -263,9 +266,12 @@ class _Window:
         return self._text[self._at : self._at + 1]
 
     def skip_space(self) -> None:
-        self._consume(_skip(self._text, self._at))
-        while self._at == len(self._text) and self._grow():
-            self._consume(_skip(self._text, self._at))
+        while True:
+            end = _skip(self._text, self._at)
+            if end > self._at:
+                self._consume(end)
+            if end < len(self._text) or not self._grow():
+                return
 
     def expect(self, character: str, expected: str) -> None:
         found = self.peek()
@@ -341,7 +347,7 @@ class _Window:
 
     def _consume(self, end: int) -> None:
         passed = self._text[self._at : end]
-        self._offset += len(passed.encode())
+        self._offset += len(passed) if passed.isascii() else len(passed.encode())
         self._line += passed.count("\n")
         self._at = end
 
