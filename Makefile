@@ -19,7 +19,7 @@ run: environment
 	@exec $(BIN)/python app.py $(ARGS)
 
 test: dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: dev
 	$(BIN)/ruff format --check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -43,7 +44,8 @@ def add(registry: Registry, arguments: argparse.Namespace) -> int:
             made.append(_added(registry, arguments, file))
         except DatasetError as error:
             failed += 1
-            say(f"{file.name} was not added: {error}" if file.name not in str(error) else f"not added: {error}")
+            told = f"not added: {error}" if file.name in str(error) else f"{file.name} was not added: {error}"
+            print(told, file=sys.stderr)
     if arguments.json:
         print_json(made)
     return 1 if failed else 0
