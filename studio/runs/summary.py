@@ -38,11 +38,6 @@ def summaries(store: Store) -> list[Summary]:
     return [_of(run) for run in store.list() if run.kind != "data"]
 
 
-def data_summaries(store: Store, dataset: str) -> list[Summary]:
-    """The work on one dataset, newest first: what the list of runs leaves out."""
-    return [_of(run) for run in store.list("data") if dataset in _worked_on(run)]
-
-
 def of(run: Run) -> Summary:
     """The line about one run, read anew."""
     state, status = run.state, run.status
@@ -86,11 +81,6 @@ def _subject(run: Run) -> tuple[str, str]:
     if isinstance(config, DataConfig):
         return display_name(config.model_name_or_path or ""), ", ".join(config.dataset)
     return display_name(config.model_name_or_path), ""
-
-
-def _worked_on(run: Run) -> tuple[str, ...]:
-    config = run.config
-    return config.dataset if isinstance(config, DataConfig) else ()
 
 
 def _progress(state: State, status: dict[str, Any]) -> float | None:
