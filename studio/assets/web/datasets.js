@@ -39,7 +39,8 @@ function badge(row) {
   const [tone, text] = STATES[row.state];
   const span = document.createElement("span");
   span.className = `badge ${tone}`;
-  span.textContent = row.state === "warnings" ? `${row.warnings} ${text}` : text;
+  const counted = row.warnings === 1 ? say("1 warning", "1 个警告") : `${row.warnings} ${text}`;
+  span.textContent = row.state === "warnings" ? counted : text;
   td.append(span);
   return td;
 }
