@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from studio.cli import front
-from studio.cli.data import ACTIONS, main, parser
+from studio.cli.data import ACTIONS, flags, main, parser
+from studio.config.command import command as command_of
+from studio.config.data import DataConfig
 from studio.datasets.registry import Registry
 from studio.settings import ROOT
 
@@ -412,3 +415,21 @@ def test_progress_goes_to_stderr(home: Path) -> None:
     assert json.loads((home / "out").read_text())["rows"] == 200_000
     assert "checking large.jsonl: " in told
     assert "%" in told
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DataConfig(action="split", dataset=("a set",), fraction=0.9, seed=7),
+        DataConfig(action="merge", dataset=("one", "two"), output_name="both"),
+        DataConfig(action="check", dataset=("one",), near_duplicates=True, near_duplicate_threshold=0.9),
+        DataConfig(action="repair", dataset=("one",), repairs=("drop_faulty", "trim_answers")),
+        DataConfig(action="convert", dataset=("one",), shape="sharegpt", file_format="parquet"),
+        DataConfig(action="sample", dataset=("one",), rows=10),
+    ],
+    ids=lambda config: config.action,
+)
+def test_the_command_of_a_piece_of_work_is_one_that_is_understood(config: DataConfig) -> None:
+    python, dash_m, studio, data, action, *words = shlex.split(command_of(config))
+    assert (python, dash_m, studio, data, action) == ("python", "-m", "studio", "data", config.action)
+    parser().parse_args([action, *flags(words)])

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from studio import settings
 from studio.cli.data import checks, derive, rows, sets
 from studio.cli.data.action import Action
+from studio.config.data import DataConfig
+from studio.config.option import options, split_names
 from studio.datasets.registry import Registry
 
 ACTIONS: dict[str, Action] = {**sets.ACTIONS, **rows.ACTIONS, **checks.ACTIONS, **derive.ACTIONS}
 
+KEYS = frozenset(option.key for option in options(DataConfig))
+
 
 def main(words: Sequence[str]) -> int:
     """List all datasets, or do one thing with one of them."""
-    arguments = parser().parse_args(words or ["list"])
+    arguments = parser().parse_args([*flags(words)] or ["list"])
     code: int = arguments.run(Registry(settings.from_environment().data_dir), arguments)
     return code
+
+
+def flags(words: Iterable[str]) -> Iterator[str]:
+    """`words` with key=value, as the other commands write options, turned into flags: fraction=0.9, --fraction 0.9."""
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in KEYS:
+            yield word
+        elif key in ("dataset", "repairs"):
+            yield from split_names(value)
+        elif value in ("true", "false"):
+            yield from [f"--{key}"] if value == "true" else []
+        else:
+            yield f"--{key}={value}"
 
 
 def parser() -> argparse.ArgumentParser:

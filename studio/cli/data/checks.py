@@ -73,8 +73,10 @@ def stats(registry: Registry, arguments: argparse.Namespace) -> int:
 def _check_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME | FILE", help="a dataset of the list, or any file or folder")
     mapping_flags(parser)
-    parser.add_argument("--near-duplicates", action="store_true", help="search for rows that are almost the same, too")
-    parser.add_argument("--threshold", type=share, default=0.85, metavar="SHARE", help="what is almost the same (0.85)")
+    near = "search for rows that are almost the same, too"
+    parser.add_argument("--near-duplicates", "--near_duplicates", action="store_true", help=near)
+    names = ("--threshold", "--near-duplicate-threshold", "--near_duplicate_threshold")
+    parser.add_argument(*names, type=share, default=0.85, metavar="SHARE", help="what is almost the same (0.85)")
     config_flags(parser, "model_name_or_path", *TOKEN_FLAGS)
 
 
