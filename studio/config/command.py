@@ -13,7 +13,7 @@ from studio.config.option import split_names
 
 def command(config: RunConfig) -> str:
     """The shell-quoted `python -m studio` command for `config`; only what differs from the defaults is said."""
-    values = changed(config)
+    values = {**({"action": config.action} if config.kind == "data" else {}), **changed(config)}
     first = [str(values.pop(key)) for key in SUBJECT[config.kind] if values.get(key)]
     words = [f"{key}={_text(value)}" for key, value in values.items()]
     return shlex.join(["python", "-m", "studio", config.kind, *first, *words])

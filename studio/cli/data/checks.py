@@ -75,8 +75,9 @@ def _check_flags(parser: argparse.ArgumentParser) -> None:
     mapping_flags(parser)
     near = "search for rows that are almost the same, too"
     parser.add_argument("--near-duplicates", "--near_duplicates", action="store_true", help=near)
-    names = ("--threshold", "--near-duplicate-threshold", "--near_duplicate_threshold")
-    parser.add_argument(*names, type=share, default=0.85, metavar="SHARE", help="what is almost the same (0.85)")
+    parser.add_argument("--threshold", type=share, default=0.85, metavar="SHARE", help="what is almost the same (0.85)")
+    # the option's own name, for a command that was made from a configuration
+    parser.add_argument("--near_duplicate_threshold", dest="threshold", type=share, help=argparse.SUPPRESS)
     config_flags(parser, "model_name_or_path", *TOKEN_FLAGS)
 
 
