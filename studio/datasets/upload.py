@@ -50,12 +50,13 @@ def accept(
 ) -> Accepted:
     """Bring a file, or the data files of a folder, into `data_dir` under a safe form of `name`; check and register it.
 
-    Rows at fault that can be left out do not stop it: the report counts them. Without a `proposal` the columns are
-    detected. A file of our own that nobody else writes (`owned`) is not copied where the disk is the same: it gets a
-    second name there, and the caller removes the first. `progress` is told bytes.
+    Rows at fault do not stop it where any row is usable: the report tells them, and what is fatal among them keeps the
+    set from trainings until it is repaired. Without a `proposal` the columns are detected. A file of our own that
+    nobody else writes (`owned`) is not copied where the disk is the same: it gets a second name there, and the caller
+    removes the first. `progress` is told bytes.
 
     Raises:
-        UploadError: too large, empty, no text, unreadable, or no usable row.
+        UploadError: too large, empty, no text, unreadable as a whole, or no usable row.
         DatasetError, Cancelled: the registry is damaged; as asked. Nothing is left behind.
     """
     registry = Registry(data_dir)
@@ -71,7 +72,7 @@ def accept(
         entry = proposal.entry(stem_of(file_name) or file_name, file_name)
         head_bytes = None if whole else CHECKED_BYTES
         report, index = survey(place, entry, head_bytes=head_bytes, max_bytes=max_bytes, cancelled=cancelled)
-        if report.fatal:
+        if not report.usable:
             raise UploadError(f"{name}: {report.summary()}")
         (entry,) = publish(registry, [(place, entry)])
     if whole:

@@ -96,8 +96,6 @@ def test_two_uploads_of_one_name_at_once(write: Write, data_dir: Path) -> None:
         ("a.csv", "instruction,output\n问,答\n".encode("gbk"), "save the file as UTF-8"),
         ("a.json", b'[{"instruction": "q", "output": "a"},\n{"instruction": "q" "output": "a"}]',
          "row 2: line 2, column 21: expected ',' or the closing bracket, found '\"'"),
-        ("a.jsonl", b'{"instruction": "q", "output": "a"}\n' * 300 + b'{"instruction": \n',
-         "row 301 cannot be read: line 301, column 16: expected a value"),
         ("a.jsonl", b"{bad\n{bad\n", "row 1: line 1, column 2: expected a field name"),
         ("a.jsonl", b'{"instruction": "q"}\n', "no row can be used"),
         ("a.jsonl", b'{"foo": 1}\n', "not sure what its columns mean"),
@@ -117,6 +115,18 @@ def test_a_bad_file_is_refused_and_nothing_remains(
     assert said in str(raised.value)
     assert left(data_dir) == set()
     assert source.read_bytes() == content
+
+
+def test_rows_that_cannot_be_read_can_be_dropped_after_the_upload(write: Write, data_dir: Path) -> None:
+    content = b'{"instruction": "q", "output": "a"}\n' * 300 + b'{"instruction": \n'
+    accepted = upload.accept(write("source", content), "a.jsonl", data_dir)
+    registry = Registry(data_dir)
+    assert accepted.report.fatal.startswith("row 301 cannot be read: line 301, column 16: expected a value")
+    assert registry.file("a").read_bytes() == content
+    with pytest.raises(DatasetError, match="row 301"):
+        list(load(registry, "a"))
+    repaired, _ = checks.repair(registry, "a", ["drop_faulty"], None)
+    assert len(list(load(registry, repaired.name))) == 300
 
 
 def test_the_size_limit(write: Write, data_dir: Path) -> None:
@@ -235,7 +245,7 @@ def test_of_a_large_file_only_the_head_is_checked(tmp_path: Path, data_dir: Path
     assert 0 < accepted.report.rows < 10_000
     assert accepted.report.fatal == ""
     assert checks.stored(data_dir / "big.jsonl", accepted.entry, data_dir / ".cache") is None
-    source.write_text("{broken\n" * 1000 + row * 10_000)
+    source.write_text("{broken\n" * 2_200_000)
     with pytest.raises(UploadError, match="row 1"):
         upload.accept(source, "bad.jsonl", data_dir, Proposal())
     assert not (data_dir / "bad.jsonl").exists()
