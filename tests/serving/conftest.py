@@ -99,7 +99,8 @@ def wait_until(condition: Callable[[], Any], timeout_s: float) -> None:
 
 def wait_gone(run: Run, timeout_s: float) -> None:
     """Until no process of the run is left, its nanny aside."""
-    wait_until(lambda: not process.of_run(run.path), timeout_s)
+    # a killed process gives its environment back at once, and its memory some tenths of a second later
+    wait_until(lambda: not (process.of_run(run.path) or run.process_alive("worker")), timeout_s)
 
 
 def ask(server: Server, model: str, question: str, sampling: Sampling = GREEDY) -> tuple[str, Done]:
