@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from studio.config.option import Config, Names, option
+from studio.config.option import Names, option
+from studio.config.rendering import Rendering
 from studio.errors import Problem
 
 Action = Literal[
@@ -17,7 +18,7 @@ FileFormat = Literal["jsonl", "json", "csv", "parquet"]
 TOKENS = {"action": "statistics"}
 
 
-class DataConfig(Config):
+class DataConfig(Rendering):
     """One piece of work on one or more datasets; what it makes is registered under a new name."""
 
     kind: Literal["data"] = "data"
@@ -152,42 +153,6 @@ class DataConfig(Config):
         zh="用于分词和模板的模型：内置的 seedling、本地文件夹或模型库 ID。",
         group="tokens",
         label=("Model", "模型"),
-    )
-    trust_remote_code: bool = option(
-        False,
-        en="Run Python code that comes with the model. Only for authors you trust.",
-        zh="运行模型自带的 Python 代码。仅在信任作者时开启。",
-        group="advanced",
-    )
-    cutoff_len: int = option(
-        2048,
-        en="Tokens kept of a row; what is longer is cut.",
-        zh="每行保留的最大 token 数，超出部分被截断。",
-        group="tokens",
-        label=("Cutoff length", "截断长度"),
-        ge=8,
-        le=1_048_576,
-    )
-    default_system: str | None = option(
-        None,
-        en="System prompt for rows that have none.",
-        zh="没有系统提示的行所用的系统提示。",
-        group="tokens",
-        label=("Default system prompt", "默认系统提示"),
-    )
-    train_on_prompt: bool = option(
-        False,
-        en="Train on the prompts too, not only on the answers.",
-        zh="除回答外也训练提示部分。",
-        group="tokens",
-        label=("Train on prompts", "训练提示部分"),
-    )
-    mask_history: bool = option(
-        False,
-        en="Train on the last answer of a conversation only.",
-        zh="只训练对话的最后一轮回答。",
-        group="tokens",
-        label=("Last answer only", "只训练最后回答"),
     )
     measured_rows: int | None = option(
         20_000,

@@ -122,7 +122,7 @@ def overrides(words: Iterable[str]) -> dict[str, Any]:
 
 def dump(config: RunConfig) -> str:
     """The whole configuration as YAML, in the order of its declaration."""
-    values = {"schema_version": SCHEMA_VERSION, **config.model_dump(mode="json")}
+    values = {"schema_version": SCHEMA_VERSION, "kind": config.kind, **config.model_dump(mode="json")}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from studio.config.data import DataConfig
-from studio.config.train import TrainConfig
+from studio.config.rendering import Rendering
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Masking:
     mask_history: bool = False
 
     @classmethod
-    def of(cls, config: TrainConfig | DataConfig, cutoff_len: int | None = None) -> Masking:
+    def of(cls, config: Rendering, cutoff_len: int | None = None) -> Masking:
         """As configured; `cutoff_len` where the model takes less than the configuration says."""
         return cls(cutoff_len or config.cutoff_len, config.default_system, config.train_on_prompt, config.mask_history)
 

@@ -1,0 +1,46 @@
+"""How rows become tokens: what a training, a measurement and a preview of masks must agree on."""
+
+from __future__ import annotations
+
+from studio.config.option import Config, option
+
+
+class Rendering(Config):
+    """Options of everything that renders rows with a model's template."""
+
+    trust_remote_code: bool = option(
+        False,
+        en="Run Python code that comes with the model. Only for authors you trust.",
+        zh="运行模型自带的 Python 代码。仅在信任作者时开启。",
+        group="advanced",
+    )
+    cutoff_len: int = option(
+        2048,
+        en="Tokens kept of a row; what is longer is cut.",
+        zh="每行保留的最大 token 数，超出部分被截断。",
+        group="data",
+        label=("Cutoff length", "截断长度"),
+        ge=8,
+        le=1_048_576,
+    )
+    default_system: str | None = option(
+        None,
+        en="System prompt for rows that have none.",
+        zh="没有系统提示的行所用的系统提示。",
+        group="data",
+        label=("Default system prompt", "默认系统提示"),
+    )
+    train_on_prompt: bool = option(
+        False,
+        en="Train on the prompts too, not only on the answers.",
+        zh="除回答外也训练提示部分。",
+        group="advanced",
+        label=("Train on prompts", "训练提示部分"),
+    )
+    mask_history: bool = option(
+        False,
+        en="Train on the last answer of a conversation only.",
+        zh="只训练对话的最后一轮回答。",
+        group="advanced",
+        label=("Last answer only", "只训练最后回答"),
+    )

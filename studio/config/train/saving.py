@@ -1,0 +1,49 @@
+"""What a training leaves on the way: figures, validations, checkpoints."""
+
+from __future__ import annotations
+
+from studio.config.option import Config, option
+
+
+class SavingOptions(Config):
+    """When it validates, logs and saves, and where it goes on from."""
+
+    eval_steps: int | None = option(
+        None,
+        en="Validate every so many steps; empty means once an epoch, if rows are held out.",
+        zh="每隔多少步验证一次；留空则每轮一次（需有验证集）。",
+        group="saving",
+        label=("Validate every (steps)", "验证间隔（步）"),
+        ge=1,
+    )
+    per_device_eval_batch_size: int = option(
+        2, en="Rows a device validates at once.", zh="验证批大小。", group="advanced", ge=1, le=4096
+    )
+    logging_steps: int = option(
+        1, en="Steps between two points of the charts.", zh="图表记录间隔（步）。", group="advanced", ge=1
+    )
+    save_steps: int = option(
+        100,
+        en="Save a checkpoint every so many steps; 0 saves none on the way.",
+        zh="每隔多少步保存检查点；0 表示中途不保存。",
+        group="saving",
+        label=("Save every (steps)", "保存间隔（步）"),
+        ge=0,
+    )
+    save_total_limit: int = option(
+        3,
+        en="Checkpoints kept; older ones are deleted.",
+        zh="保留的检查点数，较旧的会被删除。",
+        group="saving",
+        label=("Checkpoints kept", "保留检查点数"),
+        ge=1,
+    )
+    resume_from_checkpoint: str | None = option(
+        None,
+        en="Set by the studio when a run is resumed: the checkpoint inside the run's own folder.",
+        zh="恢复训练时由系统设置：本运行文件夹内的检查点。",
+        group="internal",
+    )
+    resumed_from: str | None = option(
+        None, en="The run that this one continues.", zh="被本运行继续的运行。", group="internal"
+    )
