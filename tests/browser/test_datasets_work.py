@@ -58,9 +58,26 @@ def test_several_files_wait_and_are_registered(
     expect(page.locator("#data-sample .turn.assistant").first).to_contain_text("Fern.")
     page.click("#data-sure")
     expect(page.locator("#data-notice")).to_contain_text("Registered as")
+    expect(page.locator("#data-file-out")).to_be_hidden()
     page.click("#data-register")
     expect(line(page, "odd")).to_have_attribute("aria-selected", "true")
     assert {"part1", "second", "odd"} <= set(json.loads((studio.data / "dataset_info.json").read_text()))
+
+
+def test_a_torn_file_is_registered_in_sight_and_says_where_it_is_mended(
+    studio: Studio, open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    entries = {f"set {number}": {"file_name": "identity.json"} for number in range(40)}
+    (studio.data / "dataset_info.json").write_text(json.dumps(entries), encoding="utf-8")
+    page, torn = open_page(), rows_file(tmp_path, "torn.jsonl", ROWS)
+    torn.write_text(torn.read_text(encoding="utf-8") + '\n{"instruction": \n', encoding="utf-8")
+    page.set_input_files("#data-file input[type=file]", torn)
+    page.click("#data-register")
+    expect(page.locator("#data-notice .card.bad")).to_contain_text("13 rows, 12 usable, 1 left out")
+    expect(page.locator("#data-notice")).to_contain_text("Checks shows the rows and repairs them")
+    expect(line(page, "torn")).to_have_attribute("aria-selected", "true")
+    page.locator("#datasets-table").evaluate("list => list.scrollIntoView({ block: 'end' })")
+    expect(line(page, "torn")).to_be_in_viewport(ratio=1)
 
 
 def test_a_path_of_this_machine(page: Page, studio: Studio, tmp_path: Path) -> None:

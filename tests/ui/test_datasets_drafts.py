@@ -84,6 +84,17 @@ def test_a_file_becomes_a_set(ctx: Context, dropped: Path) -> None:
     assert not dropped.exists(), "the dropped file takes no room once it is registered"
 
 
+def test_a_torn_file_becomes_a_set_and_is_told_in_few_lines(ctx: Context, dropped: Path) -> None:
+    path = jsonl(dropped / "torn.jsonl", [*ROWS, {"instruction": "Who?", "output": ""}])
+    path.write_text(path.read_text(encoding="utf-8") + '{"instruction": \n' * 9, encoding="utf-8")
+    _, chosen, notice, *_ = register(ctx, path)
+    assert chosen == "torn"
+    assert 'class="card bad"' in notice
+    assert "22 rows, 12 usable, 10 left out" in notice
+    assert notice.count("<li>") == 3, "one for each finding, one that says what to do"
+    assert "Checks shows the rows and repairs them before a training" in notice
+
+
 def test_several_files_wait_and_are_opened_one_after_the_other(ctx: Context, dropped: Path) -> None:
     paths = [jsonl(dropped / f"part{number}.jsonl", ROWS) for number in (1, 2, 3)]
     answer = drop(*paths)[1:]

@@ -17,7 +17,7 @@ const STATES = {
   unusable: ["failed", say("unusable", "不可用")],
 };
 const GRAVITY = ["unusable", "fatal", "warnings", "unchecked", "ok"];
-let stamp = "", rows = [], busy = false, sortedBy = "", rising = true;
+let stamp = "", rows = [], busy = false, sortedBy = "", rising = true, sought = true;
 
 const far = (row) => row.state === "remote";
 
@@ -123,6 +123,7 @@ async function tick() {
       fault.textContent = answer.fault;
       draw();
     }
+    reveal();
   } catch (error) {
     console.warn("datasets:", error);
   } finally {
@@ -151,6 +152,20 @@ element.addEventListener("keydown", (event) => {
 });
 for (const th of table.querySelectorAll("th")) th.tabIndex = 0;
 search.addEventListener("input", draw);
-watch("value", () => { mark(); stamp = ""; tick(); }); // a name that was just registered is not listed yet
+// The list scrolls by itself: the chosen set is brought into its view, and the page stays where it is.
+function reveal() {
+  const tr = element.querySelector('tr[aria-selected="true"]');
+  if (!sought || !tr?.offsetParent) return;
+  const box = element.closest("#datasets-table"), [line, view] = [tr, box].map((each) => each.getBoundingClientRect());
+  if (line.bottom > view.bottom || line.top < view.top) box.scrollTop += line.top - view.top - view.height / 2;
+  sought = false;
+}
+
+watch("value", () => {
+  sought = true;
+  mark();
+  stamp = ""; // a name that was just registered is not listed yet
+  tick();
+});
 tick();
 const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), POLL_MS);

@@ -50,10 +50,15 @@ class Report:
         """What a person should have seen before a run starts."""
         return tuple(finding for finding in self.findings if finding.severity == "warning")
 
+    @property
+    def counts(self) -> str:
+        """How many rows there are, and how many of them a training takes."""
+        left_out = f", {self.left_out:,} left out" if self.left_out else ""
+        return f"{self.rows:,} rows, {self.usable:,} usable{left_out}"
+
     def summary(self) -> str:
         """One or more lines for a person."""
-        left_out = f", {self.left_out:,} left out" if self.left_out else ""
-        lines = [self.fatal or f"{self.rows:,} rows, {self.usable:,} usable{left_out}"]
+        lines = [self.fatal or self.counts]
         for finding in self.findings:
             lines.append(_line(finding))
             lines += [f"  {example}" for example in finding.examples[:SHOWN_ROWS] if example not in self.fatal]

@@ -424,8 +424,16 @@ def _guess(proposal: Proposal) -> str:
 
 
 def _registered(accepted: Accepted) -> str:
-    tone = "wait" if accepted.report.left_out else "good"
-    return turns.lines_html(f"Registered as {accepted.entry.name}: {accepted.report.summary()}", tone)
+    """What became of a file, in few lines: the Checks panel has the rows and the repairs."""
+    report = accepted.report
+    grave = [finding for finding in report.findings if finding.severity != "info"]
+    told = [f"{finding.title}: {finding.count:,}" for finding in grave]
+    if grave:
+        repairs = " and repairs them" if any(finding.repair for finding in grave) else ""
+        told.append(f"Checks shows the rows{repairs}{' before a training' if report.fatal else ''}.")
+    lines = [f"Registered as {accepted.entry.name}: {report.counts}", *told]
+    tone = "bad" if report.fatal else "wait" if report.left_out else "good"
+    return turns.lines_html("\n".join(lines), tone)
 
 
 def _telling(progress: gr.Progress, file_name: str) -> Callable[[int, int], None]:
