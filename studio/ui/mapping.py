@@ -142,7 +142,8 @@ def reshaped(format: str, ranked: bool) -> list[Any]:
 
 def label_of(proposal: Proposal) -> str:
     """What a person calls it."""
-    return ("a choice between answers, " if proposal.ranking else "") + FORMATS[_format(proposal.entry("sample", ""))]
+    shape = FORMATS[_format(proposal.entry("sample", ""))]
+    return f"A choice between answers: {shape[0].lower()}{shape[1:]}" if proposal.ranking else shape
 
 
 def _format(entry: Entry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Callable
@@ -85,7 +86,10 @@ def test_a_path_of_this_machine(page: Page, studio: Studio, tmp_path: Path) -> N
     way(page, "Path")
     page.fill("#data-path textarea, #data-path input", "/nowhere.jsonl")
     page.click("#data-path-look")
-    expect(page.get_by_text("/nowhere.jsonl does not exist")).to_be_visible()
+    expect(page.locator("#data-problem .card.bad")).to_contain_text("/nowhere.jsonl does not exist")
+    way(page, "Paste")
+    expect(page.locator("#data-problem .card")).to_have_count(0)
+    way(page, "Path")
     page.fill("#data-path textarea, #data-path input", str(path))
     page.click("#data-path-look")
     expect(page.locator("#data-sample .turn.assistant").first).to_contain_text("Answer 1.")
@@ -108,6 +112,7 @@ def test_a_row_is_edited_and_the_edit_undone(page: Page, studio: Studio, screens
     page.click("#data-rows [data-edit='2']")
     type_row(page, {"instruction": "Who?", "output": ""})
     expect(page.locator("#data-reads .card.bad")).to_contain_text("must not be empty")
+    expect(page.locator("#data-save")).to_be_disabled()
     type_row(page, {"instruction": "Who?", "output": "A fern."})
     expect(page.locator("#data-reads .turn.assistant")).to_contain_text("A fern.")
     screenshot("datasets-editor")
@@ -133,6 +138,29 @@ def test_rows_are_added_and_deleted(page: Page) -> None:
     page.click("#data-undo")
     expect(page.locator("#data-place")).to_contain_text("of 170")
     expect(line(page, "identity").locator(".badge")).to_have_text(re.compile("ok|warning"))
+
+
+def test_the_way_back_from_a_deletion_is_in_sight(page: Page, tmp_path: Path) -> None:
+    long = [{"instruction": f"Question {number}?", "output": "Answer.\n" * 40} for number in range(5)]
+    page.set_input_files("#data-file input[type=file]", rows_file(tmp_path, "long.jsonl", long))
+    page.click("#data-register")
+    page.check("#data-rows [data-pick='5']")
+    page.click("#data-rows .picked .danger")
+    expect(page.locator("#data-place")).to_have_text("Rows 1–4 of 4")
+    expect(page.locator("#data-undo")).to_be_in_viewport(ratio=1)
+
+
+def test_an_edit_of_a_packed_file_unpacks_it(page: Page, tmp_path: Path) -> None:
+    packed = tmp_path / "packed.jsonl.gz"
+    packed.write_bytes(gzip.compress(rows_file(tmp_path, "plain.jsonl", ROWS).read_bytes()))
+    page.set_input_files("#data-file input[type=file]", packed)
+    page.click("#data-register")
+    expect(page.locator("#data-head")).to_contain_text("packed.jsonl.gz")
+    page.check("#data-rows [data-pick='2']")
+    page.click("#data-rows .picked .danger")
+    expect(page.locator("#data-head")).not_to_contain_text(".gz")
+    page.click("#data-undo")
+    expect(page.locator("#data-head")).to_contain_text("packed.jsonl.gz")
 
 
 def test_an_edit_of_a_file_that_changed_meanwhile_is_refused(open_page: Callable[..., Page]) -> None:

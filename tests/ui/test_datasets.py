@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import gradio as gr
 import pytest
 
 from studio.config.data import DataConfig
-from studio.datasets import checks
+from studio.datasets import checks, edit
 from studio.settings import Settings
 from studio.ui.context import Context
 from studio.ui.tabs.datasets import listing, page
@@ -117,6 +120,16 @@ def test_choosing_shows_rows_as_turns(ctx: Context) -> None:
     assert '<div class="turn assistant">' in shown["rows"]
     assert (shown["offset"], shown["total"], shown["place"]) == (0, 65, "Rows 1–5 of 65")
     assert [shown[step]["interactive"] for step in ("first", "prev", "next", "last")] == [False, False, True, True]
+
+
+def test_a_packed_set_is_no_longer_one_once_it_was_edited(ctx: Context) -> None:
+    (ctx.registry.data_dir / "few.jsonl.gz").write_bytes(gzip.compress(json.dumps(ROWS[0]).encode() + b"\n"))
+    ctx.registry.add(replace(ctx.registry.entry("identity"), name="few", file_name="few.jsonl.gz"))
+    before = chosen(ctx, "few")
+    assert "few.jsonl.gz" in before["head"]
+    edit.add_row(ctx.registry, "few", ROWS[1])
+    assert page.on_edited(ctx, "few", "a newer state") == before["head"].replace(".gz", "")
+    assert page.on_edited(ctx, "few", "") == gr.skip(), "why a set cannot be used stays in sight"
 
 
 def test_a_set_that_cannot_be_used_says_why_and_can_only_be_deleted(ctx: Context) -> None:

@@ -126,10 +126,14 @@ def test_what_is_no_row_cannot_be_saved(ctx: Context, text: str, told: str) -> N
     assert save["interactive"] is False
 
 
-def test_a_row_that_does_not_fit_says_why_and_may_be_saved(ctx: Context) -> None:
-    reads, save = editor.on_typed(ctx, "identity", '{"instruction": "a", "output": ""}')
+def test_a_row_that_cannot_be_used_says_why_and_is_not_saved(ctx: Context) -> None:
+    text, before = '{"instruction": "a", "output": ""}', contents(ctx, "identity")
+    reads, save = editor.on_typed(ctx, "identity", text)
     assert "must not be empty" in reads
-    assert save["interactive"] is True
+    assert save["interactive"] is False
+    with pytest.raises(gr.Error, match=r"was not saved.*must not be empty"):
+        editor.on_save(ctx, "identity", 0, "", 1, text)
+    assert contents(ctx, "identity") == before
 
 
 def test_markup_in_an_edited_row_is_text(ctx: Context) -> None:

@@ -64,6 +64,15 @@ def test_a_split_offers_the_columns_of_the_set(ctx: Context, form: Form) -> None
     assert updates[FIELDS.index("column")]["choices"] == ["instruction", "input", "output"]
 
 
+@pytest.mark.parametrize(("rows", "proposed"), [(1, "1"), (30, "15"), (169, "85"), (5000, "100")])
+def test_the_sample_that_is_proposed_can_be_drawn(ctx: Context, form: Form, rows: int, proposed: str) -> None:
+    lines = json.dumps({"instruction": "Who?", "output": "Fern."}) + "\n"
+    (ctx.registry.data_dir / "some.jsonl").write_text(lines * rows)
+    ctx.registry.add(replace(ctx.registry.entry("identity"), name="some", file_name="some.jsonl"))
+    _, *updates, _ = operations.on_kind(ctx, form, "some", "sample")
+    assert updates[FIELDS.index("rows")]["value"] == proposed
+
+
 def test_a_split_makes_two_sets_which_undo_takes_away(ctx: Context, form: Form) -> None:
     operations.on_start(ctx, form, "identity", "split", [], *values(form, fraction=0.9))
     run = ended(ctx)

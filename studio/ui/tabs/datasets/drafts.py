@@ -233,6 +233,11 @@ def add(found: Sequence[Draft], drafts: Sequence[Draft], opened: str, name: str,
     return [problem, *lay(kept, opened or (kept[0].path if kept else ""))]
 
 
+def refuse(problem: str) -> list[Any]:
+    """Values of the problem card and of `Desk.laid` where nothing came in; the desk stays as it is."""
+    return [turns.lines_html(problem, "bad"), *[gr.skip()] * len(lay((), ""))]
+
+
 def lay(drafts: Sequence[Draft], opened: str) -> list[Any]:
     """Values of `Desk.laid`."""
     draft = next((draft for draft in drafts if draft.path == opened), None)

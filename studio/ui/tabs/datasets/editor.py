@@ -97,11 +97,12 @@ def on_add(ctx: Context, name: str) -> list[Any]:
 
 
 def on_typed(ctx: Context, name: str, text: str) -> tuple[str, Any]:
-    """How the row would read now, or why it would not; only an object can be saved."""
+    """How the row would read now, or why it would not; only what can be used can be saved."""
     try:
-        return turns.rows_html([preview.reading(parse(text), ctx.registry.entry(name))]), gr.update(interactive=True)
+        row = preview.reading(parse(text), ctx.registry.entry(name))
     except DatasetError as error:
         return turns.lines_html(str(error), "bad"), gr.update(interactive=False)
+    return turns.rows_html([row]), gr.update(interactive=not row.error)
 
 
 def on_close() -> tuple[Any, Any]:
@@ -113,6 +114,8 @@ def on_close() -> tuple[Any, Any]:
 def on_save(ctx: Context, name: str, offset: int, seen: str, row: int, text: str) -> list[Any]:
     """Write the row into the file, show it there, and offer to undo it."""
     record = parse(text)
+    if reason := preview.reading(record, ctx.registry.entry(name)).error:  # it was typed a moment before the click
+        raise DatasetError(f"the row cannot be used, so it was not saved: {reason}")
     if row:
         undo_id = edit.replace_row(ctx.registry, name, row, record, seen=seen)
         return [*on_close(), *rows.near(ctx, name, offset), *rows.offer(f"Row {row:,} was changed.", undo_id)]

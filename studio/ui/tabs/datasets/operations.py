@@ -10,6 +10,7 @@ import gradio as gr
 
 from studio.config import load
 from studio.config.data import DataConfig
+from studio.datasets import preview
 from studio.errors import DatasetError
 from studio.ui import choices, jobs
 from studio.ui.context import Context
@@ -20,10 +21,8 @@ from studio.ui.tabs.datasets import drafts
 from studio.ui.tabs.datasets.rows import TOLD
 from studio.ui.text import said
 
-FIELDS = (
-    "fraction", "column", "rows", "seed", "near_duplicates", "near_duplicate_threshold", "shape", "file_format",
-    "output_name",
-)  # fmt: skip
+FIELDS = ("fraction", "column", "rows", "seed", "shape", "file_format", "output_name")
+SAMPLE_ROWS = 100
 ALWAYS = ("file_format", "output_name")
 
 
@@ -45,10 +44,8 @@ KINDS = {
     "split-by": Kind("split", ("Split by the values of a column", "按列的取值拆分"), ("column",)),
     "merge": Kind("merge", ("Merge with other sets", "与其他数据集合并")),
     "shuffle": Kind("shuffle", ("Shuffle", "打乱顺序"), ("seed",)),
-    "sample": Kind("sample", ("Sample some rows", "抽样"), ("rows", "seed"), (("rows", "100"),)),
-    "deduplicate": Kind(
-        "deduplicate", ("Drop rows that repeat", "去重"), ("near_duplicates", "near_duplicate_threshold")
-    ),
+    "sample": Kind("sample", ("Sample some rows", "抽样"), ("rows", "seed")),
+    "deduplicate": Kind("deduplicate", ("Drop rows that repeat", "去重")),
     "convert": Kind("convert", ("Convert to another shape", "转换格式"), ("shape",), (("shape", "sharegpt"),)),
 }
 
@@ -113,8 +110,7 @@ def on_kind(ctx: Context, form: Form, name: str, kind: str) -> list[Any]:
     """Show what the kind of work takes, with what it begins with."""
     chosen = KINDS[kind]
     others = [other for other in choices.datasets(ctx) if other != name]
-    begin = dict(chosen.start)
-    given = form.write({"seed": 42, **begin})
+    given = form.write({"seed": 42, **dict(chosen.start), "rows": _some_rows(ctx, name)})
     updates = [
         gr.update(visible=option.key in (*chosen.fields, *ALWAYS), value=value)
         for option, value in zip(form.options, given, strict=True)
@@ -135,6 +131,15 @@ def on_start(ctx: Context, form: Form, name: str, kind: str, others: list[str], 
     names = [name, *others] if kind == "merge" else [name]
     jobs.start(ctx, load.parse(DataConfig, {**given, "action": chosen.action, "dataset": names}))
     return gr.update(visible=False), ""
+
+
+def _some_rows(ctx: Context, name: str) -> int | None:
+    """A size for a sample that can be drawn: SAMPLE_ROWS, or half of a set that has fewer than twice as many."""
+    try:
+        total = preview.page(ctx.registry, name, 0, 1).total
+    except DatasetError:
+        return None
+    return SAMPLE_ROWS if total is None else min(SAMPLE_ROWS, (total + 1) // 2)
 
 
 def _columns(ctx: Context, name: str) -> list[str]:

@@ -118,8 +118,7 @@ def on_select(ctx: Context, name: str) -> list[Any]:
     entry, hidden = _entry(ctx, name), gr.update(visible=False)
     if entry is None:
         return [NOT_CHOSEN, *_acts(row=False), *_forms(), hidden, "", hidden, *rows.no_page()]
-    shell = shlex.join(["python", "-m", "studio", "data", "preview", name])
-    head = _head(name, f"{mapping.FORMATS[entry.formatting]} · {entry.file_name or entry.hub_id}")
+    shell, head = shlex.join(["python", "-m", "studio", "data", "preview", name]), _head(entry)
     command = [gr.update(visible=True), shell]
     try:
         page = rows.page(ctx, name, 0)
@@ -128,6 +127,13 @@ def on_select(ctx: Context, name: str) -> list[Any]:
         acts = _acts(usable=False, remote=entry.remote)
         return [head, *acts, *_forms(), *command, hidden, *rows.no_page()]
     return [head, *_acts(), *_forms(), *command, gr.update(visible=True), *page]
+
+
+@shown
+def on_edited(ctx: Context, name: str, seen: str) -> str:
+    """The heading after rows were `seen` in a new state: a packed file is no longer one once it was edited."""
+    entry = _entry(ctx, name)
+    return _head(entry) if entry and seen else gr.skip()
 
 
 @shown
@@ -251,6 +257,7 @@ def _wire_chosen(ctx: Context, table: gr.HTML, notice: gr.HTML, chosen: Chosen) 
         partial(rows.on_count, ctx), [table, *pages.where], pages.counted, **TOLD
     ).then(partial(on_settle, ctx), table, None, **TOLD)
     # rows were edited: what was known about them is out of date
+    pages.seen.change(partial(on_edited, ctx), [table, pages.seen], chosen.head, **TOLD)
     pages.seen.change(partial(on_settle, ctx), table, None, **TOLD)
     table.change(str, table, chosen.jobs, **QUIET)
     table.select(clear, None, notice, **QUIET)
@@ -302,5 +309,6 @@ def _forms() -> list[Any]:
     return [closed, closed, gr.update(visible=True), closed, closed]
 
 
-def _head(name: str, detail: str) -> str:
-    return f'<div class="run-head"><h3>{escape(name)}</h3><small>{escape(detail)}</small></div>'
+def _head(entry: Entry) -> str:
+    detail = f"{mapping.FORMATS[entry.formatting]} · {entry.file_name or entry.hub_id}"
+    return f'<div class="run-head"><h3>{escape(entry.name)}</h3><small>{escape(detail)}</small></div>'

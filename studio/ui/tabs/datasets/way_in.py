@@ -20,6 +20,7 @@ from studio.settings import LOOPBACK
 from studio.ui import jobs, turns
 from studio.ui.context import Context
 from studio.ui.doors import shown
+from studio.ui.panel import QUIET
 from studio.ui.tabs.datasets import drafts
 from studio.ui.tabs.datasets.rows import TOLD
 from studio.ui.text import said
@@ -46,6 +47,7 @@ class Hub:
 class WayIn:
     """Where files, paths, ids and rows go in."""
 
+    tabs: gr.Tabs
     files: gr.File
     path: gr.Textbox
     look_at_path: gr.Button
@@ -56,7 +58,7 @@ class WayIn:
 
 def draw() -> WayIn:
     """Draw the four ways."""
-    with gr.Tabs(elem_id="data-ways"):
+    with gr.Tabs(elem_id="data-ways") as tabs:
         with gr.Tab(said("Files", "文件"), elem_id="data-way-files"):
             label = said("JSON, CSV, TXT, XLSX, Parquet, Arrow, gz, zst", "数据文件，可为 .gz、.zst")
             types = [*READERS, ".gz", ".zst"]
@@ -71,12 +73,13 @@ def draw() -> WayIn:
         with gr.Tab(said("Paste", "粘贴"), elem_id="data-way-paste"):
             text = gr.Textbox(lines=5, max_lines=12, show_label=False, placeholder=EXAMPLE, elem_id="data-pasted")
             look_at_text = gr.Button(said("Look at them", "查看"), size="sm", elem_id="data-look")
-    return WayIn(files, path, look_at_path, offered, text, look_at_text)
+    return WayIn(tabs, files, path, look_at_path, offered, text, look_at_text)
 
 
 def wire(ctx: Context, way: WayIn, desk: drafts.Desk, problem: gr.HTML) -> None:
     """Wire them: what can be read waits on the desk, what cannot is told in `problem`."""
     taken = [problem, *desk.laid]
+    way.tabs.select(lambda: "", None, problem, **QUIET)  # what was wrong with one way in says nothing about another
     follow: dict[str, Any] = {"fn": drafts.on_mapping, "inputs": desk.inputs, "outputs": desk.sample.follows, **TOLD}
     way.files.upload(on_files, [way.files, *desk.inputs], [way.files, *taken], **TOLD).then(**follow)
     for event in (way.look_at_path.click, way.path.submit):
@@ -90,9 +93,16 @@ def on_files(paths: Sequence[str], *laid: Any) -> list[Any]:
     return [None, *drafts.add([drafts.read(path) for path in paths], *laid)]
 
 
-@shown
 def on_path(ctx: Context, typed: str, *laid: Any) -> list[Any]:
-    """A file or folder on this machine."""
+    """A file or folder on this machine, or why it cannot be taken."""
+    try:
+        path = _path(ctx, typed)
+    except DatasetError as error:
+        return drafts.refuse(str(error))
+    return drafts.add([drafts.read(str(path), lent=True)], *laid)
+
+
+def _path(ctx: Context, typed: str) -> Path:
     path = Path(typed.strip()).expanduser()
     if not typed.strip():
         raise DatasetError("type the path of a file or folder first")
@@ -104,14 +114,13 @@ def on_path(ctx: Context, typed: str, *laid: Any) -> list[Any]:
         )
     if not path.exists():
         raise DatasetError(f"{path} does not exist on the machine that runs the studio")
-    return drafts.add([drafts.read(str(path), lent=True)], *laid)
+    return path
 
 
-@shown
 def on_paste(text: str, *laid: Any) -> list[Any]:
     """Rows that were pasted, taken as a file: JSON objects, one a line, or a list of them."""
     if not text.strip():
-        raise DatasetError(f"paste some rows first, for example {EXAMPLE}")
+        return drafts.refuse(f"paste some rows first, for example {EXAMPLE}")
     suffix = ".json" if text.lstrip().startswith("[") else ".jsonl"
     source = Path(tempfile.mkdtemp(prefix="seedbed-"), f"pasted{suffix}")
     source.write_text(text, encoding="utf-8", errors="surrogatepass")
