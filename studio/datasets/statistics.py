@@ -169,14 +169,14 @@ def _place(registry: Registry, config: DataConfig) -> Path | None:
     folder = models.folder_of(config.model_name_or_path or "")
     if folder is None:
         return None
+    file = fingerprint(registry.file(name))
     identity = {
         "entry": dump(registry.entry(name)),
-        "file": fingerprint(registry.file(name)),
         "tokenizer": models.tokenizer_fingerprint(folder),
         "settings": config.model_dump(mode="json", include=SETTINGS),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
-    return registry.cache_dir / f"statistics-{digest}.json"
+    return registry.cache_dir / f"statistics-{file}-{digest}.json"
 
 
 SETTINGS = {"dataset", "cutoff_len", "default_system", "train_on_prompt", "mask_history", "measured_rows"}

@@ -102,6 +102,13 @@ def test_changed_data_is_another_question(registry: Registry, change: Callable[[
     assert stored(registry, config()) is None
 
 
+def test_they_go_with_the_set(registry: Registry) -> None:
+    keep(registry, config(), FIGURES)
+    assert list(registry.cache_dir.glob("statistics-*.json"))
+    registry.remove("demo")
+    assert not list(registry.cache_dir.glob("statistics-*.json"))
+
+
 @pytest.mark.parametrize(
     "key",
     [{"cutoff_len": 99}, {"mask_history": True}, {"train_on_prompt": True}, {"default_system": "Be kind."}],
