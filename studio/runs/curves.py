@@ -43,7 +43,7 @@ def overview(path: Path, budget: int = BUDGET) -> dict[str, Any]:
     stride = _stride(len(steps), budget)
     x = [point.step for point in steps]
     series = {name: _thin(x, column, stride) for name, column in columns.items()}
-    series |= _validations(points)
+    series |= _metrics(steps, budget) | _validations(points)
     last = series[SMOOTHED][1]
     return {"cursor": cursor, "series": series, "ema": last[-1] if last else None, "stride": stride}
 
@@ -52,18 +52,34 @@ def since(path: Path, cursor: int) -> dict[str, Any]:
     """What was logged after `cursor`, unthinned: {"cursor", "series"}. A few points a second at most."""
     lines, cursor = read_since(path, cursor)
     points = events.parse_points(lines)
-    series = {**_raw([point for point in points if point.type == "step"], STEP_SERIES), **_validations(points)}
+    steps = [point for point in points if point.type == "step"]
+    series = _raw(steps, STEP_SERIES) | _metrics(steps) | _validations(points)
     return {"cursor": cursor, "series": {name: points for name, points in series.items() if points[0]}}
 
 
+def _metrics(points: Sequence[events.Point], budget: int | None = None) -> Series:
+    """A series for each further figure, of the rows that have it; thinned where there is a budget."""
+    numpy, series = _numpy(), {}
+    x = numpy.array([point.step for point in points])
+    rows = [point.metrics for point in points]
+    for name in sorted(set().union(*rows)):
+        column = numpy.array([row.get(name) for row in rows], dtype=float)  # None -> NaN
+        known = ~numpy.isnan(column)
+        stride = _stride(known.sum(), budget) if budget else 1
+        series[name] = _thin(x[known].tolist(), column[known], stride)
+    return series
+
+
 def _validations(points: Sequence[events.Point]) -> Series:
-    """eval_loss, and one more of its kind for each dataset that is validated by itself: `eval_loss NAME`."""
+    """eval_loss and eval_METRIC, and more of their kind for each dataset validated by itself: `eval_loss NAME`."""
     evals = [point for point in points if point.type == "eval"]
-    named = {
-        f"{EVAL_SERIES} {name}": _raw([point for point in evals if point.dataset == name], (EVAL_SERIES,))[EVAL_SERIES]
-        for name in dict.fromkeys(point.dataset for point in evals if point.dataset)
-    }
-    return _raw([point for point in evals if not point.dataset], (EVAL_SERIES,)) | named
+    series = _raw([point for point in evals if not point.dataset], (EVAL_SERIES,))
+    for dataset in dict.fromkeys(point.dataset for point in evals):
+        own = [point for point in evals if point.dataset == dataset]
+        suffix = f" {dataset}" if dataset else ""
+        series[EVAL_SERIES + suffix] = _raw(own, (EVAL_SERIES,))[EVAL_SERIES]
+        series |= {f"eval_{name}{suffix}": column for name, column in _metrics(own).items()}
+    return series
 
 
 def _raw(points: Sequence[events.Point], names: Iterable[str]) -> Series:

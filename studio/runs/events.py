@@ -17,7 +17,10 @@ from studio.files import append_line, read_since, write_text
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step. `tokens` counts since the first run of a resumed chain; `at` is in unix seconds."""
+    """One optimizer step. `tokens` counts since the first run of a resumed chain; `at` is in unix seconds.
+
+    `metrics` are the further figures of the stage by the trainer's names, those that are finite.
+    """
 
     step: int
     loss: float
@@ -28,18 +31,34 @@ class Step:
     epoch: float
     memory_gb: float
     at: float
+    metrics: dict[str, float] = field(default_factory=dict)
     type: Literal["step"] = "step"
 
 
 @dataclass(frozen=True)
 class Eval:
-    """One validation; `dataset` names what was validated on where several sets are each validated by itself."""
+    """One validation; `dataset` names what was validated on where several sets are each validated by itself.
+
+    `metrics` are its further figures, named as those of a step: token_accuracy, rewards/margins; also perplexity.
+    """
 
     step: int
     eval_loss: float
     at: float
     dataset: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
     type: Literal["eval"] = "eval"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model answers to a prompt after `step` steps."""
+
+    step: int
+    prompt: str
+    answer: str
+    at: float
+    type: Literal["sample"] = "sample"
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,7 @@ class Note:
     type: Literal["note"] = field(default="note")
 
 
-Event = Step | Eval | Checkpoint | Note
+Event = Step | Eval | Sample | Checkpoint | Note
 
 
 class Point(msgspec.Struct, gc=False):
@@ -77,6 +96,7 @@ class Point(msgspec.Struct, gc=False):
     memory_gb: float | None = None
     eval_loss: float | None = None
     dataset: str = ""
+    metrics: dict[str, float] = {}
 
 
 T = TypeVar("T")

@@ -10,13 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.runs import curves
+from studio.runs import curves, events
+from studio.runs.events import Eval, Step
 
 
 def write(path: Path, losses: list[Any], start: int = 1) -> None:
     with path.open("a") as file:
         for step, loss in enumerate(losses, start):
             file.write(json.dumps({"type": "step", "step": step, "loss": loss, "learning_rate": 1e-4}) + "\n")
+
+
+def step(number: int, **metrics: float) -> Step:
+    return Step(number, 1.0, 1e-4, 0.5, 99, 10.0, 0.1, 0.0, 7.0, metrics)
 
 
 def test_a_spike_survives(tmp_path: Path) -> None:
@@ -66,6 +71,30 @@ def test_damaged_line_and_unfinished_line(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write(',"loss":5.0}\n')
     assert curves.since(path, overview["cursor"])["series"]["loss"] == [[5], [5.0]]
+
+
+def test_each_metric_is_a_series_of_its_own(tmp_path: Path) -> None:
+    events.append(tmp_path / "m", step(1, kl=0.1))
+    events.append(tmp_path / "m", step(2))  # as an older studio wrote it
+    events.append(tmp_path / "m", step(3, kl=0.3, reward=1.0))
+    events.append(tmp_path / "m", Eval(3, 2.0, 0.0, metrics={"perplexity": 7.4}))
+    events.append(tmp_path / "m", Eval(3, 2.0, 0.0, "news", {"perplexity": 9.9}))
+    for series in (curves.overview(tmp_path / "m")["series"], curves.since(tmp_path / "m", 0)["series"]):
+        assert series["kl"] == [[1, 3], [0.1, 0.3]]
+        assert series["reward"] == [[3], [1.0]]
+        assert series["eval_perplexity"] == [[3], [7.4]]
+        assert series["eval_perplexity news"] == [[3], [9.9]]
+        assert series["eval_loss"] == series["eval_loss news"] == [[3], [2.0]]
+
+
+def test_a_spike_of_a_metric_survives(tmp_path: Path) -> None:
+    with (tmp_path / "m").open("w") as file:
+        for number in range(1, 5001):
+            metrics = {"kl": 9.0 if number == 3456 else 0.1}
+            file.write(json.dumps({"type": "step", "step": number, "loss": 1.0, "metrics": metrics}) + "\n")
+    steps, values = curves.overview(tmp_path / "m")["series"]["kl"]
+    assert len(steps) <= 1.3 * curves.BUDGET
+    assert values[steps.index(3456)] == 9.0
 
 
 @settings(max_examples=25, deadline=None)

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studio.runs import events
-from studio.runs.events import Checkpoint, Eval, Note, Step
+from studio.runs.events import Checkpoint, Eval, Note, Sample, Step
 
 STEP = Step(
     step=3, loss=1.5, learning_rate=1e-4, grad_norm=0.5, tokens=99, tokens_per_s=10.0, epoch=0.1, memory_gb=0.0, at=7.0
 )
 ALL = (
     STEP,
-    Eval(step=3, eval_loss=2.0, at=8.0),
+    Eval(step=3, eval_loss=2.0, at=8.0, metrics={"perplexity": 7.4}),
+    Sample(3, "Who are you?", "Sprout", 8.5),
     Checkpoint(3, "checkpoints/checkpoint-3", 9.0),
     Note("info", "好", 1.0),
 )
@@ -28,7 +29,7 @@ def test_events_come_back_in_order_and_by_cursor(tmp_path):
     for event in ALL[1:]:
         events.append(path, event)
     rest, end = events.read(path, cursor)
-    assert [row["type"] for row in first + rest] == ["step", "eval", "checkpoint", "note"]
+    assert [row["type"] for row in first + rest] == ["step", "eval", "sample", "checkpoint", "note"]
     assert rest[-1]["text"] == "好"
     assert events.read(path, end) == ([], end)
 
