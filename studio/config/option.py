@@ -46,7 +46,7 @@ def option(
         en: one sentence that says what it does, in English.
         zh: the same in Chinese.
         group: the section of the form it belongs to.
-        when: other options and the values they must have for this one to matter.
+        when: other options and the value, or tuple of values, that each must have for this one to matter.
         label: what the form calls it (English, Chinese); the key itself where None.
         bounds: pydantic's ge, gt, le, lt, min_length.
     """
@@ -78,11 +78,23 @@ def options(config: type[Config]) -> list[Option]:
     return [_option(key, field) for key, field in config.model_fields.items() if _is_option(field)]
 
 
+def applies(option: Option, values: Mapping[str, Any]) -> bool:
+    """Whether an option matters beside `values`, as a configuration or a form holds them: 4 and "4" are one."""
+    return all(_holds(values.get(key), wanted) for key, wanted in option.when.items())
+
+
 def split_names(value: Any) -> Any:
     """A comma-separated string as a list, the way LLaMA-Factory writes `dataset: a,b`; 2026 is a name too."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return [name.strip() for name in str(value).split(",") if name.strip()]
     return value
+
+
+def _holds(value: Any, wanted: Any) -> bool:
+    """A list holds what one of its items is; a list as text is one with commas."""
+    items = split_names(value) if isinstance(value, str) else value
+    had = {str(item) for item in (items if isinstance(items, list | tuple) else [items])}
+    return not had.isdisjoint(str(item) for item in (wanted if isinstance(wanted, tuple) else (wanted,)))
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]

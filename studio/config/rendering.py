@@ -44,3 +44,19 @@ class Rendering(Config):
         group="advanced",
         label=("Last answer only", "只训练最后回答"),
     )
+    template: str | None = option(
+        None,
+        en="A named chat template such as chatml or qwen3, for models without one; empty uses the model's own.",
+        zh="按名称指定对话模板，如 chatml 或 qwen3，适用于没有模板的模型；留空使用模型自带的模板。",
+        group="data",
+        label=("Template", "对话模板"),
+        min_length=1,
+    )
+    enable_thinking: bool | None = option(
+        None,
+        en="Tell the template that the model thinks before it answers, or that it does not; empty leaves it to the "
+        "template.",
+        zh="告诉模板模型是否先思考再回答；留空由模板决定。",
+        group="data",
+        label=("Thinking", "思考模式"),
+    )

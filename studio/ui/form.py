@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.config.option import Config, Option, options
+from studio.config.option import Config, Option, applies, options
 from studio.ui.text import group_title, said
 
 AUTO = "auto"
@@ -41,12 +41,7 @@ class Form:
     def visible(self, values: Sequence[Any]) -> list[Any]:
         """For each widget an update that shows it only when it matters."""
         now = dict(zip((option.key for option in self.options), values, strict=True))
-        return [
-            gr.update(visible=all(now[key] == wanted for key, wanted in option.when.items()))
-            if option.when
-            else gr.skip()
-            for option in self.options
-        ]
+        return [gr.update(visible=applies(option, now)) if option.when else gr.skip() for option in self.options]
 
     def component(self, key: str) -> gr.components.Component:
         """The widget of one option."""

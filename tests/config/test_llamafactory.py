@@ -7,12 +7,13 @@ import pytest
 from studio.config.llamafactory import INSTEAD, WITHOUT_EFFECT
 from studio.config.load import parse, without_effect
 from studio.config.train import TrainConfig
+from studio.config.train.optimizer import Optimizer
 from studio.errors import ConfigError
 from studio.settings import ROOT
 
 EXAMPLES = ROOT.parent / "shared" / "data" / "llamafactory" / "example_configs.json"
-FOREIGN_STAGES = ("dpo", "kto", "pt", "rm", "ppo")
-FOREIGN_METHODS = ("freeze", "oft")
+FOREIGN_STAGES = ("ppo",)
+FOREIGN_METHODS = ("oft",)
 
 
 def training_examples():
@@ -70,7 +71,7 @@ def is_foreign(key, value):
     if key == "finetuning_type":
         return value in FOREIGN_METHODS
     if key == "optim":
-        return value not in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd")
+        return value not in Optimizer.__args__
     if key in INSTEAD:
         return value not in (None, False)
     return key not in TrainConfig.model_fields and key not in WITHOUT_EFFECT

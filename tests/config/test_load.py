@@ -46,7 +46,7 @@ def test_every_problem_is_reported_at_once():
     )
     assert found["lora_rank"] == "input should be greater than or equal to 1 (got '0')"
     assert found["learning_rate"] == "input should be a valid number, unable to parse string as a number (got 'fast')"
-    assert found["finetuning_type"] == "input should be 'lora' or 'full' (got 'lara')"
+    assert found["finetuning_type"] == "input should be 'lora', 'full' or 'freeze' (got 'lara')"
     assert found["lerning_rate"] == "there is no such option; did you mean learning_rate?"
     assert found["quantization_bit"] == "is not supported; use instead: finetuning_type: lora on the 16-bit model"
     assert found["dataset"].startswith("choose at least one dataset")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from studio.config.load import KINDS, parse
-from studio.config.option import options
+from studio.config.option import applies, options
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError
 
@@ -47,8 +47,10 @@ def test_every_field_is_an_option_or_known_not_to_be(kind):
 @pytest.mark.parametrize(("kind", "option"), ALL, ids=name_of)
 def test_conditions_name_options_that_can_have_those_values(kind, option):
     others = {other.key: other for other in options(KINDS[kind])}
-    for key, value in option.when.items():
-        assert not others[key].choices or value in others[key].choices
+    for key, wanted in option.when.items():
+        values = wanted if isinstance(wanted, tuple) else (wanted,)
+        assert values
+        assert not others[key].choices or set(values) <= set(others[key].choices)
 
 
 @pytest.mark.parametrize(("kind", "option"), BOUNDED, ids=name_of)
@@ -102,10 +104,40 @@ def test_options_read_a_declaration_as_the_form_needs_it():
     assert (rank.kind, rank.default, rank.low, rank.high, rank.when) == ("int", 8, 1, 512, {"finetuning_type": "lora"})
     assert (rate.kind, rate.low, rate.open_low, rate.high) == ("float", 0, True, 1)
     assert (alpha.kind, alpha.nullable, alpha.default) == ("int", True, None)
-    assert found["finetuning_type"].choices == ("lora", "full")
+    assert found["finetuning_type"].choices == ("lora", "full", "freeze")
     assert found["dataset"].kind == "list"
     assert found["packing"].kind == "bool"
     assert found["seed"].label == ("seed", "seed")
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "matters"),
+    [
+        ("seed", {}, True),
+        ("lora_rank", {"finetuning_type": "lora"}, True),
+        ("lora_rank", {"finetuning_type": "full"}, False),
+        ("lora_rank", {}, False),
+        ("pref_beta", {"stage": "dpo"}, True),
+        ("pref_beta", {"stage": "kto"}, True),
+        ("pref_beta", {"stage": "sft"}, False),
+        ("simpo_gamma", {"stage": "dpo", "pref_loss": "sigmoid"}, False),
+        ("simpo_gamma", {"stage": "dpo", "pref_loss": "simpo"}, True),
+        ("quantization_type", {"quantization_bit": 4}, True),
+        ("quantization_type", {"quantization_bit": "4"}, True),
+        ("quantization_type", {"quantization_bit": 8}, False),
+        ("quantization_type", {"quantization_bit": None}, False),
+        ("quantization_type", {"quantization_bit": ""}, False),
+        ("reward_pattern", {"stage": "grpo", "reward_funcs": ("length", "format_match")}, True),
+        ("reward_pattern", {"stage": "grpo", "reward_funcs": "length, format_match"}, True),
+        ("reward_pattern", {"stage": "grpo", "reward_funcs": "length"}, False),
+        ("reward_pattern", {"stage": "grpo", "reward_funcs": ""}, False),
+        ("pissa_iter", {"finetuning_type": "lora", "pissa_init": True}, True),
+        ("pissa_iter", {"finetuning_type": "lora", "pissa_init": False}, False),
+    ],
+)
+def test_an_option_matters_where_its_conditions_hold(key, values, matters):
+    [option] = [option for option in options(TrainConfig) if option.key == key]
+    assert applies(option, values) is matters
 
 
 def test_a_configuration_is_a_value():

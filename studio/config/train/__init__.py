@@ -6,15 +6,35 @@ from collections.abc import Iterator
 from typing import Literal
 
 from studio.config.train.data import DataOptions
+from studio.config.train.evaluation import EvaluationOptions
+from studio.config.train.lora import LoraOptions
 from studio.config.train.method import MethodOptions
 from studio.config.train.model import ModelOptions
 from studio.config.train.optimisation import OptimisationOptions
+from studio.config.train.optimizer import OptimizerOptions
+from studio.config.train.precision import PrecisionOptions
+from studio.config.train.preference import PreferenceOptions
+from studio.config.train.quantisation import QuantisationOptions
+from studio.config.train.reward import RewardOptions
 from studio.config.train.rules import RULES
 from studio.config.train.saving import SavingOptions
 from studio.errors import Problem
 
 
-class TrainConfig(SavingOptions, OptimisationOptions, DataOptions, MethodOptions, ModelOptions):
+class TrainConfig(
+    SavingOptions,
+    EvaluationOptions,
+    PrecisionOptions,
+    OptimizerOptions,
+    OptimisationOptions,
+    DataOptions,
+    RewardOptions,
+    PreferenceOptions,
+    LoraOptions,
+    QuantisationOptions,
+    MethodOptions,
+    ModelOptions,
+):
     """Fine-tuning of one model on one or more datasets. The options of the last base come first."""
 
     kind: Literal["train"] = "train"

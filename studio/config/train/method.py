@@ -6,69 +6,61 @@ from typing import Literal
 
 from studio.config.option import Config, Names, option
 
-LORA = {"finetuning_type": "lora"}
+Stage = Literal["pt", "sft", "rm", "dpo", "kto", "grpo", "rloo"]
+FREEZE = {"finetuning_type": "freeze"}
 
 
 class MethodOptions(Config):
-    """Stage and method, and what belongs to the method."""
+    """Stage and method, and which layers a freeze leaves free."""
 
-    stage: Literal["sft"] = option(
+    stage: Stage = option(
         "sft",
-        en="Kind of training: sft is supervised fine-tuning.",
-        zh="训练阶段：sft 为监督微调。",
+        en="Kind of training: pt reads plain text, sft learns answers, rm rates answers, dpo and kto learn what people "
+        "prefer, grpo and rloo are rewarded for answers of their own.",
+        zh="训练阶段：pt 学习纯文本，sft 学习回答，rm 给回答打分，dpo 和 kto 学习偏好，grpo 和 rloo "
+        "按奖励改进自己的回答。",
         group="method",
         label=("Stage", "训练阶段"),
     )
-    finetuning_type: Literal["lora", "full"] = option(
+    finetuning_type: Literal["lora", "full", "freeze"] = option(
         "lora",
-        en="lora trains a small adapter beside the frozen model; full changes every weight.",
-        zh="lora 只训练冻结模型旁的小适配器；full 更新全部权重。",
+        en="lora trains a small adapter beside the frozen model; full changes every weight; freeze some layers only.",
+        zh="lora 只训练冻结模型旁的小适配器；full 更新全部权重；freeze 只更新部分层。",
         group="method",
         label=("Method", "微调方法"),
     )
-    lora_rank: int = option(
-        8,
-        en="Width of the adapter: more learns more and weighs more.",
-        zh="适配器的秩：越大学得越多，占用也越大。",
-        group="method",
-        when=LORA,
-        label=("LoRA rank", "LoRA 秩"),
-        ge=1,
-        le=512,
+    freeze_trainable_layers: int = option(
+        2,
+        en="Layers that are trained: the last so many, or with a minus the first.",
+        zh="训练的层数：正数为最后若干层，负数为最前若干层。",
+        group="freeze",
+        when=FREEZE,
+        label=("Trained layers", "训练层数"),
+        ge=-1000,
+        le=1000,
     )
-    lora_alpha: int | None = option(
-        None,
-        en="Scale of the adapter; empty means twice the rank.",
-        zh="适配器缩放；留空为秩的两倍。",
-        group="method",
-        when=LORA,
-        label=("LoRA alpha", "LoRA alpha"),
-        ge=1,
-        le=4096,
-    )
-    lora_dropout: float = option(
-        0.0,
-        en="Share of adapter inputs dropped while training. 0 is fastest.",
-        zh="训练时随机丢弃的适配器输入比例。0 最快。",
-        group="method",
-        when=LORA,
-        label=("LoRA dropout", "LoRA dropout"),
-        ge=0,
-        lt=1,
-    )
-    lora_target: Names = option(
+    freeze_trainable_modules: Names = option(
         ("all",),
-        en="Module names that get an adapter, comma-separated; all means every linear layer.",
-        zh="加适配器的模块名，逗号分隔；all 表示所有线性层。",
-        group="method",
-        when=LORA,
-        label=("LoRA targets", "LoRA 目标模块"),
+        en="Modules of those layers that are trained, such as self_attn or mlp, comma-separated; all means each.",
+        zh="这些层中训练的模块，如 self_attn 或 mlp，逗号分隔；all 表示全部。",
+        group="freeze",
+        when=FREEZE,
+        label=("Trained modules", "训练模块"),
         min_length=1,
     )
-    use_rslora: bool = option(
+    freeze_extra_modules: Names = option(
+        (),
+        en="Modules outside the layers that are trained too, such as embed_tokens or norm, comma-separated.",
+        zh="层以外也训练的模块，如 embed_tokens 或 norm，逗号分隔。",
+        group="freeze",
+        when=FREEZE,
+        label=("Extra modules", "额外模块"),
+    )
+    use_llama_pro: bool = option(
         False,
-        en="Scale by alpha over the square root of the rank: steadier at high rank.",
-        zh="以 alpha/√秩 缩放，高秩时更稳定。",
-        group="advanced",
-        when=LORA,
+        en="Train the blocks that a LLaMA-Pro expansion added, spread evenly over the layers.",
+        zh="训练 LLaMA-Pro 扩展所新增、均匀分布在各层间的块。",
+        group="freeze",
+        when=FREEZE,
+        label=("LLaMA-Pro blocks", "LLaMA-Pro 块"),
     )

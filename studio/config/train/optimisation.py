@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator
 
 from studio.config.option import Config, option
 
@@ -12,14 +16,45 @@ Scheduler = Literal[
     "constant",
     "constant_with_warmup",
     "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
     "polynomial",
     "inverse_sqrt",
+    "warmup_stable_decay",
+    "reduce_lr_on_plateau",
 ]
-Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"]
+
+
+def scheduler_options(text: str | None) -> dict[str, Any]:
+    """What lr_scheduler_kwargs says, as JSON or as key=value with commas between them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not text:
+        return {}
+    if text.lstrip().startswith("{"):
+        return dict(json.loads(text))
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(key.strip() and equals for key, equals, _ in pairs):
+        raise ValueError(f"{text!r} is not key=value")
+    return {key.strip(): _number(value) for key, _, value in pairs}
+
+
+def _number(text: str) -> Any:
+    # YAML reads 1e-6 without a dot as a text
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return text.strip()
+
+
+def _as_json(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 class OptimisationOptions(Config):
-    """Steps, batches, learning rate and precision."""
+    """Steps, batches, learning rate and loss."""
 
     learning_rate: float = option(
         2e-4,
@@ -94,25 +129,46 @@ class OptimisationOptions(Config):
     max_grad_norm: float = option(
         1.0, en="Gradients are clipped to this norm.", zh="梯度裁剪范数。", group="advanced", gt=0
     )
-    optim: Optimizer = option("adamw_torch", en="The optimizer.", zh="优化器。", group="advanced")
     seed: int = option(
         42, en="Seed of shuffling and initialisation.", zh="随机种子。", group="advanced", ge=0, lt=2**32
     )
-    bf16: bool | None = option(
+    lr_scheduler_kwargs: Annotated[str | None, BeforeValidator(_as_json)] = option(
         None,
-        en="Compute in bfloat16; empty means: on a GPU that can.",
-        zh="使用 bfloat16 计算；留空则在支持的 GPU 上启用。",
+        en="Further settings of the schedule, as min_lr=1e-6,num_cycles=2 or as JSON.",
+        zh="学习率调度的其他参数，如 min_lr=1e-6,num_cycles=2，或 JSON。",
         group="advanced",
     )
-    fp16: bool = option(
-        False,
-        en="Compute in float16 with loss scaling (GPU only).",
-        zh="使用 float16（仅 GPU）。",
-        group="advanced",
+    neftune_noise_alpha: float | None = option(
+        None,
+        en="Noise on the embeddings while training (NEFTune); 5 is usual, empty means none.",
+        zh="训练时对嵌入加噪声（NEFTune），常用 5；留空不加。",
+        group="optimisation",
+        label=("NEFTune noise", "NEFTune 噪声"),
+        ge=0,
+        le=1000,
     )
-    gradient_checkpointing: bool = option(
-        False,
-        en="Recompute activations to save memory; about a third slower.",
-        zh="重算激活以节省显存，约慢三分之一。",
+    label_smoothing_factor: float = option(
+        0.0,
+        en="Share of each target that is spread over all other tokens.",
+        zh="目标概率中分摊给其他 token 的比例。",
         group="advanced",
+        when={"stage": ("pt", "sft")},
+        ge=0,
+        lt=1,
+    )
+    use_dft_loss: bool = option(
+        False,
+        en="Weigh each token's loss by how likely the model finds it (dynamic fine-tuning).",
+        zh="按模型给出的概率加权每个 token 的损失（DFT）。",
+        group="advanced",
+        when={"stage": "sft"},
+    )
+    z_loss_coef: float = option(
+        0.0,
+        en="Weight of the loss that keeps logits small; 1e-4 is usual, 0 means none.",
+        zh="抑制 logits 过大的 z-loss 权重，常用 1e-4；0 为关闭。",
+        group="advanced",
+        when={"stage": ("pt", "sft")},
+        ge=0,
+        le=1,
     )

@@ -1,24 +1,13 @@
-"""What a training leaves on the way: figures, validations, checkpoints."""
+"""What a training leaves on the way: figures and checkpoints."""
 
 from __future__ import annotations
 
-from studio.config.option import Config, option
+from studio.config.option import Config, Names, option
 
 
 class SavingOptions(Config):
-    """When it validates, logs and saves, and where it goes on from."""
+    """When it logs and saves, to whom it reports, and where it goes on from."""
 
-    eval_steps: int | None = option(
-        None,
-        en="Validate every so many steps; empty means once an epoch, if rows are held out.",
-        zh="每隔多少步验证一次；留空则每轮一次（需有验证集）。",
-        group="saving",
-        label=("Validate every (steps)", "验证间隔（步）"),
-        ge=1,
-    )
-    per_device_eval_batch_size: int = option(
-        2, en="Rows a device validates at once.", zh="验证批大小。", group="advanced", ge=1, le=4096
-    )
     logging_steps: int = option(
         1, en="Steps between two points of the charts.", zh="图表记录间隔（步）。", group="advanced", ge=1
     )
@@ -37,6 +26,14 @@ class SavingOptions(Config):
         group="saving",
         label=("Checkpoints kept", "保留检查点数"),
         ge=1,
+    )
+    report_to: Names = option(
+        ("none",),
+        en="Trackers that get the figures too: tensorboard, wandb, mlflow; none means the run's folder only.",
+        zh="同时接收指标的跟踪器：tensorboard、wandb、mlflow；none 表示只写入运行文件夹。",
+        group="trackers",
+        label=("Trackers", "跟踪器"),
+        min_length=1,
     )
     resume_from_checkpoint: str | None = option(
         None,

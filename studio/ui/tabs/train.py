@@ -21,7 +21,10 @@ from studio.ui.doors import shown
 from studio.ui.form import Form, draw
 from studio.ui.text import said
 
-GROUPS = ("model", "method", "data", "optimisation", "saving", "advanced")
+GROUPS = (
+    "model", "method", "lora", "freeze", "quantisation", "preference", "reward", "data", "optimisation", "optimizer",
+    "precision", "evaluation", "saving", "trackers", "advanced",
+)  # fmt: skip
 DOUBLE_CLICK_S = 3.0
 BLANK = "(blank)"
 # what is offered here may change while the page is open
