@@ -1,6 +1,6 @@
 """The worker of a training run: python -m studio.worker.train RUN_DIR
 
-Only what is light is imported here; the training itself is in sft.py.
+Only what is light is imported here; the training itself is in training.py.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def _work(desk: Desk) -> bool:
     desk.reporter.phase("starting", "loading libraries")
     _take_one_device()
     imports.trim()
-    from studio.worker import sft
+    from studio.worker import training
 
     imports.settle()
     desk.clock.lap("imports")
-    return sft.train(desk)
+    return training.train(desk)
 
 
 def _take_one_device() -> None:

@@ -11,10 +11,11 @@ from transformers import AutoModelForCausalLM
 
 from studio.config.load import parse
 from studio.config.train import TrainConfig
-from studio.worker import door, sft
+from studio.worker import door, training
 from studio.worker import model as base
+from studio.worker.stages.supervised import keeps_rows_apart
 from tests.worker.conftest import Finished, Start, Train, write_config
-from tests.worker.test_sft import encoded, hand_over, one_by_one
+from tests.worker.test_training import encoded, hand_over, one_by_one
 
 pytestmark = pytest.mark.gpu
 WHOLE = {"max_steps": 1, "save_steps": 0}
@@ -56,10 +57,10 @@ def test_a_model_whose_rows_see_each_other_is_noticed_in_bfloat16(tiny_model: Pa
     rows = encoded(train(**WHOLE).run_dir, tiny_model)
     ends = (rows[0].input_ids, rows[-1].input_ids)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).to("cuda")
-    assert sft.keeps_rows_apart(model, *ends)
+    assert keeps_rows_apart(model, *ends)
     blind = model.forward
     model.forward = lambda position_ids=None, **inputs: blind(**inputs)  # type: ignore[method-assign]
-    assert not sft.keeps_rows_apart(model, *ends)
+    assert not keeps_rows_apart(model, *ends)
 
 
 def test_a_resumed_run_goes_on_with_the_same_random_numbers(train: Train) -> None:
@@ -86,7 +87,7 @@ def test_a_full_device_is_called_out_of_memory(tmp_path: Path, tiny_model: Path,
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(1e-6)
     try:
-        assert door.serve(tmp_path / "run", sft.train) == door.FAILED
+        assert door.serve(tmp_path / "run", training.train) == door.FAILED
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     error = Finished(tmp_path / "run").json("error.json")

@@ -226,14 +226,14 @@ def write_config(run_dir: Path, kind: str, model: Path, data_dir: Path, keys: di
 
 def train_here(run_dir: Path) -> None:
     """Train in this process, which saves the seconds of the imports; the watcher is left out by a desk without STOP."""
-    from studio.worker import sft
+    from studio.worker import training
     from studio.worker.door import Clock, Desk
     from studio.worker.report import Reporter
     from studio.worker.stop import Requests
 
     reporter = Reporter(run_dir)
     try:
-        sft.train(Desk(run_dir, reporter, Requests(run_dir, last_words=lambda: None), Clock()))
+        training.train(Desk(run_dir, reporter, Requests(run_dir, last_words=lambda: None), Clock()))
     finally:
         reporter.close()
 

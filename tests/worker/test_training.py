@@ -17,12 +17,13 @@ from studio.config.train import TrainConfig
 from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError, NotResumable
-from studio.worker import sft
 from studio.worker.encode import IGNORED, Encoded
 from studio.worker.pool import Tokens
 from studio.worker.prepared import Figures, Recipe
 from studio.worker.progress import Diverged
 from studio.worker.rows import Part, Source
+from studio.worker.stages import supervised
+from studio.worker.stages.supervised import keeps_rows_apart
 from tests.worker.conftest import Finished, Train, register, train_here, write_config
 
 WHOLE = {"max_steps": 1, "save_steps": 0, "bf16": False}
@@ -100,17 +101,17 @@ def test_a_model_whose_rows_see_each_other_is_noticed(tiny_model: Path, train: T
     data = encoded(train(**WHOLE).run_dir, tiny_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     ends = data[0].input_ids, data[-1].input_ids
-    assert sft.keeps_rows_apart(model, *ends)
+    assert keeps_rows_apart(model, *ends)
     blind = model.forward
     # an architecture that ignores positions, and so cannot know where a row begins
     model.forward = lambda position_ids=None, **inputs: blind(**inputs)  # type: ignore[method-assign]
-    assert not sft.keeps_rows_apart(model, *ends)
+    assert not keeps_rows_apart(model, *ends)
 
 
 def test_such_a_model_is_trained_on_padded_rows(
     train: Train, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft, "keeps_rows_apart", lambda model, *ends: False)
+    monkeypatch.setattr(supervised, "keeps_rows_apart", lambda model, *ends: False)
     run = train(**WHOLE, finetuning_type="full", per_device_train_batch_size=5, gradient_accumulation_steps=5)
     loss, _ = one_by_one(tiny_model, encoded(run.run_dir, tiny_model))
     assert run.losses == {1: pytest.approx(loss, abs=1e-5)}

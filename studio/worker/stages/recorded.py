@@ -1,0 +1,72 @@
+"""What every trainer does the same: it writes whole checkpoints, counts tokens and keeps the run's record."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Self
+
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import PrinterCallback, Trainer
+
+from studio.runs import events
+from studio.runs.events import Checkpoint
+from studio.worker import outputs
+from studio.worker.door import Desk
+from studio.worker.progress import Progress
+from studio.worker.stages.setting import Setting
+
+
+class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
+    """Mixed into a trainer of TRL, before it: checkpoints appear whole or not at all, and every token is counted.
+
+    Rows come encoded, as the page shows them; no trainer has a part in that.
+    """
+
+    desk: Desk
+    progress: Progress
+    keep: int
+
+    def recorded(self, setting: Setting) -> Self:
+        """This trainer, reporting to the run of `setting`."""
+        self.desk, self.keep = setting.desk, setting.config.save_total_limit
+        self.progress = Progress(setting.desk, _tokens_so_far(setting.desk), tolerates_skips=setting.config.fp16)
+        self.add_callback(self.progress)
+        self.remove_callback(PrinterCallback)
+        return self
+
+    def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
+        self.progress.tokens += self.tokens_of(inputs)
+        return super().training_step(model, inputs, *rest, **options)
+
+    def tokens_of(self, inputs: Any) -> int:
+        """Tokens of a batch that go through the model, padding included."""
+        return sum(int(each.numel()) for name, each in inputs.items() if name.endswith("input_ids"))
+
+    def _prepare_dataset(self, dataset: Dataset | IterableDataset, *_: Any, **__: Any) -> Dataset | IterableDataset:
+        return dataset
+
+    def _send_telemetry(self) -> None:
+        """TRL would tell its makers of the training."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        name = f"checkpoints/checkpoint-{self.state.global_step}"
+        if (self.desk.run_dir / name).exists():
+            return
+        try:
+            with outputs.draft(self.desk.run_dir, name) as folder:
+                self.args.output_dir = str(folder.parent)  # the trainer itself appends checkpoint-N
+                Trainer._save_checkpoint(self, model, trial)
+        except outputs.DiskFull as error:
+            kept = self.progress.last_checkpoint or "none so far"
+            self.desk.reporter.note("warning", f"{error}. The training goes on; last checkpoint: {kept}")
+            return
+        self.progress.last_checkpoint = name
+        outputs.rotate(self.desk.run_dir, self.keep)
+        self.desk.reporter.event(Checkpoint(self.state.global_step, name, at=time.time()))
+
+
+def _tokens_so_far(desk: Desk) -> int:
+    """Tokens of the run that this one resumes; its history begins our metrics.jsonl."""
+    history, _ = events.read(desk.run_dir / "metrics.jsonl")
+    return next((event["tokens"] for event in reversed(history) if event["type"] == "step"), 0)

@@ -1,0 +1,74 @@
+"""All that a trainer is made from, and the arguments that every trainer shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from studio.config.train import TrainConfig
+from studio.models import ModelInfo
+from studio.worker.door import Desk
+from studio.worker.mixing import Rows
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training before its trainer is made. `adapter` is a new one to be put on the model; None for none."""
+
+    desk: Desk
+    config: TrainConfig
+    info: ModelInfo
+    model: PreTrainedModel
+    adapter: PeftConfig | None
+    tokenizer: PreTrainedTokenizerBase
+    data: Rows
+    precision: torch.dtype
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What every trainer of TRL takes beside its arguments."""
+        return {
+            "model": self.model,
+            "train_dataset": self.data.train,
+            "eval_dataset": self.data.validation,
+            "processing_class": self.tokenizer,
+            "peft_config": self.adapter,
+        }
+
+
+def arguments(setting: Setting) -> dict[str, Any]:
+    """What the configuration of every trainer of TRL is told."""
+    config, cuda = setting.config, torch.cuda.is_available()
+    validation = ("steps" if config.eval_steps else "epoch") if setting.data.validation is not None else "no"
+    return {
+        "output_dir": str(setting.desk.run_dir / "tmp"),
+        "num_train_epochs": config.num_train_epochs,
+        "max_steps": config.max_steps,
+        "per_device_train_batch_size": config.per_device_train_batch_size,
+        "per_device_eval_batch_size": config.per_device_eval_batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.lr_scheduler_type,
+        "warmup_steps": config.warmup_steps or config.warmup_ratio,  # below one it is a share of all steps
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "optim": config.optim,
+        "seed": config.seed,
+        "bf16": setting.precision == torch.bfloat16,
+        "fp16": setting.precision == torch.float16,
+        "use_cpu": not cuda,
+        "dataloader_pin_memory": cuda,
+        "eval_strategy": validation,
+        "eval_steps": config.eval_steps,
+        "save_strategy": "steps" if config.save_steps else "no",
+        "save_steps": config.save_steps or 1,
+        "logging_steps": config.logging_steps,
+        "logging_nan_inf_filter": False,  # the filter would show the last good loss in place of a NaN
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
