@@ -6,6 +6,7 @@ Only `statistics` is missing: it needs a tokenizer (see studio.worker.statistics
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from studio.datasets import checks, hub, operations, upload
 from studio.datasets.entry import Entry
 from studio.datasets.index import save
 from studio.datasets.loading import Fault
-from studio.datasets.pace import Asked, Progress
+from studio.datasets.pace import Asked, Progress, in_turns
 from studio.datasets.reading import stem_of
 from studio.datasets.registry import Registry
+from studio.errors import Cancelled
 
 Figures = dict[str, Any]
 Work = Callable[[DataConfig, Registry, Progress | None, Asked | None], Figures]
@@ -35,31 +37,35 @@ def perform(
 
 
 def _check(config: DataConfig, registry: Registry, progress: Progress | None, cancelled: Asked | None) -> Figures:
-    (name,) = config.dataset
-    path, entry = registry.file(name), registry.entry(name)
-    report, index = checks.survey(
-        path,
-        entry,
-        near_duplicates=config.near_duplicates,
-        threshold=config.near_duplicate_threshold,
-        progress=progress,
-        cancelled=cancelled,
-    )
-    checks.keep(path, entry, report, registry.cache_dir)
-    save(path, index, registry.cache_dir)
+    near, threshold = config.near_duplicates, config.near_duplicate_threshold
+    report = _surveyed(registry, config.dataset[0], progress, cancelled, near_duplicates=near, threshold=threshold)
     return {"rows": report.rows, "usable": report.usable, "findings": len(report.findings)}
 
 
+def _surveyed(
+    registry: Registry, name: str, progress: Progress | None, cancelled: Asked | None, **near: Any
+) -> checks.Report:
+    """What a check finds in a set, kept for whoever looks at it."""
+    path, entry = registry.file(name), registry.entry(name)
+    report, index = checks.survey(path, entry, progress=progress, cancelled=cancelled, **near)
+    checks.keep(path, entry, report, registry.cache_dir)
+    save(path, index, registry.cache_dir)
+    return report
+
+
 def _repair(config: DataConfig, registry: Registry, progress: Progress | None, cancelled: Asked | None) -> Figures:
+    mending, checking = in_turns(progress, 2)
     made, counts = checks.repair(
         registry,
         config.dataset[0],
         config.repairs,
         config.output_name,
         threshold=config.near_duplicate_threshold,
-        progress=progress,
+        progress=mending,
         cancelled=cancelled,
     )
+    with suppress(Cancelled):  # the set is whole, and may be checked at any time
+        _surveyed(registry, made.name, checking, cancelled)
     return {"datasets": [made.name], "summary": ", ".join(f"{name} {count:,} rows" for name, count in counts.items())}
 
 

@@ -89,9 +89,11 @@ def repair(page: Page, studio: Studio, screenshot: Callable[..., None]) -> None:
     page.locator("#data-repair").click()
     expect(line(page, "houses-repaired")).to_have_attribute("aria-selected", "true", timeout=MINUTE_MS)
     assert len((studio.data / "houses.jsonl").read_text().splitlines()) == 40
-    page.locator("#data-check").click()
     expect(page.locator("#data-checks .card.good")).to_have_text("Nothing wrong found in 38 rows.", timeout=MINUTE_MS)
     screenshot("data-checks-good")
+    page.locator("#data-share").fill("60")
+    page.locator("#data-near").click()
+    expect(page.locator("#data-checks .panel-figures")).to_contain_text("searched from 60%", timeout=MINUTE_MS)
 
 
 def look_at_tokens(page: Page, screenshot: Callable[..., None]) -> None:

@@ -50,7 +50,7 @@ def test_before_and_after_a_check(ctx: Context, faulty: str) -> None:
     before = look(ctx, faulty)
     assert (before["report"], before["busy"]) == (None, False)
     assert data_checks.on_look(ctx, faulty, before["stamp"]) is None
-    wait(ctx, started(data_checks.on_check(ctx, faulty, False)))
+    wait(ctx, started(data_checks.on_check(ctx, faulty, None)))
     report = look(ctx, faulty)["report"]
     assert (report["rows"], report["usable"]) == (10, 8)
     found = {finding["code"]: finding for finding in report["findings"]}
@@ -67,10 +67,30 @@ def test_a_repair_writes_a_new_set_and_leaves_the_old_one(ctx: Context, faulty: 
     rows = ctx.registry.file("faulty-repaired").read_text().splitlines()
     assert [json.loads(row) for row in rows] == ROWS[:8]
     assert (ctx.registry.data_dir / "faulty.jsonl").read_bytes() == before
+    assert look(ctx, "faulty-repaired")["report"]["usable"] == 8, "the new set is checked before it is opened"
+
+
+def test_near_duplicates_are_searched_and_left_out_from_the_share_that_was_asked_for(ctx: Context, faulty: str) -> None:
+    path, text = ctx.registry.file(faulty), "The fern grows slowly beside the old garden wall, "
+    answers = [text * 4 + "in the shade.", text * 4 + "in the bright sun of the south."]
+    path.write_text("".join(json.dumps({"instruction": "Where?", "output": answer}) + "\n" for answer in answers))
+    assert look(ctx, faulty)["share"] == 0.85
+    found = {}
+    for share in (1.0, 0.3):
+        wait(ctx, started(data_checks.on_check(ctx, faulty, share)))
+        seen = look(ctx, faulty)
+        assert seen["share"] == seen["report"]["near_duplicate_threshold"] == share
+        found[share] = [finding["code"] for finding in seen["report"]["findings"]]
+    assert "near_duplicates" not in found[1.0]
+    assert "near_duplicates" in found[0.3]
+    wait(ctx, started(data_checks.on_repair(ctx, faulty, ["drop_near_duplicates"])))
+    assert len(ctx.registry.file("faulty-repaired").read_text().splitlines()) == 1
+    with pytest.raises(ConfigError, match="near_duplicate_threshold"):
+        data_checks.on_check(ctx, faulty, 0)
 
 
 def test_a_double_click_checks_once(ctx: Context, faulty: str) -> None:
-    runs = {started(data_checks.on_check(ctx, faulty, False)) for _ in range(2)}
+    runs = {started(data_checks.on_check(ctx, faulty, None)) for _ in range(2)}
     assert len(runs) == 1
     wait(ctx, runs.pop())
 

@@ -1,6 +1,6 @@
 // What a check found in the chosen dataset. The server sends the report; rows lead to the Rows tab, ticked repairs
 // become a new dataset.
-let shownFor = null, stamp = "", left = new Set();
+let shownFor = null, stamp = "", left = new Set(), share = "";
 
 function figures(report) {
   const seconds = report.seconds < 10 ? Math.max(0.1, report.seconds).toFixed(1) : count(Math.round(report.seconds));
@@ -9,7 +9,8 @@ function figures(report) {
     `${count(report.usable)} ${say("usable", "可用")}`,
     say(`checked in ${seconds} s`, `检查用时 ${seconds} 秒`),
   ];
-  if (report.near_duplicates_checked) parts.push(say("near-duplicates searched", "已查找近似重复"));
+  const near = report.near_duplicate_threshold, from = `${+(100 * near).toFixed(1)}%`;
+  if (near !== null) parts.push(say(`near-duplicates searched from ${from}`, `已查找近似重复（≥ ${from}）`));
   return parts.join(" · ");
 }
 
@@ -37,14 +38,24 @@ function repairs(report, name) {
   return make("div", "repairs", ...ticks, make("div", "panel-actions", act, make("small", "", told)));
 }
 
-function actions(name, report, busy) {
+// What share of their text two rows have in common to count as near-duplicates, in percent.
+function shareField(from) {
+  const field = make("input", "short");
+  Object.assign(field, { type: "number", min: 1, max: 100, step: 1, id: "data-share", value: share || +(100 * from).toFixed(1) });
+  field.addEventListener("input", () => { share = field.value; });
+  return field;
+}
+
+function actions(name, report, busy, from) {
   const again = report ? say("Check again", "重新检查") : say("Check now", "立即检查");
-  const check = button(again, () => begin(() => server.check(name, false)), report ? "" : "primary");
+  const check = button(again, () => begin(() => server.check(name, null)), report ? "" : "primary");
   check.id = "data-check";
-  const near = button(say("Search near-duplicates", "查找近似重复"), () => begin(() => server.check(name, true)));
+  const field = shareField(from);
+  const near = button(say("Search near-duplicates", "查找近似重复"), () => begin(() => server.check(name, field.value / 100)));
   near.id = "data-near";
   check.disabled = near.disabled = busy;
-  return make("div", "panel-actions", check, near);
+  const label = make("label", "", say("alike by at least ", "相似度至少 "), field, " %");
+  return make("div", "panel-actions", check, near, label);
 }
 
 async function begin(start) {
@@ -56,9 +67,9 @@ async function begin(start) {
   now();
 }
 
-function draw(name, { error, report, busy }) {
+function draw(name, { error, report, busy, share: from }) {
   if (error) return box.replaceChildren(card("bad", error));
-  const parts = [actions(name, report, busy)];
+  const parts = [actions(name, report, busy, from)];
   if (!report) parts.push(hint(busy ? say("Every row is being checked …", "正在检查每一行…")
     : say("Not checked yet. A check reads every row and says which ones would spoil a training.", "尚未检查。检查会读取每一行并指出会影响训练的数据。")));
   else parts.push(make("p", "panel-figures", figures(report)), ...found(report, name));
@@ -78,7 +89,7 @@ function listed(report, name) {
 
 async function ask() {
   const name = props.value;
-  if (name !== shownFor) { stamp = ""; shownFor = name; left = new Set(); box.replaceChildren(); }
+  if (name !== shownFor) { stamp = ""; shownFor = name; left = new Set(); share = ""; box.replaceChildren(); }
   if (!name) return false;
   const answer = await server.look(name, stamp);
   if (answer && name === props.value) {

@@ -23,7 +23,8 @@ class Report:
     """What a pass over a file found. `findings` are in the order of CODES, so the gravest come first.
 
     `rows` in the file, `usable` of them; `bytes` on disk; `shape` is the kind of the first usable row (conversation,
-    text, preference, feedback, or empty); `ignored` are columns that the entry does not use.
+    text, preference, feedback, or empty); `ignored` are columns that the entry does not use. Near-duplicates are rows
+    alike by at least `near_duplicate_threshold` (0..1); None where they were not searched.
     """
 
     rows: int
@@ -33,7 +34,7 @@ class Report:
     ignored: tuple[str, ...]
     findings: tuple[Finding, ...]
     seconds: float
-    near_duplicates_checked: bool
+    near_duplicate_threshold: float | None
 
     @property
     def left_out(self) -> int:
@@ -76,7 +77,8 @@ class Report:
             KeyError, TypeError, ValueError: it did not.
         """
         findings = tuple(_finding(each) for each in stored["findings"])
-        rest = {key: stored[key] for key in ("rows", "usable", "bytes", "shape", "seconds", "near_duplicates_checked")}
+        alone = ("rows", "usable", "bytes", "shape", "seconds", "near_duplicate_threshold")
+        rest = {key: stored[key] for key in alone}
         return cls(ignored=tuple(stored["ignored"]), findings=findings, **rest)
 
 

@@ -88,7 +88,7 @@ def survey(
         ignored=tally.ignored,
         findings=tuple(findings[code] for code in CODES if code in findings),
         seconds=time.monotonic() - started,
-        near_duplicates_checked=near_duplicates,
+        near_duplicate_threshold=threshold if near_duplicates else None,
     )
     return report, surveyor.index()
 

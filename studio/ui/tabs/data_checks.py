@@ -15,6 +15,8 @@ from studio.ui import jobs, panel
 from studio.ui.context import Context
 from studio.ui.panel import QUIET, Answer
 
+USUAL_SHARE: float = DataConfig.model_fields["near_duplicate_threshold"].default
+
 
 def build(ctx: Context, chosen: gr.HTML) -> gr.HTML:
     """Draw the panel of the set whose name is in `chosen`. `select` fires with the `row` that a person wants to see."""
@@ -34,21 +36,27 @@ def build(ctx: Context, chosen: gr.HTML) -> gr.HTML:
 
 
 def on_look(ctx: Context, name: str, known: str) -> Answer:
-    """The report on a set, where there is one, and whether work on one is under way; None where the page knows."""
+    """The report on a set, where there is one, from what share on near-duplicates are searched next, and whether work
+    on one is under way; None where the page knows."""
     entry = ctx.registry.entry(name)
     report = checks.stored(ctx.registry.file(name), entry, ctx.registry.cache_dir)
     told = _told(report) if report else None
-    return panel.unless_known(known, {"report": told, "busy": panel.is_busy(ctx, name, "check", "repair")})
+    share = (report and report.near_duplicate_threshold) or USUAL_SHARE
+    busy = panel.is_busy(ctx, name, "check", "repair")
+    return panel.unless_known(known, {"report": told, "share": share, "busy": busy})
 
 
-def on_check(ctx: Context, name: str, near_duplicates: bool) -> Answer:
-    """Check every row in a process of its own."""
-    return _start(ctx, action="check", dataset=[name], near_duplicates=near_duplicates)
+def on_check(ctx: Context, name: str, near_duplicate_share: float | None) -> Answer:
+    """Check every row in a process of its own; near-duplicates only where it is said from what share (0..1) on."""
+    near = {"near_duplicates": True, "near_duplicate_threshold": near_duplicate_share}
+    return _start(ctx, action="check", dataset=[name], **near if near_duplicate_share is not None else {})
 
 
 def on_repair(ctx: Context, name: str, repairs: Sequence[str]) -> Answer:
-    """Write a new set, with what was wrong in this one put right."""
-    return _start(ctx, action="repair", dataset=[name], repairs=repairs)
+    """Write a new set, with what was wrong in this one put right; near-duplicates are those that were found."""
+    report = checks.stored(ctx.registry.file(name), ctx.registry.entry(name), ctx.registry.cache_dir)
+    share = (report and report.near_duplicate_threshold) or USUAL_SHARE
+    return _start(ctx, action="repair", dataset=[name], repairs=repairs, near_duplicate_threshold=share)
 
 
 def told_finding(finding: checks.Finding) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_a_check_counts_near_rows_apart_from_exact_ones(write: Write) -> None:
     report, _ = survey(path, ENTRY, near_duplicates=True, progress=lambda *done: told.append(done))
     found = {finding.code: finding.rows for finding in report.findings}
     assert found == {"duplicate_rows": (2,), "near_duplicates": (3,)}
-    assert report.near_duplicates_checked
+    assert report.near_duplicate_threshold == 0.85
 
 
 def test_looking_for_them_can_be_cancelled(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
