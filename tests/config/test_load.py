@@ -35,7 +35,7 @@ def test_every_problem_is_reported_at_once():
             "learning_rate": "fast",
             "finetuning_type": "lara",
             "lerning_rate": 1,
-            "quantization_bit": 4,
+            "deepspeed": "ds_z3.json",
             "bf16": True,
             "fp16": True,
             "warmup_steps": 3,
@@ -48,7 +48,7 @@ def test_every_problem_is_reported_at_once():
     assert found["learning_rate"] == "input should be a valid number, unable to parse string as a number (got 'fast')"
     assert found["finetuning_type"] == "input should be 'lora', 'full' or 'freeze' (got 'lara')"
     assert found["lerning_rate"] == "there is no such option; did you mean learning_rate?"
-    assert found["quantization_bit"] == "is not supported; use instead: finetuning_type: lora on the 16-bit model"
+    assert found["deepspeed"].startswith("is not supported; use instead: ")
     assert found["dataset"].startswith("choose at least one dataset")
     assert "keep bf16" in found["fp16"]
     assert "not both" in found["warmup_ratio"]
