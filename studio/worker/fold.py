@@ -28,9 +28,9 @@ from studio.config.load import load_run_config
 from studio.config.merge import MergeConfig
 from studio.errors import ModelError
 from studio.files import read_json, write_json
-from studio.worker import model as base
 from studio.worker import outputs, verification
 from studio.worker.door import Desk
+from studio.worker.methods import base
 
 PREFIX = "base_model.model."
 NAMES = {dtype: name for name, dtype in base.STORED.items()}
