@@ -107,8 +107,10 @@ def _job(run: Run, known: set[str]) -> dict[str, Any]:
 
 
 def _is_told_elsewhere(run: Run, state: str) -> bool:
-    """What was stopped was stopped by a person; what a check or statistics found has a panel of its own."""
-    return state == State.STOPPED or (isinstance(run.config, DataConfig) and run.config.action in PANELS)
+    """What was stopped was stopped by a person; what a check or statistics found, if they did not fail, has a panel of
+    its own."""
+    found = state == State.COMPLETED and isinstance(run.config, DataConfig) and run.config.action in PANELS
+    return found or state == State.STOPPED
 
 
 def _made(run: Run, known: set[str]) -> list[str]:

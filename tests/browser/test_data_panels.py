@@ -88,6 +88,7 @@ def repair(page: Page, studio: Studio, screenshot: Callable[..., None]) -> None:
     open_panel(page, "checks")
     page.locator("#data-repair").click()
     expect(line(page, "houses-repaired")).to_have_attribute("aria-selected", "true", timeout=MINUTE_MS)
+    expect(page.locator("#data-notice .card")).to_have_count(0)
     assert len((studio.data / "houses.jsonl").read_text().splitlines()) == 40
     expect(page.locator("#data-checks .card.good")).to_have_text("Nothing wrong found in 38 rows.", timeout=MINUTE_MS)
     screenshot("data-checks-good")
@@ -191,6 +192,27 @@ def test_an_unusable_template_or_model_is_a_card(page: Page) -> None:
     expect(masks.locator(".card.bad")).to_contain_text("cutoff_len")
     page.locator("#mask-cutoff_len input").fill("64")
     expect(masks.locator(".tokens").first).to_be_visible()
+
+
+def test_findings_fit_a_phone(
+    open_page: Callable[..., Page], studio: Studio, faulty: Path, screenshot: Callable[..., None]
+) -> None:
+    (studio.data / "houses.jsonl").write_text(faulty.read_text() + '{"frage": \n')
+    entry = {"file_name": "houses.jsonl", "columns": {"prompt": "frage", "response": "antwort"}}
+    (studio.data / "dataset_info.json").write_text(json.dumps({"houses": entry}))
+    page = open_page(width=390)
+    choose(page, "houses", "checks")
+    expect(page.locator("#data-checks .finding").first).to_be_visible()
+    screenshot("data-findings-390", page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    headings = page.locator("#data-checks .finding h4").all()
+    assert len(headings) >= 3
+    for heading in headings:
+        title, count = heading.locator("b").bounding_box(), heading.locator(".finding-count").bounding_box()
+        assert title is not None
+        assert count is not None
+        assert count["x"] >= title["x"] + title["width"]
+        assert count["y"] < title["y"] + title["height"], "the number stands beside what it counts"
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

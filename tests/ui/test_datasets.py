@@ -162,5 +162,5 @@ def test_a_second_click_on_delete_says_that_it_is_gone(ctx: Context) -> None:
 
 
 def test_what_work_made_is_opened_if_it_still_exists(ctx: Context) -> None:
-    assert page.on_end(ctx, ["no longer there", "identity"]) == "identity"
-    assert page.on_end(ctx, []) == gr.skip()
+    assert page.on_end(ctx, ["no longer there", "identity"]) == ("identity", "")
+    assert page.on_end(ctx, []) == (gr.skip(), gr.skip())

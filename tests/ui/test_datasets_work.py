@@ -96,6 +96,21 @@ def test_work_that_fails_says_why_until_it_is_dismissed(ctx: Context, form: Form
     assert jobs.on_jobs(ctx, "identity")["jobs"] == []
 
 
+def test_a_measurement_that_fails_says_why_and_one_that_does_not_has_its_panel(ctx: Context) -> None:
+    (ctx.registry.data_dir / "torn.jsonl").write_text('{"instruction": "Who?", "output": "Fern."}\n')
+    ctx.registry.add(replace(ctx.registry.entry("identity"), name="torn", file_name="torn.jsonl"))
+    jobs.start(ctx, DataConfig(action="check", dataset=("torn",)))
+    ended(ctx)
+    assert not line_of(ctx, "torn")["shown"]
+    jobs.on_dismiss(ctx, line_of(ctx, "torn")["id"])
+    ctx.registry.file("torn").write_bytes(b"PK\x03\x04 no text at all \xff\xfe")
+    jobs.start(ctx, DataConfig(action="check", dataset=("torn",)))
+    ended(ctx)
+    line = line_of(ctx, "torn")
+    assert (line["state"], line["shown"]) == ("failed", True)
+    assert line["message"]
+
+
 def test_a_line_keeps_the_capitals_of_a_name(ctx: Context, form: Form) -> None:
     ctx.registry.add(replace(ctx.registry.entry("identity"), name="MySet"))
     operations.on_start(ctx, form, "MySet", "duplicate", [], *values(form))

@@ -109,7 +109,7 @@ def build(ctx: Context, tab: gr.Tab) -> DatasetsTab:
         drafts.on_mapping, desk.inputs, desk.sample.follows, **QUIET
     )
     for lines in (imports, chosen.jobs):
-        _wire_jobs(ctx, lines, table)
+        _wire_jobs(ctx, lines, table, notice)
     return DatasetsTab(chosen.actions.train, table)
 
 
@@ -176,9 +176,10 @@ def on_restore(ctx: Context, trash_id: str) -> tuple[str, Any]:
     return ctx.registry.restore(trash_id).name, gr.update(visible=False)
 
 
-def on_end(ctx: Context, made: list[str]) -> Any:
-    """Work on sets ended: the first of those that it `made` is opened."""
-    return next((name for name in made if _entry(ctx, name)), gr.skip())
+def on_end(ctx: Context, made: list[str]) -> tuple[Any, Any]:
+    """Work on sets ended: the first of those that it `made` is opened, and what was told of another one forgotten."""
+    name = next((name for name in made if _entry(ctx, name)), None)
+    return (name, "") if name else (gr.skip(), gr.skip())
 
 
 def show() -> Any:
@@ -278,15 +279,15 @@ def _wire_deletion(ctx: Context, table: gr.HTML, notice: gr.HTML, actions: Actio
     actions.undo.click(partial(on_restore, ctx), trashed, [table, actions.undo_row], api_name="restore_dataset")
 
 
-def _wire_jobs(ctx: Context, lines: gr.HTML, table: gr.HTML) -> None:
-    def end(event: gr.EventData) -> Any:
+def _wire_jobs(ctx: Context, lines: gr.HTML, table: gr.HTML, notice: gr.HTML) -> None:
+    def end(event: gr.EventData) -> tuple[Any, Any]:
         return on_end(ctx, event.made)
 
-    def open_made(event: gr.EventData) -> str:
-        return str(event.name)
+    def open_made(event: gr.EventData) -> tuple[str, str]:
+        return str(event.name), ""
 
-    lines.end(end, None, table, **TOLD)
-    lines.select(open_made, None, table, **TOLD)
+    lines.end(end, None, [table, notice], **TOLD)
+    lines.select(open_made, None, [table, notice], **TOLD)
 
 
 def _entry(ctx: Context, name: str) -> Entry | None:
