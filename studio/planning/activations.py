@@ -1,0 +1,155 @@
+"""What autograd keeps of a pass through the layers of a decoder until the way back, in bytes.
+
+The products of a layer, in order: a norm, the attention's inputs, the attention itself, its output, a norm, the
+feed-forward part's inputs, its activation, its output. Frozen matrices keep nothing; those with an adapter or in
+training keep their input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+from studio.config.train import TrainConfig
+from studio.planning.batch import Batch
+from studio.planning.parameters import Parameters
+from studio.planning.precision import Precision
+from studio.planning.shape import Shape, Tensor
+
+ATTENTION_OUT = ("o_proj", "out_proj", "dense", "c_proj", "wo")
+FEED_FORWARD_OUT = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "w2")
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that decides what a training holds while it computes."""
+
+    config: TrainConfig
+    shape: Shape
+    parameters: Parameters
+    precision: Precision
+    batch: Batch
+
+    @cached_property
+    def stream(self) -> int:
+        """Bytes an element of what runs from layer to layer: the type of the embedding."""
+        trained = any(tensor.is_embedding for tensor in self.parameters.trained)
+        return self.precision.trained if trained else self.precision.frozen
+
+    @cached_property
+    def learning(self) -> frozenset[str]:
+        """Names of the matrices and norms of the model that are trained or have an adapter."""
+        return self.parameters.targets | {tensor.name for tensor in self.parameters.trained}
+
+    @cached_property
+    def live_layers(self) -> list[int]:
+        """Layers that gradients go back through: from the first with something to train, or all."""
+        names = [*self.parameters.trained, *self.parameters.added]
+        places = [tensor.layer for tensor in names]
+        outer = any(tensor.is_embedding for tensor in names)
+        known = [place for place in places if place is not None]
+        first = 0 if outer else min(known, default=self.shape.layers)
+        return list(range(first, self.shape.layers))
+
+
+def layers_bytes(work: Work) -> int:
+    """Kept of all layers at once, without gradient checkpointing."""
+    return sum(layer_bytes(work, layer) for layer in work.live_layers)
+
+
+def layer_bytes(work: Work, layer: int) -> int:
+    """Kept of one layer for the tokens of the batch."""
+    of_token = sum((_norms(work, layer), _inputs(work, layer), _attention(work), _feed_forward(work)))
+    return of_token * work.batch.tokens + _mask_bytes(work)
+
+
+def inputs_bytes(work: Work) -> int:
+    """Kept with gradient checkpointing: what goes into each layer."""
+    layers = work.shape.layers if work.config.finetuning_type == "lora" else len(work.live_layers)
+    return layers * work.stream * work.shape.hidden * work.batch.tokens
+
+
+def passing_bytes(work: Work) -> int:
+    """Gradients between the products of one layer, on the way back through its widest part."""
+    return _wide(work) * work.shape.intermediate * work.batch.tokens
+
+
+def _wide(work: Work) -> int:
+    """Bytes for each feed-forward element: gradients of the activation, its factors and, through an adapter, casts."""
+    return 3 * work.precision.computed + (4 if _is_private(work) else 0)
+
+
+def _norms(work: Work, layer: int) -> int:
+    shape, own = work.shape, work.shape.by_layer.get(layer, ())
+    wide = sum(tensor.shape == (shape.hidden,) and tensor.name.endswith(".weight") for tensor in own)
+    elements = wide * shape.hidden
+    elements += shape.query * any(tensor.module == "q_norm" for tensor in own)
+    elements += shape.keys * any(tensor.module == "k_norm" for tensor in own)
+    trained = any(len(tensor.shape) == 1 and tensor.name in work.learning for tensor in own)
+    return elements * (4 + (work.stream if trained else 0))  # computed in float32
+
+
+def _inputs(work: Work, layer: int) -> int:
+    """The inputs of matrices that need them: each its own copy where they are cast for it, else one for several."""
+    learning = [each for each in work.shape.by_layer.get(layer, ()) if each.is_linear and each.name in work.learning]
+    kept = Counter(_role(tensor) for tensor in learning)
+    inputs = sum(_input(work, role, matrices) for role, matrices in kept.items())
+    return inputs + sum(_beside(work, tensor) for tensor in learning)
+
+
+def _beside(work: Work, tensor: Tensor) -> int:
+    """Between the two halves of an adapter; DoRA keeps both results that it scales."""
+    if tensor.name not in work.parameters.targets:
+        return 0
+    computed = work.precision.computed
+    return computed * (work.config.lora_rank + (2 * tensor.shape[0] if work.config.use_dora else 0))
+
+
+def _role(tensor: Tensor) -> str:
+    if "attn" in tensor.name or "attention" in tensor.name:
+        return "attention out" if tensor.module in ATTENTION_OUT else "attention in"
+    return "feed-forward out" if tensor.module in FEED_FORWARD_OUT else "feed-forward in"
+
+
+def _input(work: Work, role: str, matrices: int) -> int:
+    computed, shape = work.precision.computed, work.shape
+    width = {"attention out": shape.query, "feed-forward out": shape.intermediate}.get(role, shape.hidden)
+    if _is_private(work):
+        return matrices * width * (computed + (1 if work.config.lora_dropout else 0))
+    if work.config.lora_dropout and work.parameters.targets:
+        return matrices * width * (computed + 1)
+    if role == "attention out":
+        return 0  # the attention keeps it already
+    cast = role.endswith(" in") and work.stream > computed
+    return (matrices if cast else 1) * width * computed
+
+
+def _is_private(work: Work) -> bool:
+    """Whether each adapter casts its input for itself."""
+    return bool(work.parameters.targets) and work.precision.adapter > work.precision.computed
+
+
+def _attention(work: Work) -> int:
+    shape, computed = work.shape, work.precision.computed
+    repeated = work.batch.masked and not _is_flash(work)
+    sides = 2 * (shape.query if repeated else shape.keys)
+    kept = computed * (2 * shape.query + sides) + 4 * shape.heads
+    if work.config.flash_attn == "disabled":  # every pair of tokens, before and after the softmax's cast
+        kept += (4 + computed) * shape.heads * work.batch.row
+    return kept
+
+
+def _feed_forward(work: Work) -> int:
+    return (3 if work.shape.gated else 1) * work.precision.computed * work.shape.intermediate
+
+
+def _mask_bytes(work: Work) -> int:
+    """The mask as the attention adds it, in every layer anew."""
+    if not work.batch.masked or _is_flash(work):
+        return 0
+    return work.precision.computed * work.batch.tokens * work.batch.row
+
+
+def _is_flash(work: Work) -> bool:
+    return work.config.flash_attn in ("fa2", "fa3")

@@ -1,0 +1,92 @@
+"""What this machine has: GPUs, memory and disk, and how much of each is free. No CUDA context is opened."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU, in bytes and percent. `index` is the driver's."""
+
+    index: int
+    name: str
+    total: int
+    used: int
+    load: int
+
+    @property
+    def free(self) -> int:
+        return self.total - self.used
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a training would run, in bytes: `gpu` is the one that it would take, None on a machine without."""
+
+    gpu: Gpu | None
+    memory_total: int
+    memory_free: int
+    disk_free: int
+
+    @property
+    def device(self) -> str:
+        """What the verdict calls the place that the model must fit into."""
+        return self.gpu.name if self.gpu else "CPU"
+
+    @property
+    def total(self) -> int:
+        return self.gpu.total if self.gpu else self.memory_total
+
+    @property
+    def free(self) -> int:
+        return self.gpu.free if self.gpu else self.memory_free
+
+
+def look(saves: Path) -> Machine:
+    """This machine now; the disk is that of the folder `saves`."""
+    memory = psutil.virtual_memory()
+    disk = shutil.disk_usage(saves if saves.exists() else saves.parent)
+    return Machine(_own_gpu(), memory.total, memory.available, disk.free)
+
+
+def gpus() -> Iterator[Gpu]:
+    """All GPUs of the machine, in the driver's order."""
+    nvml = _nvml()
+    if nvml is None:
+        return
+    for index in range(nvml.nvmlDeviceGetCount()):
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        load = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+        yield Gpu(index, str(nvml.nvmlDeviceGetName(handle)), memory.total, memory.used, load)
+
+
+def _own_gpu() -> Gpu | None:
+    """The one that a worker takes: the first that CUDA_VISIBLE_DEVICES names, or the first."""
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    return next((gpu for gpu in gpus() if str(gpu.index) == wanted), None)
+
+
+@cache
+def _nvml() -> Any:
+    """NVIDIA's management library, or None on a machine without it."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml

@@ -1,0 +1,140 @@
+"""The memory that a training takes on its device, worked out from the shapes of the model.
+
+What is counted is what the libraries of the worker hold: PyTorch's autograd and autocast, PEFT's adapters, TRL's output
+head. bench/memory.py holds it against real trainings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from studio.config.train import TrainConfig
+from studio.planning import head, optimizer, parameters, precision
+from studio.planning.activations import Work, inputs_bytes, layer_bytes, layers_bytes, passing_bytes
+from studio.planning.batch import Batch
+from studio.planning.parameters import count
+from studio.planning.shape import Shape
+
+GB = 1e9
+CUDA_CONTEXT_GB = 0.55
+PROCESS_GB = 0.75  # Python with the training libraries, where the model shares its memory
+REFERENCED = ("dpo", "kto", "grpo", "rloo")
+ALONE = ("orpo", "simpo")  # losses without a reference
+
+
+@dataclass(frozen=True)
+class Memory:
+    """GB (1e9 bytes) at the fullest moment of a training, by what they are for.
+
+    `reference` are models beside the one that is trained; `context` is what the device and the libraries take.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    reference: float
+    context: float
+
+    @property
+    def total_gb(self) -> float:
+        return self.tensors_gb + self.context
+
+    @property
+    def tensors_gb(self) -> float:
+        """All but the context: what PyTorch calls allocated."""
+        parts = (self.weights, self.gradients, self.optimizer, self.activations, self.logits, self.reference)
+        return sum(parts)
+
+
+def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, checkpointing: bool) -> Memory:
+    """What `config` needs for batches like `batch`, with or without gradient checkpointing."""
+    work = Work(config, shape, parameters.of(config, shape), precision.of(config, on_gpu), batch)
+    always = Memory(
+        weights=_weights(work) / GB,
+        gradients=0.0,
+        optimizer=_states(work) / GB,
+        activations=0.0,
+        logits=0.0,
+        reference=_reference(work) / GB,
+        context=CUDA_CONTEXT_GB if on_gpu else PROCESS_GB,
+    )
+    moments = (_turning(work, checkpointing), _end(work), _step(work))
+    return max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.total_gb)
+
+
+def _added(always: Memory, moment: dict[str, int]) -> dict[str, float]:
+    return {part: getattr(always, part) + size / GB for part, size in moment.items()}
+
+
+def _turning(work: Work, checkpointing: bool) -> dict[str, int]:
+    """The end of the way forth and the begin of the way back, when most activations are there."""
+    live, cast = work.live_layers, _cast_weights(work)
+    one = layer_bytes(work, live[-1]) if live else 0
+    passing, logits = passing_bytes(work), head.head_bytes(work)
+    if checkpointing:
+        # weights cast for the way forth are gone when the first layer is computed again
+        activations = inputs_bytes(work) + max(cast, one + passing)
+    else:
+        activations = layers_bytes(work) + cast + max(0, passing - logits)
+    accumulated = _gradients(work) if work.config.gradient_accumulation_steps > 1 else 0
+    return {"activations": activations, "logits": logits, "gradients": accumulated}
+
+
+def _end(work: Work) -> dict[str, int]:
+    """The end of the way back: all gradients, and the last layer's activations."""
+    live = work.live_layers
+    one = layer_bytes(work, live[0]) if live else 0
+    return {"activations": one + passing_bytes(work), "gradients": _gradients(work)}
+
+
+def _step(work: Work) -> dict[str, int]:
+    moved = (*work.parameters.trained, *work.parameters.added)
+    scratch = optimizer.scratch_bytes(work.config, moved, work.precision.trained)
+    return {"gradients": _gradients(work), "optimizer": scratch}
+
+
+def _gradients(work: Work) -> int:
+    trained, added = count(work.parameters.trained), count(work.parameters.added)
+    return trained * work.precision.trained + added * work.precision.adapter
+
+
+def _states(work: Work) -> int:
+    trained = optimizer.state_bytes(work.config, work.parameters.trained, work.precision.trained)
+    return trained + optimizer.state_bytes(work.config, work.parameters.added, work.precision.adapter)
+
+
+def _cast_weights(work: Work) -> int:
+    """Autocast keeps the matrices that it casts until the end of the way forth, autograd until they are passed."""
+    if work.precision.computed >= work.precision.trained:
+        return 0
+    return sum(tensor.size for tensor in work.parameters.trained if tensor.is_linear) * work.precision.computed
+
+
+def _weights(work: Work) -> int:
+    held, of = work.precision, work.parameters
+    frozen = sum(_frozen_bytes(work, tensor.is_linear, tensor.size, tensor.bytes) for tensor in of.frozen)
+    return frozen + count(of.trained) * held.trained + count(of.added) * held.adapter
+
+
+def _frozen_bytes(work: Work, is_linear: bool, size: int, stored: int) -> int:
+    if work.shape.packed:
+        return stored
+    if not (is_linear and work.config.quantization_bit):
+        return size * work.precision.frozen
+    if work.config.quantization_bit == 8:
+        return size
+    # a scale for 64 weights, of 32 bits or of 8 with a scale of its own for 256 of them
+    return size // 2 + (size // 64 + size // 64 // 64 if work.config.double_quantization else size // 16)
+
+
+def _reference(work: Work) -> int:
+    """A second model that the loss compares with. Below an adapter it is the model itself."""
+    config = work.config
+    compared = config.stage in REFERENCED and config.pref_loss not in ALONE
+    if config.stage in ("grpo", "rloo"):
+        compared = config.kl_coef > 0
+    if not compared or (config.finetuning_type == "lora" and not config.ref_model):
+        return 0
+    return work.shape.parameters * work.precision.frozen
