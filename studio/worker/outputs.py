@@ -127,9 +127,16 @@ def checkpoints(run_dir: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def rotate(run_dir: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, each in one step: out of sight first, then gone."""
+def checkpoint(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint of `step` is, if it was written."""
+    return run_dir / "checkpoints" / f"checkpoint-{step}"
+
+
+def rotate(run_dir: Path, keep: int, spared: Path | None = None) -> None:
+    """Delete all but the newest `keep` checkpoints and `spared`, each in one step: out of sight first, then gone."""
     for path in checkpoints(run_dir)[:-keep]:
+        if path == spared:
+            continue
         doomed = run_dir / "tmp" / f"old-{path.name}"
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)

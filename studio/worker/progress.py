@@ -6,24 +6,29 @@ import math
 import re
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from studio.errors import RunError
+from studio.config.train import TrainConfig
 from studio.runs.events import Eval, Step
+from studio.worker.best import Best
+from studio.worker.divergence import Watch
 from studio.worker.door import Desk
 from studio.worker.report import say
 
 WINDOW_STEPS = 20
 GB = 1e9
-VALIDATED = re.compile(r"eval_((?P<name>.+)_)?loss")  # as the trainer calls it
-
-
-class Diverged(RunError):
-    """The loss or the gradient is not a number any more."""
+LARGEST_LOSS = 700.0  # that a float can be the perplexity of
+LANGUAGE = ("pt", "sft")  # stages whose loss is that of the next token
+RENAMED = {"mean_token_accuracy": "token_accuracy"}
+NO_METRIC = re.compile(
+    r"loss|grad_norm|learning_rate|epoch|step|num_tokens|step_time|total_flos|runtime|model_preparation_time|.*_per_second"
+    r"|clip_ratio/(low|high)_.*|completions/(min|max)_.*|sampling/.*|logits/.*"
+)
 
 
 class Interrupted(Exception):  # no error: how a stop request leaves the middle of a validation
@@ -33,15 +38,18 @@ class Interrupted(Exception):  # no error: how a stop request leaves the middle 
 class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     """Writes metrics and status, raises on a broken loss, and turns STOP and SAVE into the trainer's own flags.
 
-    `tokens` counts what went through the model, beginning with those before a resume.
+    `tokens` counts what went through the model, beginning with those before a resume. `datasets` are those that are
+    each validated by itself.
     """
 
-    def __init__(self, desk: Desk, tokens: int, tolerates_skips: bool) -> None:
+    def __init__(self, desk: Desk, config: TrainConfig, tokens: int, datasets: Sequence[str] = ()) -> None:
         self.tokens = tokens
         self.last_checkpoint = ""
+        self.best = Best(config, sets=len(datasets) or 1)
         self._desk = desk
-        # fp16's loss scaling meets infinite gradients on purpose and skips those steps
-        self._tolerates_skips = tolerates_skips
+        self._config = config
+        self._datasets = tuple(datasets)
+        self._watch = Watch(config)
         self._window: deque[tuple[float, int, int]] = deque(maxlen=WINDOW_STEPS + 1)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -73,9 +81,11 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
     ) -> None:
         if logs and "loss" in logs:
             self._log_step(state, logs)
-        for key, value in (logs or {}).items():
-            if found := VALIDATED.fullmatch(key):
-                self._desk.reporter.event(Eval(state.global_step, float(value), time.time(), found["name"] or ""))
+        for found in self._validations(state, logs or {}):
+            self._desk.reporter.event(found)
+            if self.best.judge(found, state):
+                control.should_save |= self.best.is_kept
+            control.should_training_stop |= self.best.is_hopeless(state)
 
     def _log_step(self, state: TrainerState, logs: dict[str, Any]) -> None:
         if not self._desk.clock.is_stopped:
@@ -92,10 +102,26 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             epoch=float(state.epoch or 0),
             memory_gb=memory_gb(),
             at=time.time(),
+            metrics=metrics_of(logs),
         )
         self._desk.reporter.event(step)
         self._desk.reporter.step(step.step, state.max_steps, (state.max_steps - step.step) * step_s)
-        self._refuse_nan(step)
+        self._watch.look(step, self.last_checkpoint)
+
+    def _validations(self, state: TrainerState, logs: dict[str, Any]) -> Iterator[Eval]:
+        for dataset in ("", *self._datasets):
+            prefix = f"eval_{dataset}_" if dataset else "eval_"
+            if f"{prefix}loss" not in logs:
+                continue
+            loss = float(logs[f"{prefix}loss"])
+            # only the loss and the time it took are named after the dataset
+            named = {key.removeprefix(prefix).removeprefix("eval_"): value for key, value in logs.items()}
+            yield Eval(state.global_step, loss, time.time(), dataset, metrics_of({**named, **self._perplexity(loss)}))
+
+    def _perplexity(self, loss: float) -> dict[str, float]:
+        config = self._config
+        is_likelihood = config.stage in LANGUAGE and not (config.use_dft_loss or config.label_smoothing_factor)
+        return {"perplexity": math.exp(loss)} if is_likelihood and loss < LARGEST_LOSS else {}
 
     def _mark(self, state: TrainerState) -> tuple[float, float]:
         """Tokens a second and seconds a step over the last steps, so that a resume or a pause does not skew them."""
@@ -104,15 +130,15 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         elapsed_s = max(now - then, 1e-9)
         return (self.tokens - tokens) / elapsed_s, elapsed_s / max(state.global_step - step, 1)
 
-    def _refuse_nan(self, step: Step) -> None:
-        broken = "loss" if not math.isfinite(step.loss) else "gradient"
-        if math.isfinite(step.loss) and (math.isfinite(step.grad_norm) or self._tolerates_skips):
-            return
-        saved = f"The last good checkpoint is {self.last_checkpoint}." if self.last_checkpoint else ""
-        raise Diverged(
-            f"the {broken} is not a number at step {step.step}. {saved} Lower learning_rate (the step had "
-            f"{step.learning_rate:.2g}) or max_grad_norm, or raise warmup_steps; in fp16 use bf16 instead"
-        )
+
+def metrics_of(logs: dict[str, Any]) -> dict[str, float]:
+    """The figures among what a trainer logs that have no place of their own, those that are finite."""
+    figures = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+    return {
+        RENAMED.get(name, name): float(value)
+        for name, value in figures.items()
+        if math.isfinite(value) and not NO_METRIC.fullmatch(name)
+    }
 
 
 def memory_gb() -> float:

@@ -17,15 +17,23 @@ from studio.config.train import TrainConfig
 from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError, NotResumable
+from studio.worker.divergence import EXPLODED_LOGS, Diverged
 from studio.worker.encode import IGNORED, Encoded
 from studio.worker.pool import Tokens
 from studio.worker.prepared import Figures, Recipe
-from studio.worker.progress import Diverged
 from studio.worker.rows import Part, Source
 from studio.worker.stages import supervised
 from studio.worker.stages.supervised import keeps_rows_apart
 from tests.worker.conftest import Finished, Train, register, train_here, write_config
 
+BREAKING = {
+    "finetuning_type": "full",
+    "learning_rate": 1.0,
+    "lr_scheduler_type": "constant",
+    "optim": "sgd",
+    "max_grad_norm": 1e30,
+    "max_steps": 60,
+}
 WHOLE = {"max_steps": 1, "save_steps": 0, "bf16": False}
 
 
@@ -208,14 +216,16 @@ def test_validation_rows_are_held_out_and_validated(train: Train) -> None:
 
 def test_a_broken_loss_ends_the_run_and_names_the_last_good_checkpoint(train: Train, tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"not a number at step \d+\. The last good checkpoint is checkpoints/"):
-        train(
-            finetuning_type="full",
-            learning_rate=1.0,
-            optim="sgd",
-            max_grad_norm=1e30,
-            max_steps=60,
-            save_steps=1,
-        )
+        train(**BREAKING, save_steps=3, logging_steps=3)
+
+
+def test_an_exploding_loss_ends_the_run_before_it_is_no_number_any_more(train: Train) -> None:
+    with pytest.raises(Diverged, match=r"explodes: it began at 6\.4.* before step \d+ are still good") as error:
+        train(**BREAKING)
+    facts = error.value.facts
+    assert facts["reason"] == "exploding"
+    assert facts["loss"] > 3 * facts["began"]
+    assert facts["since"] == facts["step"] - EXPLODED_LOGS + 1
 
 
 def test_a_full_training_leaves_a_model_that_loads(train: Train, tiny_model: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -30,7 +31,9 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
     def recorded(self, setting: Setting) -> Self:
         """This trainer, reporting to the run of `setting`."""
         self.desk, self.keep = setting.desk, setting.config.save_total_limit
-        self.progress = Progress(setting.desk, _tokens_so_far(setting.desk), tolerates_skips=setting.config.fp16)
+        held = setting.data.validation
+        datasets = tuple(held) if isinstance(held, dict) else ()
+        self.progress = Progress(setting.desk, setting.config, _tokens_so_far(setting.desk), datasets)
         self.add_callback(self.progress)
         self.remove_callback(PrinterCallback)
         return self
@@ -62,8 +65,27 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
             self.desk.reporter.note("warning", f"{error}. The training goes on; last checkpoint: {kept}")
             return
         self.progress.last_checkpoint = name
-        outputs.rotate(self.desk.run_dir, self.keep)
+        outputs.rotate(self.desk.run_dir, self.keep, self._best_checkpoint())
         self.desk.reporter.event(Checkpoint(self.state.global_step, name, at=time.time()))
+
+    def _determine_best_metric(self, *_: Any, **__: Any) -> bool:
+        return False  # Progress knows the best; a learning rate that follows the loss would have it judged here too
+
+    def _best_checkpoint(self) -> Path | None:
+        best = self.state.best_global_step
+        return outputs.checkpoint(self.desk.run_dir, best) if best and self.progress.best.is_kept else None
+
+    def restore_best(self) -> None:
+        """Go back to the weights of the best validation, if they are kept."""
+        folder = self._best_checkpoint()
+        if folder is None or self.state.best_global_step == self.state.global_step:
+            return
+        if not folder.exists():
+            self.desk.reporter.note("warning", f"{folder.name}, the best, could not be written: the last step is kept")
+            self.state.best_global_step = None
+            return
+        self.state.best_model_checkpoint = str(folder)
+        self._load_best_model()
 
 
 def _tokens_so_far(desk: Desk) -> int:
