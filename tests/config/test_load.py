@@ -221,10 +221,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs", "Zl", "Zp"], exclude_char
 NAMES = st.lists(
     st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1), min_size=1, max_size=3
 )
+MODULES = st.lists(st.from_regex(r"[a-z_.]+", fullmatch=True), min_size=1, max_size=3)
 CONFIGS = st.builds(
     TrainConfig, model_name_or_path=TEXT, run_name=st.none() | TEXT, dataset=NAMES, default_system=st.none() | TEXT,
     learning_rate=st.floats(1e-9, 1), lora_alpha=st.none() | st.integers(1, 4096), packing=st.booleans(),
-    bf16=st.none() | st.booleans(), lora_target=NAMES,
+    bf16=st.none() | st.booleans(), lora_target=MODULES,
 )  # fmt: skip
 
 

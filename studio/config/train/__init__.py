@@ -16,7 +16,7 @@ from studio.config.train.precision import PrecisionOptions
 from studio.config.train.preference import PreferenceOptions
 from studio.config.train.quantisation import QuantisationOptions
 from studio.config.train.reward import RewardOptions
-from studio.config.train.rules import RULES
+from studio.config.train.rules import RULES, misplaced
 from studio.config.train.saving import SavingOptions
 from studio.errors import Problem
 
@@ -46,6 +46,7 @@ class TrainConfig(
 
     def problems(self) -> Iterator[Problem]:
         """Everything that is wrong between fields that are each right alone."""
+        yield from misplaced(self)
         for rule in RULES:
             if problem := rule(self):
                 yield problem

@@ -24,6 +24,22 @@ Scheduler = Literal[
     "reduce_lr_on_plateau",
 ]
 
+# what each schedule can be told in lr_scheduler_kwargs; the others nothing
+SCHEDULER_SETTINGS: dict[str, tuple[str, ...]] = {
+    "cosine": ("num_cycles",),
+    "cosine_with_restarts": ("num_cycles",),
+    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate", "warmup_lr_rate"),
+    "polynomial": ("lr_end", "power"),
+    "inverse_sqrt": ("timescale",),
+    "warmup_stable_decay": (
+        "num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles",
+    ),
+    "reduce_lr_on_plateau": (
+        "mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps",
+    ),
+}  # fmt: skip
+
 
 def scheduler_options(text: str | None) -> dict[str, Any]:
     """What lr_scheduler_kwargs says, as JSON or as key=value with commas between them.

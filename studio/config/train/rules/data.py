@@ -1,8 +1,7 @@
-"""What is wrong between options that are each right alone."""
+"""What is wrong between the options of the data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isclose
 from typing import TYPE_CHECKING
 
@@ -12,28 +11,14 @@ if TYPE_CHECKING:
     from studio.config.train import TrainConfig
 
 
+PACKED_STAGES = ("pt", "sft")
+UNSTREAMED_STAGES = ("kto", "grpo", "rloo")
+
+
 def _needs_data(config: TrainConfig) -> Problem | None:
     if config.dataset:
         return None
     return Problem("dataset", "choose at least one dataset; `python -m studio data list` names them")
-
-
-def _one_precision(config: TrainConfig) -> Problem | None:
-    if not (config.bf16 and config.fp16):
-        return None
-    return Problem("fp16", "bf16 and fp16 exclude each other: keep bf16 unless the GPU lacks it")
-
-
-def _rows_to_validate(config: TrainConfig) -> Problem | None:
-    if config.eval_steps is None or config.val_size > 0 or config.eval_dataset:
-        return None
-    return Problem("eval_steps", "there is nothing to validate on: set val_size, for example 0.1, or eval_dataset")
-
-
-def _one_validation(config: TrainConfig) -> Problem | None:
-    if not (config.val_size and config.eval_dataset):
-        return None
-    return Problem("val_size", "rows are held out or a dataset of their own is given: set val_size or eval_dataset")
 
 
 def _shares_of_interleaving(config: TrainConfig) -> Problem | None:
@@ -68,29 +53,31 @@ def _streamed_validation(config: TrainConfig) -> Problem | None:
     return Problem("val_size", "of a stream nobody knows a share: give the number of rows to hold out")
 
 
-def _one_warmup(config: TrainConfig) -> Problem | None:
-    if not (config.warmup_steps and config.warmup_ratio):
+def _packed_stage(config: TrainConfig) -> Problem | None:
+    if not config.packing or config.stage in PACKED_STAGES:
         return None
-    return Problem("warmup_ratio", "set either warmup_steps or warmup_ratio, not both")
+    return Problem("packing", f"rows are packed in the stages {' and '.join(PACKED_STAGES)} only: set packing: false")
 
 
-def _some_steps(config: TrainConfig) -> Problem | None:
-    return (
-        Problem("max_steps", "0 steps would train nothing: use -1 or a positive number")
-        if config.max_steps == 0
-        else None
-    )
+def _streamed_stage(config: TrainConfig) -> Problem | None:
+    if not config.streaming or config.stage not in UNSTREAMED_STAGES:
+        return None
+    return Problem("streaming", f"{config.stage} draws from the whole dataset again and again: set streaming: false")
 
 
-RULES: tuple[Callable[[TrainConfig], Problem | None], ...] = (
+def _masked_history(config: TrainConfig) -> Problem | None:
+    if not (config.mask_history and config.train_on_prompt):
+        return None
+    return Problem("mask_history", "the last answer only, and the prompts too, exclude each other: keep one of them")
+
+
+RULES = (
     _needs_data,
-    _one_precision,
-    _rows_to_validate,
-    _one_validation,
     _shares_of_interleaving,
     _share_for_each,
     _streamed_to_an_end,
     _streamed_validation,
-    _one_warmup,
-    _some_steps,
+    _packed_stage,
+    _streamed_stage,
+    _masked_history,
 )
