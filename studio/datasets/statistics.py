@@ -37,7 +37,8 @@ class Statistics:
 
     `lengths` are those before cutting; a row is cut where its length exceeds the cutoff. `first_trained` is the place
     (from 1) of the first trained token; the whole row is dropped where that exceeds the cutoff. `untrained` rows
-    have no such token at any cutoff. Of many different values each is rounded up, by less than a hundredth.
+    have no such token at any cutoff, and of `tools_left_out` rows the model's template leaves out what their tools are
+    about. Of many different values each is rounded up, by less than a hundredth.
     `prompt_lengths` and `response_lengths` count the tokens not trained and trained. `findings` tells `sightings`.
     """
 
@@ -48,6 +49,7 @@ class Statistics:
     rows_read: int
     rows_measured: int
     untrained: int
+    tools_left_out: int
     tokens: int
     trained: int
     kept_rows: int

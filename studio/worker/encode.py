@@ -3,7 +3,8 @@
 One function for the training, for the statistics and for the preview of what is trained: what the preview shows is
 what is learnt. Where the template marks answers with {% generation %}, the marks decide. Elsewhere a conversation is
 rendered up to and past each answer, and the difference is the answer; that needs a template which only ever appends,
-and one that rewrites earlier turns (such as those that drop old thoughts) is refused rather than guessed at.
+and one that rewrites earlier turns (such as those that drop old thoughts) is refused rather than guessed at. Of a row
+whose tool calls, observations or tools the template leaves out, nothing is trained (see `omission`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -24,6 +25,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text, chat
 from studio.datasets.masking import Masking, MaskView, Piece, Segment
 from studio.errors import ModelError, RowError
+from studio.worker.omission import left_out, told
 from studio.worker.places import Places, Span, Tokens
 
 IGNORED = -100
@@ -35,11 +37,15 @@ Numbered = tuple[int, Conversation | Text]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row: `labels` equal `input_ids` where a token is trained and IGNORED elsewhere; `cut` tokens fell off."""
+    """One row: `labels` equal `input_ids` where a token is trained and IGNORED elsewhere; `cut` tokens fell off.
+
+    `lost` says what of its tools the template leaves out; nothing of such a row is trained.
+    """
 
     input_ids: list[int]
     labels: list[int]
     cut: int
+    lost: str = ""
 
     @property
     def trained(self) -> int:
@@ -49,12 +55,13 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One sequence before cutting, with what its tokens stand for."""
+    """One sequence before cutting, with what its tokens stand for; `lost` as in `Encoded`."""
 
     text: str
     places: Places
     ids: list[int]
     labels: list[int]
+    lost: str
 
     @property
     def trained(self) -> int:
@@ -81,15 +88,21 @@ def encode(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking
     """
     keep = masking.cutoff_len
     for row in label(rows, tokenizer, masking):
-        yield Encoded(row.ids[:keep], row.labels[:keep], cut=max(0, len(row.ids) - keep))
+        yield Encoded(row.ids[:keep], row.labels[:keep], cut=max(0, len(row.ids) - keep), lost=row.lost)
 
 
 def explain(number: int, value: Row, tokenizer: PreTrainedTokenizerBase, masking: Masking) -> MaskView:
-    """Row `number` token by token, as `encode` makes it. Raises as `encode` does."""
+    """Row `number` token by token, as `encode` makes it.
+
+    Raises:
+        RowError: the template leaves out something of the row's tools. Otherwise as `encode` does.
+    """
     special = tokenizer.added_tokens_decoder.keys()
     segments = []
     for name, sequence, mask in sequences(value, masking):
         [labelled] = label([(number, sequence)], tokenizer, mask)
+        if labelled.lost:
+            raise RowError(number, told(labelled.lost))
         segments.append(Segment(name, tuple(_pieces(labelled, special, mask.cutoff_len))))
     return MaskView(tuple(segments))
 
@@ -117,14 +130,22 @@ def label(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking:
     rendered = (_render(renderer, number, sequence, masking) for number, sequence in rows)
     # the tokenizer leaves Python to others while it works: one batch is rendered while it has another
     with ThreadPoolExecutor(1) as thread:
-        waiting: tuple[list[tuple[str, list[Span]]], Future[list[Places]]] | None = None
+        waiting: tuple[list[_Rendered], Future[list[Places]]] | None = None
         while batch := list(islice(rendered, BATCH_ROWS)):
-            begun = batch, thread.submit(tokens.of, [text for text, _ in batch])
+            begun = batch, thread.submit(tokens.of, [each.text for each in batch])
             if waiting:
                 yield from _labelled(*waiting, masking)
             waiting = begun
         if waiting:
             yield from _labelled(*waiting, masking)
+
+
+class _Rendered(NamedTuple):
+    """The text of a sequence, where its answers are, and what the template has left out of its tools."""
+
+    text: str
+    spans: list[Span]
+    lost: str = ""
 
 
 class _Renderer:
@@ -152,7 +173,7 @@ class _Renderer:
                     add_generation_prompt=prompt,
                     **self._known,
                 )
-        except TemplateError as error:
+        except (TemplateError, TypeError) as error:  # one that wants arguments as text cannot join an object to it
             raise RowError(number, f"the model's chat template refuses it: {error}") from error
         except ValueError as error:
             raise ModelError(f"the tokenizer cannot render a conversation: {error}") from error
@@ -181,21 +202,28 @@ class _Renderer:
         return self._templates[key]
 
 
-def _render(
-    renderer: _Renderer, number: int, sequence: Conversation | Text, masking: Masking
-) -> tuple[str, list[Span]]:
+def _render(renderer: _Renderer, number: int, sequence: Conversation | Text, masking: Masking) -> _Rendered:
     if isinstance(sequence, Text):
         text = renderer.document(sequence.text)
-        return text, [(0, len(text))]
+        return _Rendered(text, [(0, len(text))])
     messages = chat(sequence.messages)
     if masking.default_system and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": masking.default_system})
     tools = _tools(number, sequence.tools)
     text, spans = renderer.render(number, messages, tools)
+    if lost := _lost(renderer, number, messages, tools):
+        return _Rendered(text, [], lost)
     if spans is None:
         spans = list(_unmarked(renderer, number, messages, tools, text, last_only=masking.mask_history))
     spans = spans[-1:] if masking.mask_history else spans
-    return text, [renderer.with_end(text, span) for span in spans]
+    return _Rendered(text, [renderer.with_end(text, span) for span in spans])
+
+
+def _lost(renderer: _Renderer, number: int, messages: list[dict[str, Any]], tools: Any) -> str:
+    try:
+        return left_out(messages, tools, lambda marked, kit: renderer.render(number, marked, kit)[0])
+    except RowError:  # it took the row itself: one that objects to marks looks at what they stand for
+        return ""
 
 
 def _tools(number: int, tools: str | None) -> Any:
@@ -224,21 +252,19 @@ def _unmarked(
         yield len(before), len(through)
 
 
-def _labelled(
-    batch: Sequence[tuple[str, list[Span]]], places: Future[list[Places]], masking: Masking
-) -> Iterator[Labelled]:
-    for (text, spans), found in zip(batch, places.result(), strict=True):
-        yield _label(text, found, spans, masking)
+def _labelled(batch: Sequence[_Rendered], places: Future[list[Places]], masking: Masking) -> Iterator[Labelled]:
+    for rendered, found in zip(batch, places.result(), strict=True):
+        yield _label(rendered, found, masking)
 
 
-def _label(text: str, places: Places, spans: Iterable[Span], masking: Masking) -> Labelled:
+def _label(rendered: _Rendered, places: Places, masking: Masking) -> Labelled:
     ids = places.ids
-    labels = ids.copy() if masking.train_on_prompt else [IGNORED] * len(ids)
-    for span in spans:
+    labels = ids.copy() if masking.train_on_prompt and not rendered.lost else [IGNORED] * len(ids)
+    for span in rendered.spans:
         first, last = places.tokens(*span)
         labels[first:last] = ids[first:last]
     labels[:1] = [IGNORED]  # nothing comes before the first token of a row that could predict it
-    return Labelled(text, places, ids, labels)
+    return Labelled(rendered.text, places, ids, labels, rendered.lost)
 
 
 def _pieces(row: Labelled, special: Iterable[int], cutoff_len: int) -> Iterator[Piece]:

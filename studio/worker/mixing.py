@@ -17,6 +17,7 @@ from datasets import Dataset, Features, IterableDataset, List, Value, concatenat
 
 from studio.config.train import TrainConfig
 from studio.errors import DatasetError
+from studio.worker.omission import told
 from studio.worker.prepared import Figures, Prepared, Recipe
 from studio.worker.rows import Part
 
@@ -162,6 +163,9 @@ def _left_out(figures: Figures, cutoff_len: int) -> Iterator[str]:
         yield f"{figures.late} of {figures.seen} rows left out: {why}"
     if figures.silent:
         yield f"{figures.silent} of {figures.seen} rows left out: they have no answer by the assistant"
+    if figures.lost:
+        why = told(f"what they say of tools, first {figures.first_lost}")
+        yield f"{figures.lost} of {figures.seen} rows left out: {why}"
 
 
 def _hold_out(tables: list[Dataset], val_size: float, seed: int) -> tuple[list[Dataset], Dataset]:

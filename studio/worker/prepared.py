@@ -37,7 +37,7 @@ from studio.worker.encode import Encoded, encode
 from studio.worker.pool import Tokens, processes_for, spread
 from studio.worker.rows import Part, Source, parts_of, read
 
-VERSION = 1  # of what is stored: raised when the same rows would be encoded differently
+VERSION = 2  # of what is stored: raised when the same rows would be encoded differently
 BATCH_ROWS = 512
 PART_ROWS = 4096
 POLL_S = 0.1
@@ -51,7 +51,8 @@ class Figures:
     """What became of the rows of a dataset, or of a part of it.
 
     `seen` rows could be encoded; `rows` of them are kept, `cut` of those were longer than the cutoff. `late` rows begin
-    their answer after it, `silent` ones have none. `faults` could not be encoded, the first is told in words.
+    their answer after it, `silent` ones have none, of `lost` ones the template leaves out what their tools are about.
+    `faults` could not be encoded. Of the last two the first is told in words.
     """
 
     seen: int = 0
@@ -59,12 +60,15 @@ class Figures:
     cut: int = 0
     late: int = 0
     silent: int = 0
+    lost: int = 0
     faults: int = 0
+    first_lost: str = ""
     first_fault: str = ""
 
     def __add__(self, other: Figures) -> Figures:
         counts = {key: value + getattr(other, key) for key, value in vars(self).items() if isinstance(value, int)}
-        return Figures(**counts, first_fault=self.first_fault or other.first_fault)
+        first_lost, first_fault = self.first_lost or other.first_lost, self.first_fault or other.first_fault
+        return Figures(**counts, first_lost=first_lost, first_fault=first_fault)
 
     def leave_out(self, fault: Fault) -> None:
         """Count a row at fault."""
@@ -74,6 +78,10 @@ class Figures:
     def keep(self, row: Encoded) -> bool:
         """Count an encoded row; whether it teaches anything."""
         self.seen += 1
+        if row.lost:
+            self.lost += 1
+            self.first_lost = self.first_lost or row.lost
+            return False
         if not row.trained:
             self.late += row.cut > 0
             self.silent += row.cut == 0

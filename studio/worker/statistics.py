@@ -27,6 +27,7 @@ from studio.datasets.registry import Registry
 from studio.datasets.statistics import Histogram, Statistics
 from studio.errors import DatasetError, RowError
 from studio.worker import tokenizer as tokenizers
+from studio.worker.omission import told
 from studio.worker.pool import Tokens, processes_for, spread
 from studio.worker.rows import Part, Source, parts_of, read
 
@@ -40,7 +41,7 @@ LANGUAGE_ROWS = 2000  # naming a language takes 0.2 ms, twice as long as countin
 LANGUAGE_CHARS = 400
 CONFIDENCE = 0.5
 COUNTERS = ("lengths", "first_trained", "prompt_lengths", "response_lengths", "turns", "languages")
-FINDINGS = ("too_long", "answer_cut_off", "no_trained_token")
+FINDINGS = ("too_long", "answer_cut_off", "no_trained_token", "tools_left_out")
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Tally:
     rows_read: int = 0
     rows_measured: int = 0
     untrained: int = 0
+    tools_left_out: int = 0
     tokens: int = 0
     trained: int = 0
     kept_rows: int = 0
@@ -203,6 +205,9 @@ def _count(tally: Tally, number: int, value: Row, sequences: Sequence[Labelled],
     if (tally.rows_measured - 1) % task.name_every == 0:
         counters["languages"][_language(value)] += 1
         tally.languages_read += 1
+    if any(sequence.lost for sequence in sequences):
+        _see_lost(tally, number, sequences)
+        return []
     if not _find(tally, number, length, first, cutoff):
         return []
     kept = [min(length, cutoff) for length in lengths]
@@ -230,6 +235,12 @@ def _find(tally: Tally, number: int, length: int, first: int, cutoff: int) -> bo
     if first > cutoff:
         tally.seen["answer_cut_off"].see(number, f"row {number}: what is trained of it begins at token {first}")
     return first <= cutoff
+
+
+def _see_lost(tally: Tally, number: int, sequences: Sequence[Labelled]) -> None:
+    tally.tools_left_out += 1
+    lost = next(sequence.lost for sequence in sequences if sequence.lost)
+    tally.seen["tools_left_out"].see(number, f"row {number}: {told(lost)}")
 
 
 def _turns(value: Row) -> int:

@@ -52,6 +52,11 @@ def test_rows_go_over_and_come_back(value: Row) -> None:
     assert row_from_json(row_to_json(value)) == value
 
 
+def test_a_row_whose_call_the_template_leaves_out_says_so_instead_of_an_empty_answer(inspector: Inspector) -> None:
+    with pytest.raises(RowError, match=r"^row 3: the model's chat template leaves out its call of add: choose a model"):
+        inspector.mask("seedling", VALUES[1], Masking(512), number=3)
+
+
 def test_a_row_is_shown_token_by_token(inspector: Inspector) -> None:
     view = inspector.mask("seedling", HELLO, Masking(512))
     assert texts(view) == ["<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello 你好 🌱<|im_end|>\n"]

@@ -25,6 +25,7 @@ FIGURES = Statistics(
     rows_read=50,
     rows_measured=48,
     untrained=3,
+    tools_left_out=0,
     tokens=500,
     trained=250,
     kept_rows=40,

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from studio.datasets.formats import Conversation, Feedback, Message, Preference, Text
+from studio.datasets.formats import Conversation, Feedback, Message, Preference, Text, ToolCall
 from studio.datasets.loading import load
 from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
@@ -36,6 +36,19 @@ FORGETFUL = UNMARKED.replace(
 ENDLESS = CHATML.replace(
     "message['content'] + '<|im_end|>' }}\n{%- endgeneration %}",
     "message['content'] }}\n{%- endgeneration %}{{- '<|im_end|>' }}",
+)
+
+# shows tools and calls, as Qwen 2.5 does
+TOOLED = (
+    """\
+{%- if tools %}
+{{- '<|im_start|>system\\nTools: ' + tools | tojson + '<|im_end|>\\n' }}
+{%- endif %}
+"""
+    + CHATML
+).replace(
+    "{%- generation %}\n{{- message['content'] +",
+    "{%- generation %}\n{{- message['content'] + (message['tool_calls'] | tojson if message['tool_calls'] else '') +",
 )
 
 
@@ -190,7 +203,7 @@ def test_labels_are_those_found_by_looking_at_every_place(
     row = conversation(
         *((role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True))
     )
-    [(text, spans)] = [_render(_Renderer(used), *row, Masking(4096))]
+    [(text, spans, _)] = [_render(_Renderer(used), *row, Masking(4096))]
     [found] = encode([row], used, Masking(4096))
     assert found.input_ids == used(text, add_special_tokens=False)["input_ids"]
     assert found.labels == plainly_labelled(used, text, spans)
@@ -212,6 +225,56 @@ def test_text_is_trained_up_to_its_end(tokenizer: PreTrainedTokenizerBase) -> No
     [row] = encode([(1, Text("Paris."))], tokenizer, Masking(512))
     assert tokenizer.decode(row.input_ids) == "Paris.<|im_end|>"
     assert row.labels == [IGNORED, *row.input_ids[1:]]
+
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+
+CALL = ToolCall("weather", '{"place": "Paris", "days": 2}')
+ASKS = Message("user", "The weather in Paris for 2 days?")
+TOLD = (Message("tool", "Rain."), Message("assistant", "It rains."))
+TOOLS = '[{"name": "weather", "description": "Tells the weather.", "parameters": {}}]'
+
+
+@pytest.mark.parametrize("template", [CHATML, UNMARKED], ids=["marked", "unmarked"])
+@pytest.mark.parametrize("words", ["", "One moment."], ids=["call alone", "call and words"])
+@pytest.mark.parametrize("masking", [Masking(512), Masking(512, train_on_prompt=True), Masking(512, mask_history=True)])
+def test_of_a_row_whose_call_the_template_leaves_out_nothing_is_trained(
+    tokenizer: PreTrainedTokenizerBase, template: str, words: str, masking: Masking
+) -> None:
+    tokenizer.chat_template = template
+    value = Conversation((ASKS, Message("assistant", words, (CALL,)), *TOLD), TOOLS)
+    [row] = encode([(7, value)], tokenizer, masking)
+    assert (row.trained, row.lost) == (0, "its call of weather")
+    with pytest.raises(
+        RowError, match=r"row 7: the model's chat template leaves out its call of weather: choose a model"
+    ):
+        explain(7, value, tokenizer, masking)
+
+
+def test_a_call_that_the_template_shows_is_trained(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = TOOLED
+    value = Conversation((ASKS, Message("assistant", "One moment.", (CALL,)), *TOLD), TOOLS)
+    [row] = encode([(7, value)], tokenizer, Masking(1024))
+    assert row.lost == ""
+    called, answered = trained(tokenizer, row)
+    assert called.startswith("One moment.")
+    assert '"weather"' in called
+    assert '"Paris"' in called
+    assert answered == "It rains.<|im_end|>"
+
+
+def test_tools_that_nobody_calls_are_not_to_be_lost_either(tokenizer: PreTrainedTokenizerBase) -> None:
+    [row] = encode([conversation(*TWO_TURNS, tools=TOOLS)], tokenizer, Masking(512))
+    assert (row.trained, row.lost) == (0, "the tool weather")
+
+
+def test_a_template_that_cannot_join_arguments_to_text_names_the_row(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages if m.tool_calls %}{{ '>' + m.tool_calls[0].function.arguments }}{% endfor %}"
+    )
+    value = Conversation((ASKS, Message("assistant", "", (CALL,)), *TOLD), TOOLS)
+    with pytest.raises(RowError, match="row 7: the model's chat template refuses it: can only concatenate str"):
+        list(encode([(7, value)], tokenizer, Masking(512)))
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------
@@ -248,6 +311,8 @@ def test_what_is_shown_of_real_rows_is_what_is_trained(name: str) -> None:
     if not SHARED.exists():
         pytest.skip("needs the public demo sets")
     bundled = AutoTokenizer.from_pretrained(resolve("seedling"))
+    if "toolcall" in name:
+        bundled.chat_template = TOOLED
     masking = Masking(300)
     for number, value in islice(load(Registry(SHARED), name, leave_out=lambda fault: None), 60):
         shown = explain(number, value, bundled, masking)

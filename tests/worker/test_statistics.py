@@ -76,6 +76,20 @@ def test_dropped_rows_follow_from_the_histogram_at_any_cutoff(tmp_path: Path) ->
     assert [each.kept_rows + each.dropped + each.untrained for each in found] == [found[0].rows_measured] * 3
 
 
+def test_rows_whose_tools_the_template_leaves_out_have_a_finding_of_their_own(tmp_path: Path) -> None:
+    call = {"from": "function_call", "value": '{"name": "weather", "arguments": {"place": "Paris"}}'}
+    calling = [{"from": "human", "value": "Rain?"}, call]
+    plain = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]
+    spec = {"file_name": "demo.jsonl", "formatting": "sharegpt"}
+    data = registry(tmp_path, [{"conversations": turns} for turns in (plain, calling)], spec)
+    measured = measure(config(), data)
+    assert (measured.kept_rows, measured.untrained, measured.tools_left_out) == (1, 0, 1)
+    [finding] = findings(measured)
+    assert (finding.code, finding.rows, finding.severity) == ("tools_left_out", (2,), "warning")
+    assert "row 2: the model's chat template leaves out its call of weather" in finding.examples[0]
+    assert stored(data, config()) == measured
+
+
 def test_findings_name_rows(tmp_path: Path) -> None:
     rows = [
         {"instruction": "Hi", "output": "Ho"},

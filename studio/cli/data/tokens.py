@@ -64,6 +64,7 @@ def described(figures: Statistics) -> str:
         f"trained                {figures.trained_share:.1%} of the tokens kept",
         f"longer than the cutoff {figures.too_long:,} rows; {figures.dropped:,} of them lose all that is trained",
         f"nothing to train       {figures.untrained:,} rows",
+        f"tools left out         {figures.tools_left_out:,} rows",
         f"tokens an epoch        {'about ' if figures.is_sample else ''}{figures.tokens_per_epoch:,}",
         f"packing                {figures.packing_efficiency:.1%} full, {packed:,} sequences",
         f"languages              {', '.join(f'{name} {count:,}' for name, count in figures.languages)}",

@@ -232,4 +232,11 @@ CODES: dict[str, Code] = {
         Words("Rows without any trained token", "Look at the mask of one: the template may mark no answer."),
         Words("没有任何训练 token 的行", "请查看其掩码：模板可能没有标出回答。"),
     ),
+    "tools_left_out": Code(
+        "warning",
+        Words(
+            "Rows whose tools the model's template leaves out", "Choose a model that knows tools: they teach nothing."
+        ),
+        Words("模型模板不呈现其工具的行", "请选择支持工具的模型：这些行学不到内容。"),
+    ),
 }

@@ -9,7 +9,7 @@ from studio.datasets.checks.characters import RULES
 ROOM = Path(checks.__file__).parents[1]
 # where a call to these has the code
 PLACES = {"Misfit": 0, "RowError": 2, "describe": 0, "repetition": 0, "_note": 0}
-TOKENS = {"too_long", "answer_cut_off", "no_trained_token"}
+TOKENS = {"too_long", "answer_cut_off", "no_trained_token", "tools_left_out"}
 
 
 def raised() -> set[str]:
