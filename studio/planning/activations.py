@@ -136,7 +136,7 @@ def _attention(work: Work) -> int:
     sides = 2 * (shape.query if repeated else shape.keys)
     kept = computed * (2 * shape.query + sides) + 4 * shape.heads
     if work.config.flash_attn == "disabled":  # every pair of tokens, before and after the softmax's cast
-        kept += (4 + computed) * shape.heads * work.batch.row
+        kept += (4 + computed) * shape.heads * work.batch.span
     return kept
 
 
@@ -148,7 +148,7 @@ def _mask_bytes(work: Work) -> int:
     """The mask as the attention adds it, in every layer anew."""
     if not work.batch.masked or _is_flash(work):
         return 0
-    return work.precision.computed * work.batch.tokens * work.batch.row
+    return work.precision.computed * work.batch.tokens * work.batch.span
 
 
 def _is_flash(work: Work) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 from studio.config.train import TrainConfig
 
@@ -14,7 +14,7 @@ ONLINE = ("grpo", "rloo")
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of the rows of a training set, after cutting: the longest and the mean."""
+    """Tokens of the rows of a training set, after cutting: of the longest, and on average."""
 
     longest: int
     mean: float
@@ -24,26 +24,26 @@ class Lengths:
 class Batch:
     """What one pass through the model holds. `tokens` are all that are computed, padding too.
 
-    `row` is the longest that attends to itself; `masked`: rows lie side by side and a mask keeps them apart.
+    `span` is how many tokens each of them may be masked against: its row's, or all of a flat batch. `masked`: a mask
+    tells them, where one row alone would do without.
     """
 
-    rows: int
     tokens: int
-    row: int
+    span: int
     masked: bool
 
 
-def of(config: TrainConfig, lengths: Lengths, flat: bool = True) -> Batch:
-    """The fullest batch that is to be expected of rows of such lengths."""
+def of(config: TrainConfig, lengths: Lengths, context: int | None = None) -> Batch:
+    """The fullest batch that is to be expected of rows of such lengths, for a model that takes `context` tokens."""
     rows = config.per_device_train_batch_size * (2 if config.stage in PAIRS else 1)
-    if config.packing:
-        # each of the sequences is filled with several rows
-        return Batch(rows, rows * config.cutoff_len, rows * config.cutoff_len, True)
+    if config.packing or config.stage == "pt":
+        length = min(config.cutoff_len, context or config.cutoff_len)
+        return Batch(rows * length, rows * length, masked=True)
     if config.stage in ONLINE:
         length = lengths.longest + config.max_completion_length
-        return Batch(rows, rows * length, length, True)
-    if config.stage in PREFERENCES or not flat:
-        return Batch(rows, rows * lengths.longest, lengths.longest, rows > 1)
-    # the more rows, the less probable that all are long ones
-    tokens = round(rows * lengths.mean + sqrt(rows) * (lengths.longest - lengths.mean))
-    return Batch(rows, tokens, tokens, rows > 1)
+        return Batch(rows * length, length, masked=True)
+    if config.stage in PREFERENCES:
+        return Batch(rows * lengths.longest, lengths.longest, masked=True)
+    # laid end to end; the more rows, the less probable that all are long ones
+    tokens = ceil(rows * lengths.mean + sqrt(rows) * (lengths.longest - lengths.mean))
+    return Batch(tokens, tokens, masked=rows > 1)

@@ -1,4 +1,4 @@
-"""What of a model is trained by which method: the tensors that stay as they are, those that move, those that are new."""
+"""What of a model is trained by which method: tensors that stay as they are, tensors that move, new ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REWARD_HEAD = "score"
 
 @dataclass(frozen=True)
 class Parameters:
-    """The tensors of a loaded model by what becomes of them. `targets` are the frozen matrices that an adapter is on."""
+    """The tensors of a loaded model by what becomes of them. `targets` names the frozen ones that get an adapter."""
 
     frozen: tuple[Tensor, ...]
     trained: tuple[Tensor, ...]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-GB = 1e9
+from studio.planning import machine
+from studio.planning.machine import GB
 
 
 @dataclass(frozen=True)
@@ -38,26 +37,6 @@ def gauges(saves: Path) -> list[Gauge]:
 
 
 def _gpus() -> Iterator[Gauge]:
-    nvml = _nvml()
-    if nvml is None:
-        return
-    for index in range(nvml.nvmlDeviceGetCount()):
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        load = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
-        text = f"{memory.used / GB:.1f} / {memory.total / GB:.0f} GB, {load} %"
-        yield Gauge(f"GPU {index}", text, memory.used / memory.total)
-
-
-@cache
-def _nvml() -> Any:
-    """NVIDIA's management library, or None on a machine without it."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    return pynvml
+    for gpu in machine.gpus():
+        text = f"{gpu.used / GB:.1f} / {gpu.total / GB:.0f} GB, {gpu.load} %"
+        yield Gauge(f"GPU {gpu.index}", text, gpu.used / gpu.total)

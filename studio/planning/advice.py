@@ -1,0 +1,70 @@
+"""What to lower, and to what, until a training fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from studio.config.train import TrainConfig
+
+Changes = dict[str, Any]
+SHORTEST = 256  # tokens; shorter rows are rarely what anybody wants
+
+
+def lighter(config: TrainConfig, fits: Callable[[TrainConfig], bool]) -> Changes | None:
+    """The first changes of options, the least painful first, with which `fits` says yes; None if none are enough."""
+    taken: Changes = {}
+    for change in _changes(config):
+        if (tried := changed(config, {**taken, **change})) is None:
+            continue
+        taken |= change
+        if fits(tried):
+            return _without_needless(config, taken, fits)
+    return None
+
+
+def changed(config: TrainConfig, changes: Changes) -> TrainConfig | None:
+    """`config` with `changes`; None if that would not be a legal one."""
+    tried = config.model_copy(update=changes)
+    return None if any(tried.problems()) else tried
+
+
+def sentence(changes: Changes) -> str:
+    """For a person: what to set to what."""
+    return ", ".join(
+        f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in changes.items()
+    )
+
+
+def _changes(config: TrainConfig) -> Iterator[Changes]:
+    """From the harmless to the drastic; those of a later yield go on top of the earlier ones."""
+    yield {"gradient_checkpointing": True}
+    rows, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    while rows > 1:
+        # as many rows a step as before
+        rows, accumulation = rows // 2, accumulation * 2
+        yield {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation}
+    if config.finetuning_type != "lora":
+        yield {"optim": "adamw_8bit"}
+        yield {"optim": "adafactor"}
+        yield {"pure_bf16": True}
+        yield {"finetuning_type": "lora", "optim": "adamw_torch", "pure_bf16": False}
+    elif config.quantization_bit is None:
+        yield {"quantization_bit": 4}
+    length = config.cutoff_len
+    while length // 2 >= SHORTEST:
+        length //= 2
+        yield {"cutoff_len": length}
+
+
+def _without_needless(config: TrainConfig, taken: Changes, fits: Callable[[TrainConfig], bool]) -> Changes:
+    """What came before the change that was enough may not have been needed for it."""
+    for key in list(taken):
+        if key == "gradient_accumulation_steps":
+            continue
+        dropped = {key, "gradient_accumulation_steps"} if key == "per_device_train_batch_size" else {key}
+        rest = {other: value for other, value in taken.items() if other not in dropped}
+        tried = changed(config, rest)
+        if tried is not None and fits(tried):
+            taken = rest
+    return {key: value for key, value in taken.items() if getattr(config, key) != value}
