@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -33,6 +33,7 @@ GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 BATCH_ROWS = 256
 RENDERING = threading.Lock()  # a compiled template notes its marks for one caller; streamed sets are read by threads
 Numbered = tuple[int, Conversation | Text]
+Flaw = Literal["", "lost", "late", "silent", "alike"]  # why a row teaches nothing: each is a count of Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,13 @@ class Encoded:
     def trained(self) -> int:
         """Tokens that count in the loss."""
         return len(self.labels) - self.labels.count(IGNORED)
+
+    @property
+    def flaw(self) -> Flaw:
+        """Why it teaches nothing."""
+        if self.lost or not self.trained:
+            return flaw_of(self.cut, self.lost)
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,13 @@ def encode(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking
     keep = masking.cutoff_len
     for row in label(rows, tokenizer, masking):
         yield Encoded(row.ids[:keep], row.labels[:keep], cut=max(0, len(row.ids) - keep), lost=row.lost)
+
+
+def flaw_of(cut: int, lost: str) -> Flaw:
+    """Why a row without a token to learn has none."""
+    if lost:
+        return "lost"
+    return "late" if cut else "silent"
 
 
 def explain(number: int, value: Row, tokenizer: PreTrainedTokenizerBase, masking: Masking) -> MaskView:

@@ -13,7 +13,7 @@ from itertools import islice
 from math import ceil
 from typing import Any, TypeAlias
 
-from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets, interleave_datasets
+from datasets import Dataset, Features, IterableDataset, concatenate_datasets, interleave_datasets
 
 from studio.config.train import TrainConfig
 from studio.errors import DatasetError
@@ -22,7 +22,6 @@ from studio.worker.prepared import Figures, Prepared, Recipe
 from studio.worker.rows import Part
 
 STOPPING = {"interleave_under": "first_exhausted", "interleave_over": "all_exhausted"}
-FEATURES = Features({name: List(Value("int32")) for name in ("input_ids", "labels")})
 Table: TypeAlias = Dataset | IterableDataset
 
 
@@ -30,14 +29,14 @@ Table: TypeAlias = Dataset | IterableDataset
 class Rows:
     """What is trained and what is validated: nothing, one set, or several by name that are each validated by itself.
 
-    Rows have `input_ids` and `labels`, lists of as many ints, `cutoff_len` at most. `remarks` say what became of those
-    left out. `ends` are the token ids of two rows, the first and the last (of a stream, the second).
+    Rows have the columns of their stage (see `columns`), sequences of `cutoff_len` tokens at most. `remarks` say what
+    became of those left out. `ends` are two rows, the first and the last (of a stream, the second).
     """
 
     train: Table
     validation: Dataset | dict[str, Dataset] | None
     remarks: list[str]
-    ends: tuple[list[int], list[int]]
+    ends: tuple[dict[str, Any], dict[str, Any]]
     cutoff_len: int
 
 
@@ -51,7 +50,7 @@ def mix(config: TrainConfig, parts: Sequence[Prepared], own: Sequence[Prepared],
     if len(kept) < len(parts) and config.mix_strategy != "concat":
         raise DatasetError("a dataset has no row to learn from and cannot be interleaved. " + "; ".join(remarks))
     tables = [_table(part) for part in kept]
-    ends = tables[0][0]["input_ids"], tables[-1][-1]["input_ids"]
+    ends = tables[0][0], tables[-1][-1]
     validation = _own_validation(config, own, cutoff_len)
     if config.val_size:
         tables, validation = _hold_out(tables, config.val_size, config.seed)
@@ -73,25 +72,26 @@ def stream(
     Raises:
         DatasetError: a set has no row to learn from.
     """
+    features = Features.from_arrow_schema(recipes[0].schema)
     tables = [
-        IterableDataset.from_generator(partial(_encoded, recipe, _Once(tell)), features=FEATURES) for recipe in recipes
+        IterableDataset.from_generator(partial(_encoded, recipe, _Once(tell)), features=features) for recipe in recipes
     ]
-    two = [row["input_ids"] for row in islice(tables[0], 2)]
+    two = list(islice(tables[0], 2))
     validation = _own_validation(config, own, cutoff_len)
     if config.val_size:
         share = ceil(config.val_size / len(tables))
-        validation = Dataset.from_list([row for table in tables for row in table.take(share)], features=FEATURES)
+        validation = Dataset.from_list([row for table in tables for row in table.take(share)], features=features)
         tables = [table.skip(share) for table in tables]
     shuffled = [table.shuffle(seed=config.seed, buffer_size=config.buffer_size) for table in tables]
     return Rows(_mixed(config, shuffled), validation, [], (two[0], two[-1]), cutoff_len)
 
 
-def _encoded(recipe: Recipe, tell: Callable[[str], None]) -> Iterator[dict[str, list[int]]]:
+def _encoded(recipe: Recipe, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     name, figures = recipe.source.name, Figures()
     for row in recipe.rows(Part(), figures):
         if figures.faults:
             tell(f"dataset {name}: faulty rows are left out, first {figures.first_fault}")
-        yield {"input_ids": row.input_ids, "labels": row.labels}
+        yield {column: getattr(row, column) for column in recipe.schema.names}
     _, remarks = _usable([Prepared(name, (), figures)], recipe.masking.cutoff_len)
     for remark in remarks:
         tell(remark)
@@ -163,6 +163,9 @@ def _left_out(figures: Figures, cutoff_len: int) -> Iterator[str]:
         yield f"{figures.late} of {figures.seen} rows left out: {why}"
     if figures.silent:
         yield f"{figures.silent} of {figures.seen} rows left out: they have no answer by the assistant"
+    if figures.alike:
+        why = f"their two answers are the same up to cutoff_len ({cutoff_len} tokens)"
+        yield f"{figures.alike} of {figures.seen} rows left out: {why}"
     if figures.lost:
         why = told(f"what they say of tools, first {figures.first_lost}")
         yield f"{figures.lost} of {figures.seen} rows left out: {why}"

@@ -1,8 +1,8 @@
 """Encoded rows on disk: made once, used by every run that would make the same ones, memory-mapped for the training.
 
-`saves/cache/prepared/<fingerprint>/` holds the parts of one dataset as Arrow streams of `input_ids` and `labels` (lists
-of int32), and `figures.json`. A folder appears whole, by rename; `<fingerprint>.lock` beside it lets one process at a
-time make, take or remove it. Rows without anything to learn are counted and left out.
+`saves/cache/prepared/<fingerprint>/` holds the parts of one dataset as Arrow streams of the columns that its
+stage needs (see `columns`), and `figures.json`. A folder appears whole, by rename; `<fingerprint>.lock` beside it lets
+one process at a time make, take or remove it. Rows without anything to learn are counted and left out.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow
 from pyarrow import ipc
 
 from studio.datasets.cache import fingerprint
 from studio.datasets.entry import dump
-from studio.datasets.formats import Conversation
 from studio.datasets.index import cached, indexed
 from studio.datasets.loading import Fault
 from studio.datasets.masking import Masking
 from studio.datasets.near_copies import near
 from studio.errors import DatasetError, RowError
 from studio.files import folder_bytes, read_record, write_json
-from studio.worker.encode import Encoded, encode
+from studio.worker.columns import COLUMNS, EncodedRow
 from studio.worker.pool import Tokens, processes_for, spread
 from studio.worker.rows import Part, Source, parts_of, read
 
@@ -43,7 +42,6 @@ PART_ROWS = 4096
 POLL_S = 0.1
 LIMIT_BYTES = 20_000_000_000
 LIMIT_SHARE = 0.1  # of the disk
-SCHEMA = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")])
 
 
 @dataclass
@@ -51,8 +49,8 @@ class Figures:
     """What became of the rows of a dataset, or of a part of it.
 
     `seen` rows could be encoded; `rows` of them are kept, `cut` of those were longer than the cutoff. `late` rows begin
-    their answer after it, `silent` ones have none, of `lost` ones the template leaves out what their tools are about.
-    `faults` could not be encoded. Of the last two the first is told in words.
+    their answer after it, `silent` ones have none, the two of `alike` ones do not differ, of `lost` ones the template
+    leaves out what their tools are about. `faults` could not be encoded. Of the last two the first is told in words.
     """
 
     seen: int = 0
@@ -61,6 +59,7 @@ class Figures:
     late: int = 0
     silent: int = 0
     lost: int = 0
+    alike: int = 0
     faults: int = 0
     first_lost: str = ""
     first_fault: str = ""
@@ -75,16 +74,12 @@ class Figures:
         self.first_fault = self.first_fault or f"row {fault.row} {fault.what}"
         self.faults += 1
 
-    def keep(self, row: Encoded) -> bool:
+    def keep(self, row: EncodedRow) -> bool:
         """Count an encoded row; whether it teaches anything."""
         self.seen += 1
-        if row.lost:
-            self.lost += 1
+        if row.flaw:
+            setattr(self, row.flaw, getattr(self, row.flaw) + 1)
             self.first_lost = self.first_lost or row.lost
-            return False
-        if not row.trained:
-            self.late += row.cut > 0
-            self.silent += row.cut == 0
             return False
         self.rows += 1
         self.cut += row.cut > 0
@@ -107,6 +102,13 @@ class Recipe:
     source: Source
     tokens: Tokens
     masking: Masking
+    stage: str = "sft"
+    columns: str = "sequence"
+
+    @property
+    def schema(self) -> pyarrow.Schema:
+        """The columns of the encoded rows."""
+        return COLUMNS[self.columns].schema
 
     @property
     def fingerprint(self) -> str:
@@ -118,18 +120,19 @@ class Recipe:
             "entry": dump(source.entry),
             "rest": [source.limit, source.name_of_model, source.author, self.tokens.fingerprint],
             "masking": asdict(self.masking),
+            "columns": self.columns,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
 
-    def rows(self, part: Part, figures: Figures) -> Iterator[Encoded]:
+    def rows(self, part: Part, figures: Figures) -> Iterator[EncodedRow]:
         """The rows of a part that teach something; `figures` learns of all.
 
         Raises:
             DatasetError: a row that cannot be used or encoded.
         """
-        numbered = cast(Iterator[tuple[int, Conversation]], read(self.source, part, figures.leave_out))
+        numbered = read(self.source, part, figures.leave_out, self.stage)
         try:
-            yield from filter(figures.keep, encode(numbered, self.tokens.load(), self.masking))
+            yield from filter(figures.keep, COLUMNS[self.columns].encode(numbered, self.tokens.load(), self.masking))
         except RowError as error:
             raise DatasetError(f"dataset {self.source.name}, {error}") from error
 
@@ -155,7 +158,7 @@ def prepare(
     place = cache_dir / recipe.fingerprint
     try:
         with _locked(place, hooks.wait):
-            if anew or not _is_whole(place):
+            if anew or not _is_whole(place, recipe.schema):
                 _make(place, recipe, index_dir, processes, hooks.progress)
             os.utime(place)  # the time of its last use
             prepared = _open(place, recipe.source.name)
@@ -171,10 +174,9 @@ def write_part(recipe: Recipe, part: Part, target: Path, progress: Callable[[int
     figures = Figures()
     rows = recipe.rows(part, figures)
     with open(target, "wb") as file:
-        with ipc.new_stream(file, SCHEMA) as stream:
+        with ipc.new_stream(file, recipe.schema) as stream:
             while batch := list(islice(rows, BATCH_ROWS)):
-                columns = [[row.input_ids for row in batch], [row.labels for row in batch]]
-                stream.write_batch(pyarrow.record_batch(columns, SCHEMA))
+                stream.write_batch(pyarrow.record_batch(COLUMNS[recipe.columns].values(batch), recipe.schema))
                 progress(figures.seen + figures.faults)
         file.flush()
         os.fsync(file.fileno())  # before the rename that says it is whole
@@ -236,21 +238,21 @@ def _open(place: Path, name: str) -> Prepared:
     return Prepared(name, tuple(files), Figures(**record["figures"]))
 
 
-def _is_whole(place: Path) -> bool:
+def _is_whole(place: Path, schema: pyarrow.Schema) -> bool:
     record = read_record(place / "figures.json")
     try:
         Figures(**record["figures"])
-        return all(_has_rows(place / name, rows, size) for name, rows, size in record["files"])
+        return all(_has_rows(place / name, schema, rows, size) for name, rows, size in record["files"])
     except (KeyError, TypeError, ValueError, OSError):  # pyarrow's errors are ValueErrors and OSErrors
         return False
 
 
-def _has_rows(path: Path, rows: int, size: int) -> bool:
+def _has_rows(path: Path, schema: pyarrow.Schema, rows: int, size: int) -> bool:
     """Whether a file is as long as it was and its stream can be followed to the end; the tokens are not looked at."""
     if path.stat().st_size != size:
         return False
     with pyarrow.memory_map(str(path)) as file, ipc.open_stream(file) as stream:
-        return bool(stream.schema == SCHEMA) and sum(batch.num_rows for batch in stream) == rows
+        return bool(stream.schema == schema) and sum(batch.num_rows for batch in stream) == rows
 
 
 @contextmanager

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from studio.config.train import TrainConfig
 from studio.datasets.entry import Entry
-from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text
+from studio.datasets.formats import Conversation, Row
 from studio.datasets.index import Index
 from studio.datasets.loading import Fault, scan
+from studio.datasets.placeholders import KEYS, unfilled
+from studio.datasets.purposes import PURPOSES, misfit
 from studio.datasets.reading import BEGIN, Mark, files_of
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, RowError
-
-STAGES = {Text: "continued pre-training", Preference: "preference training", Feedback: "preference training"}
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,16 @@ def parts_of(index: Index, rows: int) -> list[Part]:
 
 
 def read(
-    source: Source, part: Part, leave_out: Callable[[Fault], None], kind: type[Row] | None = Conversation
+    source: Source, part: Part, leave_out: Callable[[Fault], None], stage: str | None
 ) -> Iterator[tuple[int, Row]]:
     """The usable rows of a part with their numbers; faulty ones go to `leave_out`.
 
-    `kind` is what the rows must be; None takes any.
+    The rows must be of a kind that `stage` learns from; None takes any.
 
     Raises:
-        DatasetError: a row that cannot even be read, one of another kind than the first, a placeholder unfilled.
+        DatasetError: a row that cannot even be read, one that does not serve the stage, a placeholder unfilled.
     """
-    rows = _usable(source, part, leave_out, kind)
+    rows = _usable(source, part, leave_out, stage)
     try:
         yield from islice(rows, source.limit)
     except RowError as error:
@@ -87,23 +87,25 @@ def read(
 
 
 def _usable(
-    source: Source, part: Part, leave_out: Callable[[Fault], None], kind: type[Row] | None
+    source: Source, part: Part, leave_out: Callable[[Fault], None], stage: str | None
 ) -> Iterator[tuple[int, Row]]:
-    known = None if part.start == BEGIN else kind  # the first row of the file decides what the others are
+    kinds = PURPOSES[stage].kinds if stage else ()
+    # the first row of the file decides what the others are
+    known = kinds[0] if len(kinds) == 1 and part.start != BEGIN else None
     for scanned in islice(scan(source.path, source.entry, part.start, known), 0, part.rows, part.every):
         number, value = scanned.mark.row, scanned.value
         if not isinstance(value, Fault):
-            yield number, _fill(source, number, _require(kind, number, value))
+            yield number, _fill(source, number, _require(stage, number, value))
         elif value.fatal:
             raise RowError(number, value.what)
         else:
             leave_out(value)
 
 
-def _require(kind: type[Row] | None, number: int, row: Row) -> Row:
-    if kind is None or isinstance(row, kind):
-        return row
-    raise RowError(number, f"is data for {STAGES[type(row)]}, not for sft: choose a dataset of conversations")
+def _require(stage: str | None, number: int, row: Row) -> Row:
+    if stage and (why := misfit(stage, type(row))):
+        raise RowError(number, why)
+    return row
 
 
 def _fill(source: Source, number: int, row: Row) -> Row:
@@ -111,12 +113,10 @@ def _fill(source: Source, number: int, row: Row) -> Row:
     if not isinstance(row, Conversation) or "{{" not in "".join(message.content for message in row.messages):
         return row
     text = "".join(message.content for message in row.messages)
-    known = {"{{name}}": ("model_name", source.name_of_model), "{{author}}": ("model_author", source.author)}
-    missing = [(mark, key) for mark, (key, value) in known.items() if mark in text and not value]
-    if missing:
-        marks, keys = (" and ".join(column) for column in zip(*missing, strict=True))
-        raise RowError(number, f"contains {marks}: set {keys} to say what the model calls itself and who made it")
+    given = {"model_name": source.name_of_model, "model_author": source.author}
+    if what := unfilled((mark for mark in KEYS if mark in text), given):
+        raise RowError(number, what)
     messages = list(row.messages)
-    for mark, (_, value) in known.items():
-        messages = [replace(message, content=message.content.replace(mark, value or "")) for message in messages]
+    for mark, key in KEYS.items():
+        messages = [replace(message, content=message.content.replace(mark, given[key] or "")) for message in messages]
     return replace(row, messages=tuple(messages))

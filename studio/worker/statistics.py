@@ -102,7 +102,7 @@ def measure(
     began = time.monotonic()
     (name,) = config.dataset
     folder = tokenizers.find(config.model_name_or_path or "")
-    tokens = Tokens(folder, config.trust_remote_code)
+    tokens = Tokens.of(config, folder)
     path, entry = registry.file(name), registry.entry(name)
     index = indexed(path, registry.cache_dir, cancelled=cancelled)
     # whose name and author the data will speak of is not known here: {{name}} is counted as it stands
@@ -156,7 +156,7 @@ def _count_rows(part: Part) -> int:
 
 def _measure_group(task: Task, parts: tuple[Part, ...]) -> Tally:
     tally, faults, kept = Tally(), list[Fault](), list[int]()
-    rows = chain.from_iterable(read(task.source, part, faults.append, kind=None) for part in parts)
+    rows = chain.from_iterable(read(task.source, part, faults.append, stage=None) for part in parts)
     try:
         for number, value, sequences in _labelled(rows, task):
             kept += _count(tally, number, value, sequences, task)

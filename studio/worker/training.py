@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from studio import models
@@ -16,8 +16,7 @@ from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import NotResumable
 from studio.models import ModelInfo
-from studio.worker import mixing, outputs, stages
-from studio.worker import model as base
+from studio.worker import methods, mixing, outputs, stages
 from studio.worker.door import Desk
 from studio.worker.mixing import Rows
 from studio.worker.pool import Tokens
@@ -37,15 +36,14 @@ def train(desk: Desk) -> bool:
     """
     config = load_run_config(desk.run_dir / "config.yaml")
     assert isinstance(config, TrainConfig)
-    info = base.find(config.model_name_or_path)
     checkpoint = _checkpoint(desk, config)
+    info = methods.prepare(config, methods.find(config.model_name_or_path), desk.run_dir)
     tokenizer, data = _prepare_rows(desk, config, info)
     desk.reporter.phase("loading model", config.model_name_or_path)
-    precision = base.precision(config)
-    model = base.load(info.path, config, precision)
+    stage, precision = stages.of(config), methods.precision(config)
+    model, adapter = methods.attach(config, methods.load(config, info, tokenizer, stage.head))
     desk.clock.lap("model")
-    adapter = base.lora(config, model) if config.finetuning_type == "lora" else None
-    trainer = stages.of(config).trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision))
+    trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision))
     desk.clock.lap("trainer")
     started = time.monotonic()
     stopped = _run(desk, trainer, checkpoint)
@@ -75,10 +73,10 @@ def _checkpoint(desk: Desk, config: TrainConfig) -> Path | None:
 def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[PreTrainedTokenizerBase, Rows]:
     desk.reporter.phase("loading data", ", ".join(config.dataset))
     cutoff_len = models.within_context(info.path, config.cutoff_len)
-    tokens, registry = Tokens(info.path, config.trust_remote_code), Registry(Path(config.dataset_dir))
-    masking = Masking.of(config, cutoff_len)
+    tokens, registry = Tokens.of(config, info.path), Registry(Path(config.dataset_dir))
+    masking, columns = Masking.of(config, cutoff_len), stages.of(config).columns
     recipes, own = (
-        [Recipe(Source.of(config, registry, name), tokens, masking) for name in names]
+        [Recipe(Source.of(config, registry, name), tokens, masking, config.stage, columns) for name in names]
         for names in (config.dataset, config.eval_dataset)
     )
     desk.clock.lap("data")
@@ -124,6 +122,7 @@ def _run(desk: Desk, trainer: Recorded, checkpoint: Path | None) -> bool:
     stopped = desk.requests.stop and trainer.state.global_step < trainer.state.max_steps
     if stopped and trainer.state.global_step:
         trainer._save_checkpoint(trainer.model, None)
+    trainer.settle()
     return stopped
 
 
@@ -132,16 +131,7 @@ def _save(
 ) -> str:
     """Write adapter/ or model/; returns which."""
     desk.reporter.phase("saving")
-    name = "adapter" if config.finetuning_type == "lora" else "model"
-    with outputs.draft(desk.run_dir, name) as draft:
-        if name == "adapter":
-            trainer.model.save_pretrained(draft, save_embedding_layers=False)
-            (draft / "README.md").unlink(missing_ok=True)
-            outputs.write_base(draft, config.model_name_or_path, info.path)
-        else:
-            trainer.model.to(base.STORED.get(info.dtype, torch.float32)).save_pretrained(draft)
-        outputs.copy_tokenizer(info.path, draft, tokenizer.chat_template)
-    return name
+    return methods.save(config, trainer.model, desk.run_dir, info, tokenizer)
 
 
 def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, stopped: bool) -> None:
@@ -154,4 +144,13 @@ def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, 
         tokens=trainer.progress.tokens,
         train_seconds=train_seconds,
         stopped=stopped,
+        **_best(trainer),
     )
+
+
+def _best(trainer: Recorded) -> dict[str, Any]:
+    """Which validation the output is of, where the best one is kept."""
+    best, state = trainer.progress.best, trainer.state
+    if not best.is_kept or state.best_global_step is None:
+        return {}
+    return {"best_step": state.best_global_step, "best_metric": best.metric, "best_value": state.best_metric}

@@ -31,10 +31,20 @@ class Stage:
 
 
 STAGES = {
+    "pt": Stage("supervised", "document"),
     "sft": Stage("supervised", "sequence"),
+    "rm": Stage("reward", "pair", "reward"),
+    "dpo": Stage("preference", "pair"),
+    "kto": Stage("feedback", "judged"),
+}
+LOSSES = {  # of dpo, that have a trainer of their own
+    "orpo": Stage("unreferenced", "pair"),
+    "simpo": Stage("unreferenced", "pair"),
+    "kto_pair": Stage("feedback", "judged"),
 }
 
 
 def of(config: TrainConfig) -> Stage:
     """The stage of a training."""
-    return STAGES[config.stage]
+    own = LOSSES.get(config.pref_loss) if config.stage == "dpo" else None
+    return own or STAGES[config.stage]

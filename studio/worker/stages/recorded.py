@@ -15,6 +15,7 @@ from studio.runs.events import Checkpoint
 from studio.worker import outputs
 from studio.worker.door import Desk
 from studio.worker.progress import Progress
+from studio.worker.samples import Samples
 from studio.worker.stages.setting import Setting
 
 
@@ -26,6 +27,7 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
 
     desk: Desk
     progress: Progress
+    samples: Samples
     keep: int
 
     def recorded(self, setting: Setting) -> Self:
@@ -34,7 +36,9 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
         held = setting.data.validation
         datasets = tuple(held) if isinstance(held, dict) else ()
         self.progress = Progress(setting.desk, setting.config, _tokens_so_far(setting.desk), datasets)
+        self.samples = Samples(setting.desk, setting.config, setting.tokenizer, setting.precision)
         self.add_callback(self.progress)
+        self.add_callback(self.samples)
         self.remove_callback(PrinterCallback)
         return self
 
@@ -75,8 +79,13 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
         best = self.state.best_global_step
         return outputs.checkpoint(self.desk.run_dir, best) if best and self.progress.best.is_kept else None
 
-    def restore_best(self) -> None:
-        """Go back to the weights of the best validation, if they are kept."""
+    def settle(self) -> None:
+        """After the last step: go back to the weights of the best validation if they are kept, and look at answers."""
+        self._restore_best()
+        kept = self.progress.best.is_kept and self.state.best_global_step
+        self.samples.take(self.model, kept or self.state.global_step)
+
+    def _restore_best(self) -> None:
         folder = self._best_checkpoint()
         if folder is None or self.state.best_global_step == self.state.global_step:
             return

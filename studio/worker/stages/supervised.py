@@ -1,4 +1,4 @@
-"""Learning to go on as the rows do: answers of conversations.
+"""Learning to go on as the rows do: answers of conversations, or text as such.
 
 The rows of a batch are laid end to end in one sequence (no padding), positions start over at each row, and the
 attention mask built from them keeps rows apart. Not every architecture honours that, so it is tried on the model
@@ -13,7 +13,6 @@ from trl import SFTConfig, SFTTrainer
 from trl.data_utils import pack_dataset
 
 from studio.errors import ModelError
-from studio.worker.mixing import Table
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting, arguments
 
@@ -30,22 +29,19 @@ def build(setting: Setting) -> Recorded:
     Raises:
         ModelError: rows are to be packed for a model that would let them see each other.
     """
-    flat = keeps_rows_apart(setting.model, *setting.data.ends)
+    flat = keeps_rows_apart(setting.model, *(row["input_ids"] for row in setting.data.ends))
     if not flat:
         _pad_instead(setting)
+    packs = flat and (setting.config.packing or setting.config.stage == "pt")
     args = SFTConfig(
         **arguments(setting),
         padding_free=flat,
         max_length=None,  # rows are cut already
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    parts = {**setting.parts, "train_dataset": _rows(setting)}
-    return SupervisedTrainer(args=args, **parts).recorded(setting)
-
-
-def _rows(setting: Setting) -> Table:
     data = setting.data
-    return pack_dataset(data.train, data.cutoff_len, "bfd") if setting.config.packing else data.train
+    rows = pack_dataset(data.train, data.cutoff_len, "bfd") if packs else data.train
+    return SupervisedTrainer(args=args, **{**setting.parts, "train_dataset": rows}).recorded(setting)
 
 
 def keeps_rows_apart(model: PreTrainedModel, one: list[int], other: list[int]) -> bool:

@@ -1,0 +1,51 @@
+"""The model that a preference training is held to: the one before the training, or another."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from studio.errors import ModelError
+from studio.worker import methods
+from studio.worker.stages.setting import Setting
+
+
+def reference(setting: Setting) -> PreTrainedModel | None:
+    """The reference in the type of the computation, frozen.
+
+    None where the model is its own reference with the adapter switched off, or with a copy of an adapter that is gone
+    on with. A model whose own weights are trained is copied as it is, which takes as much memory again.
+
+    Raises:
+        ModelError: a ref_model that cannot be had, or one that speaks of other tokens.
+    """
+    model, config = setting.model, setting.config
+    if config.ref_model:
+        return _frozen(_named(setting, config.ref_model))
+    if setting.adapter is not None or isinstance(model, PeftModel):
+        return None
+    return _frozen(deepcopy(model).to(setting.precision))
+
+
+def _named(setting: Setting, name: str) -> PreTrainedModel:
+    folder, model = methods.find(name).path, setting.model
+    try:
+        other = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=setting.precision,
+            attn_implementation=model.config._attn_implementation,
+            trust_remote_code=setting.config.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"ref_model {folder} cannot be loaded: {error}") from error
+    if other.config.get_text_config().vocab_size != model.config.get_text_config().vocab_size:
+        raise ModelError(
+            f"ref_model {name} has another vocabulary than {setting.config.model_name_or_path}: take one of its family"
+        )
+    return other.to(model.device)
+
+
+def _frozen(model: PreTrainedModel) -> PreTrainedModel:
+    return model.requires_grad_(False).eval()
