@@ -14,7 +14,7 @@ from typing import Any
 from studio.config.load import RunConfig, dump, save
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError, NotResumable, PathError, RunError, RunNotFound
-from studio.files import inside, safe_name
+from studio.files import inside, read_record, safe_name
 from studio.runs import events
 from studio.runs.run import Run, newest_first
 
@@ -75,7 +75,8 @@ class Store:
         update = {"resume_from_checkpoint": str(name), "resumed_from": run.id}
 
         def inherit(draft: Path) -> None:
-            shutil.copytree(checkpoint, draft / name, copy_function=_link)
+            for path in {checkpoint, _best(checkpoint)}:
+                shutil.copytree(path, draft / path.relative_to(run.path), copy_function=_link)
             _copy_metrics(run, Run(draft), until_step=int(checkpoint.name.rpartition("-")[2]))
 
         return self._create(config.model_copy(update=update), inherit)
@@ -153,6 +154,13 @@ def _resumable(run: Run) -> tuple[TrainConfig, Path]:
     if not checkpoints:
         raise NotResumable(f"{run.id} has no complete checkpoint: start it again, with a smaller save_steps")
     return config, checkpoints[-1]
+
+
+def _best(checkpoint: Path) -> Path:
+    """The checkpoint that was the best when `checkpoint` was written; itself where none is known or kept."""
+    step = read_record(checkpoint / "trainer_state.json").get("best_global_step")
+    best = checkpoint.with_name(f"checkpoint-{step}")
+    return best if (best / "trainer_state.json").exists() else checkpoint
 
 
 def _requested_since(run: Run, at: float) -> bool:

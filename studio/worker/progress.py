@@ -85,7 +85,14 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             self._desk.reporter.event(found)
             if self.best.judge(found, state):
                 control.should_save |= self.best.is_kept
-            control.should_training_stop |= self.best.is_hopeless(state)
+            if self.best.is_hopeless(state):
+                self._give_up(state, control)
+
+    def _give_up(self, state: TrainerState, control: TrainerControl) -> None:
+        if not control.should_training_stop:
+            text = f"No validation was better than that after step {state.best_global_step}: the training stops early"
+            self._desk.reporter.note("info", text)
+        control.should_training_stop = True
 
     def _log_step(self, state: TrainerState, logs: dict[str, Any]) -> None:
         if not self._desk.clock.is_stopped:

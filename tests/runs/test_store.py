@@ -10,6 +10,7 @@ import pytest
 from studio.config.merge import MergeConfig
 from studio.config.train import TrainConfig
 from studio.errors import NotResumable, PathError, RunError, RunNotFound
+from studio.files import write_json
 from studio.runs import events, launchers
 from studio.runs.run import Run, State
 from studio.runs.store import Store
@@ -207,6 +208,16 @@ def test_resume_goes_on_from_the_last_checkpoint_with_its_curves(store):
     assert (linked / "deep" / "rng.pth").read_text() == "deep/rng.pth at 20"
     assert (linked / "model.safetensors").samefile(last / "model.safetensors")
     assert [path.name for path in new.checkpoints()] == ["checkpoint-20"]
+
+
+def test_the_best_checkpoint_is_handed_over_with_the_last(store):
+    run = end(store.create(CONFIG))
+    for step in (3, 9, 12):
+        add_checkpoint(run, step)
+    write_json(run.path / "checkpoints/checkpoint-12/trainer_state.json", {"global_step": 12, "best_global_step": 3})
+    new = store.resume(run)
+    assert [path.name for path in new.checkpoints()] == ["checkpoint-3", "checkpoint-12"]
+    assert new.config.resume_from_checkpoint == "checkpoints/checkpoint-12"
 
 
 def test_the_first_run_keeps_its_checkpoint_when_the_second_deletes_its_own(store):
