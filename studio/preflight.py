@@ -14,6 +14,9 @@ from studio.config.load import parse
 from studio.config.option import split_names
 from studio.config.train import TrainConfig
 from studio.datasets import checks, statistics
+from studio.datasets.formats import Conversation
+from studio.datasets.placeholders import CODES_OF, unfilled
+from studio.datasets.purposes import MADE_FOR, PURPOSES, misfit
 from studio.datasets.registry import Registry
 from studio.errors import Cancelled, ConfigError, DatasetError, ModelError, Problem
 from studio.files import folder_bytes
@@ -21,6 +24,7 @@ from studio.files import folder_bytes
 # a file that was not checked before is checked at once if that delays nobody
 CHECKED_AT_ONCE_BYTES = 4 << 20
 PATIENCE_S = 1.0
+KINDS = {kind.__name__.lower(): kind for kind in MADE_FOR}  # as a report calls them
 WHERE = "The Datasets tab shows the rows under Checks."
 
 
@@ -39,8 +43,8 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
         ConfigError: with every problem, those of the configuration and those of what it names.
     """
     missing = [
-        *_datasets("dataset", values.get("dataset"), registry),
-        *_datasets("eval_dataset", values.get("eval_dataset"), registry),
+        *_datasets("dataset", values, registry),
+        *_datasets("eval_dataset", values, registry),
         *_model(values.get("model_name_or_path")),
     ]
     try:
@@ -66,8 +70,8 @@ def outlook(config: TrainConfig, registry: Registry) -> Outlook:
     return Outlook(tuple(warnings), tuple(notes))
 
 
-def _datasets(key: str, given: Any, registry: Registry) -> Iterator[Problem]:
-    names = split_names(given)
+def _datasets(key: str, values: Mapping[str, Any], registry: Registry) -> Iterator[Problem]:
+    names = split_names(values.get(key))
     for name in names if isinstance(names, list | tuple) else ():
         try:
             report = _report(registry, str(name))
@@ -76,6 +80,18 @@ def _datasets(key: str, given: Any, registry: Registry) -> Iterator[Problem]:
             continue
         if report and report.fatal:
             yield Problem(key, f"{name} cannot be trained on: {report.fatal}. {WHERE}")
+        elif report and (what := _demand(report, values)):
+            yield Problem(key, f"{name} {what}")
+
+
+def _demand(report: checks.Report, values: Mapping[str, Any]) -> str:
+    """What a training as configured would refuse in the rows, in the worker's words; empty where it takes them."""
+    kind, stage = KINDS.get(report.shape), values.get("stage") or "sft"
+    if kind is None or stage not in PURPOSES:
+        return ""
+    found = {finding.code for finding in report.findings}
+    marks = [mark for mark, code in CODES_OF.items() if code in found] if kind is Conversation else []
+    return misfit(stage, kind) or unfilled(marks, values)
 
 
 def _report(registry: Registry, name: str) -> checks.Report | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from studio.config.data import DataConfig
 from studio.config.train import TrainConfig
 from studio.datasets import checks
 from studio.datasets.registry import Registry
-from studio.errors import ConfigError
+from studio.errors import ConfigError, DatasetError
+from studio.worker.rows import Part, Source, read
 from studio.worker.statistics import measure
 
+SHARED = Path(__file__).resolve().parents[2] / "shared/data/llamafactory"
 GOOD = {"instruction": "Who are you?", "output": "I am Fern."}
 
 
@@ -109,3 +113,50 @@ def test_a_check_that_takes_too_long_is_given_up(
     (tmp_path / "slow.jsonl.gz").write_bytes(gzip.compress((json.dumps(GOOD) + "\n").encode() * 100_000))
     registry.path.write_text(json.dumps({"slow": {"file_name": "slow.jsonl.gz"}}))
     assert "slow was not checked" in preflight.outlook(config(registry, "slow"), registry).notes[0]
+
+
+def refusal(registry: Registry, **values: Any) -> str:
+    """The one problem with `values`."""
+    with pytest.raises(ConfigError) as refused:
+        preflight.train_config(values, registry)
+    [problem] = refused.value.problems
+    return f"{problem.where}: {problem.what}"
+
+
+def said_by_the_worker(registry: Registry, name: str) -> str:
+    """Why a training ends at this set."""
+    source = Source.of(TrainConfig(dataset=(name,)), registry, name)
+    with pytest.raises(DatasetError) as refused:
+        list(read(source, Part(), lambda fault: None, stage="sft"))
+    return re.sub(r"^dataset \w+, row \d+: ", "", str(refused.value))
+
+
+def test_placeholders_without_their_keys_are_a_problem_beforehand(registry: Registry) -> None:
+    register(registry, "who", [json.dumps({"instruction": "Who?", "output": "I am {{name}} by {{author}}."})])
+    assert "set model_name and model_author to say" in refusal(registry, dataset="who")
+    assert "who contains {{author}}: set model_author to" in refusal(registry, dataset="who", model_name="Sprout")
+    assert config(registry, "who", model_name="Sprout", model_author="Ada").model_author == "Ada"
+
+
+@pytest.mark.parametrize("text", ["Welcome to {{city}}.", "I am {{ name }}."])
+def test_placeholders_that_nothing_fills_in_are_no_problem(registry: Registry, text: str) -> None:
+    register(registry, "other", [json.dumps({**GOOD, "output": text})])
+    assert config(registry, "other").dataset == ("other",)
+
+
+def test_a_placeholder_among_tools_is_not_filled_in_and_so_not_asked_for(registry: Registry) -> None:
+    register(registry, "tools", [json.dumps({**GOOD, "tools": [{"name": "greet", "description": "Says {{name}}"}]})])
+    known = json.loads(registry.path.read_text())
+    known["tools"]["columns"] = {"prompt": "instruction", "response": "output", "tools": "tools"}
+    registry.path.write_text(json.dumps(known))
+    assert config(registry, "tools").dataset == ("tools",)
+
+
+@pytest.mark.parametrize("name", ["identity", "kto_en_demo", "dpo_en_demo", "wiki_demo"])
+def test_public_sets_that_a_training_would_refuse_are_refused_in_its_words(tmp_path: Path, name: str) -> None:
+    if not SHARED.exists():
+        pytest.skip("needs the public demo sets")
+    registry = Registry(shutil.copytree(SHARED, tmp_path / "data"))
+    what = said_by_the_worker(registry, name)
+    assert refusal(registry, dataset=name) == f"dataset: {name} {what}"
+    assert refusal(registry, dataset="alpaca_en_demo", eval_dataset=name) == f"eval_dataset: {name} {what}"

@@ -24,7 +24,8 @@ def form() -> Form:
 
 
 def filled(form: Form, **values: Any) -> list[Any]:
-    return form.write({"dataset": ["identity"], "max_steps": 1, **values})
+    named = {"model_name": "Sprout", "model_author": "Ada"}  # which the rows ask for
+    return form.write({"dataset": ["identity"], **named, "max_steps": 1, **values})
 
 
 def test_all_problems_are_listed_and_start_is_off(ctx: Context, form: Form) -> None:

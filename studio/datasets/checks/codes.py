@@ -191,8 +191,18 @@ CODES: dict[str, Code] = {
     ),
     "placeholder": Code(
         "info",
-        Words("Placeholders such as {{name}}", "They are filled in at training where the set says by what, else stay."),
-        Words("{{name}} 一类的占位符", "若数据集给出取值则训练时填入，否则原样保留。"),
+        Words("Placeholders such as {{city}}", "Nothing fills them in: a model learns them as they stand."),
+        Words("{{city}} 一类的占位符", "不会被填入：模型会原样学到它们。"),
+    ),
+    "name_placeholder": Code(
+        "info",
+        Words("{{name}}, which a training fills in", "Set model_name for the training: what the model calls itself."),
+        Words("训练时填入的 {{name}}", "训练时请设置 model_name：模型的自称。"),
+    ),
+    "author_placeholder": Code(
+        "info",
+        Words("{{author}}, which a training fills in", "Set model_author for the training: who made the model."),
+        Words("训练时填入的 {{author}}", "训练时请设置 model_author：模型的作者。"),
     ),
     "html": Code(
         "info",

@@ -13,6 +13,7 @@ from studio.datasets.formats import Feedback, Message, Preference, Row, Text
 # of each (the two last letters have none), and whether any text begins or ends with space
 Content = tuple[str, tuple[str, ...], bool]
 ANSWERS = "ar"
+SPOKEN = "suat"
 _LETTERS = {"system": "s", "user": "u", "assistant": "a", "tool": "t"}
 
 

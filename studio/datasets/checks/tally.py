@@ -14,11 +14,12 @@ import numpy as np
 
 from studio.datasets.checks.characters import matches
 from studio.datasets.checks.codes import CODES
-from studio.datasets.checks.content import ANSWERS, Content, alone, shape_of
+from studio.datasets.checks.content import ANSWERS, SPOKEN, Content, alone, shape_of
 from studio.datasets.checks.duplicates import Places, hash_of, largest, repeats
 from studio.datasets.checks.finding import EXAMPLES, LISTED_ROWS, Finding, Sightings, describe
 from studio.datasets.entry import Entry
 from studio.datasets.loading import Fault
+from studio.datasets.placeholders import CODES_OF
 from studio.datasets.reading import Record, duplicate_keys
 
 BATCH_ROWS = 64  # so many texts fit into the processor's cache
@@ -97,7 +98,9 @@ class Tally:
             if len(text) > LONG_CHARS:
                 self._note("long_row", row, f"{len(text):,} characters")
         for number, code, match in matches([text for _, _, text in batch]):
-            self._note(code, batch[number][0], _excerpt(match))
+            row, content, _ = batch[number]
+            for each in (_filled_in(content) if code == "placeholder" else []) or [code]:
+                self._note(each, row, _excerpt(match))
 
     def _see_padding(self, row: int, content: Content) -> None:
         roles, texts, _ = content
@@ -139,6 +142,12 @@ def _answer_hash(row: int, content: Content) -> int:
     roles, texts, _ = content
     place = roles.rfind("a")
     return hash(texts[place]) if place >= 0 and len(texts[place]) > LABEL_CHARS else row
+
+
+def _filled_in(content: Content) -> list[str]:
+    """The codes of the placeholders that a training fills in, where someone says them."""
+    said = [text for role, text in zip(*content[:2], strict=False) if role in SPOKEN]
+    return [code for mark, code in CODES_OF.items() if any(mark in text for text in said)]
 
 
 def _excerpt(match: re.Match[str]) -> str:

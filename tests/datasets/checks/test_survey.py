@@ -122,7 +122,9 @@ def test_a_row_that_cannot_be_used_is_counted_under_its_kind(
         ("bell \x07", "control_characters", "warning"),
         ("zero\u200bwidth", "invisible_characters", "info"),
         ("ends <|im_end|> here", "special_tokens", "warning"),
-        ("I am {{name}}", "placeholder", "info"),
+        ("I am {{name}}", "name_placeholder", "info"),
+        ("Ask {{author}}", "author_placeholder", "info"),
+        ("Welcome to {{ city }}", "placeholder", "info"),
         ("a<br>b", "html", "info"),
         (" a padded answer\n", "padded_answer", "info"),
         ("long " * 30_000, "long_row", "info"),
@@ -275,7 +277,8 @@ def test_the_public_files_are_checked(public_data: Path) -> None:
     found = {name: check(public_data / name) for name in PUBLIC_ROWS}
     assert {name: (report.rows, report.usable) for name, report in found.items()} == PUBLIC_ROWS
     assert [name for name, report in found.items() if report.fatal] == []
-    assert finding(found["identity.json"], "placeholder").count > 50
+    assert finding(found["identity.json"], "name_placeholder").count > 50
+    assert finding(found["identity.json"], "author_placeholder").count > 50
     assert finding(found["dpo_en_demo.json"], "mojibake").rows == (16,)
     assert finding(found["kto_en_demo.json"], "special_tokens").rows == (140, 258)
     assert finding(found["glaive_toolcall_en_demo.json"], "duplicate_rows").rows[0] == 7
