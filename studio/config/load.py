@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from studio.config import llamafactory
 from studio.config.data import DataConfig
-from studio.config.llamafactory import INSTEAD, WITHOUT_EFFECT
 from studio.config.merge import MergeConfig
 from studio.config.option import Config, options
 from studio.config.serve import ServeConfig
@@ -52,7 +52,7 @@ def parse(kind: type[C], values: Mapping[str, Any]) -> C:
     Raises:
         ConfigError: with every problem, those of single keys and those between keys.
     """
-    known, problems = _without_foreign(kind, values)
+    known, problems = llamafactory.read(values, kind.model_fields) if kind is TrainConfig else (dict(values), [])
     try:
         config = kind.model_validate(known)
     except ValidationError as error:
@@ -70,7 +70,8 @@ def parse(kind: type[C], values: Mapping[str, Any]) -> C:
 
 def without_effect(values: Mapping[str, Any]) -> list[Problem]:
     """Keys of a LLaMA-Factory file that `parse` leaves out, each with the reason, to be told to the user."""
-    return [Problem(key, why) for key, why in WITHOUT_EFFECT.items() if values.get(key) not in (None, False)]
+    inert = llamafactory.WITHOUT_EFFECT
+    return [Problem(key, why) for key, why in inert.items() if values.get(key) not in (None, False)]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -164,24 +165,6 @@ def _load(path: Path) -> RunConfig:
     return parse(kind, values)
 
 
-def _without_foreign(kind: type[Config], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """LLaMA-Factory's keys sorted out: those without effect dropped, those refused named."""
-    if kind is not TrainConfig:
-        return dict(values), []
-    known = {key: value for key, value in values.items() if key in kind.model_fields or key not in _FOREIGN}
-    refused = [
-        Problem(key, f"is not supported; use instead: {INSTEAD[key]}")
-        for key, value in values.items()
-        if key in INSTEAD and key not in kind.model_fields and value not in (None, False)
-    ]
-    if values.get("output_dir") and not values.get("run_name"):
-        known["run_name"] = Path(str(values["output_dir"])).name
-    return known, refused
-
-
-_FOREIGN = frozenset(WITHOUT_EFFECT) | frozenset(INSTEAD)
-
-
 def _cross(config: Config) -> list[Problem]:
     return list(config.problems())  # type: ignore[attr-defined]
 
@@ -196,6 +179,8 @@ def _problem(kind: type[Config], detail: ErrorDetails) -> Problem:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         return Problem(key, f"there is no such option{_similar(kind, key)}")
+    if "error" in (context := detail.get("ctx") or {}):  # a sentence of ours
+        return Problem(key, str(context["error"]))
     return Problem(key, f"{_lower(detail['msg'])} (got {str(detail['input'])[:60]!r})")
 
 

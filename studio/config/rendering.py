@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import field_validator
+
+from studio import templates
 from studio.config.option import Config, option
 
 
@@ -60,3 +63,10 @@ class Rendering(Config):
         group="data",
         label=("Thinking", "思考模式"),
     )
+
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, name: str | None) -> str | None:
+        if name and (what := templates.problem(name)):
+            raise ValueError(what)
+        return name

@@ -10,17 +10,23 @@ from studio.config.rendering import Rendering
 
 @dataclass(frozen=True)
 class Masking:
-    """What of a conversation is kept and trained. `cutoff_len` in tokens."""
+    """How a conversation is written, and what of it is kept and trained. `cutoff_len` in tokens.
+
+    `template` names a chat template, None is the model's own; `enable_thinking` None leaves that to the template.
+    """
 
     cutoff_len: int
     default_system: str | None = None
     train_on_prompt: bool = False
     mask_history: bool = False
+    template: str | None = None
+    enable_thinking: bool | None = None
 
     @classmethod
     def of(cls, config: Rendering, cutoff_len: int | None = None) -> Masking:
         """As configured; `cutoff_len` where the model takes less than the configuration says."""
-        return cls(cutoff_len or config.cutoff_len, config.default_system, config.train_on_prompt, config.mask_history)
+        keys = ("default_system", "train_on_prompt", "mask_history", "template", "enable_thinking")
+        return cls(cutoff_len or config.cutoff_len, **{key: getattr(config, key) for key in keys})
 
 
 @dataclass(frozen=True)

@@ -181,4 +181,7 @@ def _place(registry: Registry, config: DataConfig) -> Path | None:
     return registry.cache_dir / f"statistics-{file}-{digest}.json"
 
 
-SETTINGS = {"dataset", "cutoff_len", "default_system", "train_on_prompt", "mask_history", "measured_rows"}
+SETTINGS = {
+    "dataset", "cutoff_len", "default_system", "train_on_prompt", "mask_history", "template", "enable_thinking",
+    "measured_rows",
+}  # fmt: skip

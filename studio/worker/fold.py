@@ -297,7 +297,7 @@ def _copy_rest(folder: Path, adapter: Path, target: Path, export_dtype: str) -> 
         config["dtype"] = export_dtype
     write_json(target / "config.json", config)
     has_tokenizer = any((adapter / name).exists() for name in models.TOKENIZER_FILES)
-    outputs.copy_tokenizer(adapter if has_tokenizer else folder, target, chat_template=None)
+    outputs.copy_tokenizer(adapter if has_tokenizer else folder, target)
     for name in ("generation_config.json", "chat_template.jinja"):
         source = next((place / name for place in (adapter, folder) if (place / name).exists()), None)
         if source:

@@ -11,7 +11,6 @@ import sys
 import threading
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from studio import models
@@ -19,6 +18,7 @@ from studio.datasets.inspector import row_from_json
 from studio.datasets.masking import Masking
 from studio.errors import RowError, SeedbedError
 from studio.worker import tokenizer as tokenizers
+from studio.worker.pool import Tokens
 
 IDLE_S = 600.0
 
@@ -39,8 +39,9 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
     try:
         folder = tokenizers.find(question["model"])
-        tokenizer = _tokenizer(folder, question["trust_remote_code"], models.tokenizer_fingerprint(folder))
         masking = Masking(**question["masking"])
+        tokens = Tokens(folder, question["trust_remote_code"], masking.template, masking.enable_thinking)
+        tokenizer = _tokenizer(tokens, tokens.fingerprint)
         masking = replace(masking, cutoff_len=models.within_context(folder, masking.cutoff_len))
         view = explain(question["number"], row_from_json(question["row"]), tokenizer, masking)
     except RowError as error:
@@ -54,9 +55,9 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(folder: Path, trust_remote_code: bool, fingerprint: str) -> Any:
+def _tokenizer(tokens: Tokens, fingerprint: str) -> Any:
     """Loaded once until its files change, which the fingerprint tells."""
-    return tokenizers.load(folder, trust_remote_code)
+    return tokenizers.load(tokens.folder, tokens.trust_remote_code, tokens.template, tokens.enable_thinking)
 
 
 def _next_line() -> bytes:

@@ -10,10 +10,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studio.errors import ModelError, NotResumable, RunError
 from studio.files import read_json, write_json, write_text
 from studio.models import read_header
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -86,13 +90,39 @@ def is_full(error: Exception, folder: Path) -> bool:
     return "No space left" in str(error) or shutil.disk_usage(folder).free < NO_ROOM_BYTES
 
 
-def copy_tokenizer(source: Path, target: Path, chat_template: str | None) -> None:
-    """The tokenizer's files as they are, and its chat template as a file of its own."""
+def copy_tokenizer(source: Path, target: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+    """The tokenizer's files as they are; of one that was trained with, its chat template and end of answers, too."""
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copy2(source / name, target / name)
-    if chat_template and not (target / "chat_template.jinja").exists():
-        write_text(target / "chat_template.jinja", chat_template)
+    if tokenizer is not None:
+        _write_template(target, tokenizer.chat_template)
+        _write_end(source, target, tokenizer)
+
+
+def _write_template(target: Path, template: str | dict[str, str] | None) -> None:
+    others = dict(template) if isinstance(template, dict) else {"default": template}
+    if text := others.pop("default", None):
+        write_text(target / "chat_template.jinja", text)
+    for name, text in others.items():
+        folder = target / "additional_chat_templates"
+        folder.mkdir(exist_ok=True)
+        write_text(folder / f"{name}.jinja", str(text))
+
+
+def _write_end(source: Path, target: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Where another token ends answers now, servers and generation must stop at it."""
+    config = read_json(target / "tokenizer_config.json") or {}
+    known = config.get("eos_token")
+    if tokenizer.eos_token in (None, known["content"] if isinstance(known, dict) else known):
+        return
+    write_json(target / "tokenizer_config.json", {**config, "eos_token": tokenizer.eos_token})
+    place = target if (target / "generation_config.json").exists() else source
+    generation = read_json(place / "generation_config.json") or {}
+    old = generation.get("eos_token_id")
+    ends = old if isinstance(old, list) else [] if old is None else [old]
+    generation["eos_token_id"] = list(dict.fromkeys([tokenizer.eos_token_id, *ends]))
+    write_json(target / "generation_config.json", generation)
 
 
 def write_base(folder: Path, name: str, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import threading
@@ -12,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from studio import models
+from studio import models, templates
+from studio.config.rendering import Rendering
 from studio.worker import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -34,6 +37,13 @@ class Tokens:
 
     folder: Path
     trust_remote_code: bool = False
+    template: str | None = None
+    enable_thinking: bool | None = None
+
+    @classmethod
+    def of(cls, config: Rendering, folder: Path) -> Tokens:
+        """The tokenizer in `folder`, with the template that is configured."""
+        return cls(folder, config.trust_remote_code, config.template, config.enable_thinking)
 
     def load(self) -> PreTrainedTokenizerBase:
         """The tokenizer. Raises ModelError where there is none."""
@@ -42,12 +52,14 @@ class Tokens:
     @property
     def fingerprint(self) -> str:
         """Changes whenever the tokenizer or its template does."""
-        return models.tokenizer_fingerprint(self.folder)
+        own = models.tokenizer_fingerprint(self.folder)
+        text = templates.text(self.template) if self.template else ""
+        return hashlib.sha256(json.dumps([own, text, self.enable_thinking]).encode()).hexdigest()[:24]
 
 
 @lru_cache(maxsize=2)
 def _load(tokens: Tokens) -> PreTrainedTokenizerBase:
-    return tokenizers.load(tokens.folder, tokens.trust_remote_code)
+    return tokenizers.load(tokens.folder, tokens.trust_remote_code, tokens.template, tokens.enable_thinking)
 
 
 def processes_for(text_bytes: int, wanted: int | None = None) -> int:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studio import models
+from studio import models, templates
 from studio.errors import ModelError
 from studio.models import TOKENIZER_PATTERNS
 
@@ -46,11 +46,17 @@ def find(name: str) -> Path:
         ) from error
 
 
-def load(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder.
+def load(
+    folder: Path, trust_remote_code: bool, template: str | None = None, enable_thinking: bool | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder, with the chat template that the named one and the mode of thinking make of it.
+
+    What is saved and served is then the tokenizer's own. Its eos_token is what ends the named template's answers, if
+    it knows that token. A model for plain text may have no template at all.
 
     Raises:
-        ModelError: its files do not make a tokenizer, or one without a chat template.
+        ModelError: its files do not make a tokenizer.
+        KeyError: there is no such template.
     """
     from transformers import AutoTokenizer
 
@@ -60,6 +66,18 @@ def load(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
         raise ModelError(f"{folder} has a damaged tokenizer ({error}): copy it again") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder} has no tokenizer.json, which is needed to tell answers from prompts")
-    if not tokenizer.chat_template:
-        raise ModelError(f"{folder} has no chat template: choose the chat (instruct) version of the model")
+    if template:
+        _name_template(tokenizer, template)
+    own = tokenizer.chat_template
+    if isinstance(own, dict):  # models with one template for tools and one without
+        tokenizer.chat_template = {name: templates.with_thinking(text, enable_thinking) for name, text in own.items()}
+    elif own:
+        tokenizer.chat_template = templates.with_thinking(own, enable_thinking)
     return tokenizer
+
+
+def _name_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    tokenizer.chat_template = templates.text(name)
+    end = templates.find(name).end
+    if end in map(str, tokenizer.added_tokens_decoder.values()):
+        tokenizer.eos_token = end

@@ -61,7 +61,8 @@ def config_flags(parser: argparse.ArgumentParser, *keys: str) -> None:
     for key in keys:
         option = OPTIONS[key]
         names = dict.fromkeys((f"--{SHORT.get(key, key).replace('_', '-')}", f"--{key.replace('_', '-')}", f"--{key}"))
-        kind: dict[str, Any] = {"action": "store_true"} if option.kind == "bool" else {"metavar": _metavar(option)}
+        is_switch = option.kind == "bool" and not option.nullable
+        kind: dict[str, Any] = {"action": "store_true"} if is_switch else {"metavar": _metavar(option)}
         parser.add_argument(*names, dest=key, default=argparse.SUPPRESS, help=_help(option), **kind)
 
 
@@ -110,7 +111,8 @@ def _line(what: str, done: int, total: int, elapsed_s: float, lively: bool) -> s
 
 
 def _metavar(option: Option) -> str:
-    return "|".join(map(str, option.choices)) if option.choices else option.kind.upper()
+    choices = ("true", "false") if option.kind == "bool" else option.choices
+    return "|".join(map(str, choices)) if choices else option.kind.upper()
 
 
 def _help(option: Option) -> str:

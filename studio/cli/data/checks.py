@@ -18,7 +18,10 @@ from studio.datasets.registry import Registry
 from studio.errors import UploadError
 
 FATAL = 1
-TOKEN_FLAGS = ("cutoff_len", "default_system", "train_on_prompt", "mask_history", "measured_rows", "trust_remote_code")
+TOKEN_FLAGS = (
+    "template", "enable_thinking", "cutoff_len", "default_system", "train_on_prompt", "mask_history", "measured_rows",
+    "trust_remote_code",
+)  # fmt: skip
 
 
 def check(registry: Registry, arguments: argparse.Namespace) -> int:

@@ -132,8 +132,8 @@ def _mask_flags(parser: argparse.ArgumentParser) -> None:
     name_flag(parser)
     parser.add_argument("--row", type=whole(1), default=1, metavar="N", help="which row (1)")
     config_flags(
-        parser, "model_name_or_path", "cutoff_len", "default_system", "train_on_prompt", "mask_history",
-        "trust_remote_code",
+        parser, "model_name_or_path", "template", "enable_thinking", "cutoff_len", "default_system", "train_on_prompt",
+        "mask_history", "trust_remote_code",
     )  # fmt: skip
 
 

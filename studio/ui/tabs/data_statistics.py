@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from studio import templates
 from studio.config import load
 from studio.config.data import DataConfig
 from studio.config.option import options
@@ -21,7 +23,10 @@ from studio.ui.form import Form
 from studio.ui.panel import QUIET, Answer
 from studio.ui.tabs.data_checks import told_finding
 
-MASKING = ("model_name_or_path", "cutoff_len", "default_system", "train_on_prompt", "mask_history")
+MASKING = (
+    "model_name_or_path", "template", "enable_thinking", "cutoff_len", "default_system", "train_on_prompt",
+    "mask_history",
+)  # fmt: skip
 TRAINING = {option.key: option.default for option in options(TrainConfig)}
 
 
@@ -49,7 +54,8 @@ def build(ctx: Context, chosen: gr.HTML) -> tuple[gr.HTML, Form]:
 
 def draw_settings(ctx: Context, keys: tuple[str, ...], prefix: str) -> Form:
     """Draw the options called `keys`: what decides how rows become tokens."""
-    drawn = form.draw_some(DataConfig, keys, {"model_name_or_path": choices.base_models(ctx)}, prefix)
+    offered: dict[str, Sequence[Any]] = {"model_name_or_path": choices.base_models(ctx), "template": templates.names()}
+    drawn = form.draw_some(DataConfig, keys, offered, prefix)
     drawn.component("model_name_or_path").value = BUNDLED
     return drawn
 

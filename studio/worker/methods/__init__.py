@@ -10,41 +10,53 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studio.config.train import TrainConfig
+from studio.errors import ModelError
 from studio.models import ModelInfo
 from studio.worker import outputs
-from studio.worker.methods import adapters
-from studio.worker.methods.base import STORED, find
+from studio.worker.methods import adapters, freeze, leaving, pissa, quantised
+from studio.worker.methods.base import find, prepare
 from studio.worker.methods.loading import load, precision
 
 __all__ = ["attach", "find", "load", "precision", "prepare", "save"]
 
 
-def prepare(config: TrainConfig, info: ModelInfo, run_dir: Path) -> ModelInfo:
-    """The model to train from, before its rows are encoded: `info` as it is, or as changed (adapters merged in, the
-    vocabulary grown, positions stretched), written below `run_dir`.
-
-    Raises:
-        ModelError: what is asked cannot be done with this model.
-    """
-    return info
-
-
-def attach(config: TrainConfig, model: PreTrainedModel) -> tuple[Any, PeftConfig | None]:
+def attach(config: TrainConfig, model: PreTrainedModel, run_dir: Path) -> tuple[Any, PeftConfig | None]:
     """`model` with what is trained of it set free, and the adapter that the trainer is to put on it.
 
     No adapter is told of for full and freeze, and where the model that comes back has one already.
 
     Raises:
-        ModelError: modules are named that the model does not have.
+        ModelError: modules are named that the model does not have, or the adapter to go on with does not fit it.
     """
-    return model, adapters.lora(config, model) if config.finetuning_type == "lora" else None
+    if config.finetuning_type == "full":
+        return model, None
+    if config.finetuning_type == "freeze":
+        freeze.free(config, model)
+        return model, None
+    if config.adapter_name_or_path and not config.create_new_adapter:
+        folder = adapters.find(config.adapter_name_or_path[-1], run_dir.parent)
+        adapters.require_base(folder, model, config)
+        return _in_full_width(adapters.resume(folder, model)), None
+    adapter = adapters.lora(config, model)
+    if not (config.pissa_init or quantised.is_quantised(model)):
+        return model, adapter
+    torch.manual_seed(config.seed)
+    try:
+        tuned = get_peft_model(model, adapter)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"this model takes no such adapter: {error}") from error
+    if config.pissa_init:
+        pissa.remember(tuned)
+    return _in_full_width(tuned), None
 
 
-def save(config: TrainConfig, model: Any, run_dir: Path, info: ModelInfo, tokenizer: PreTrainedTokenizerBase) -> str:
+def save(
+    config: TrainConfig, model: Any, run_dir: Path, info: ModelInfo, tokenizer: PreTrainedTokenizerBase
+) -> str:
     """Leave the trained adapter or model, with its tokenizer, in `run_dir`; returns the folder's name.
 
     `info` is what `prepare` gave. What a plain adapter cannot hold (merged adapters, new tokens, modules trained whole)
@@ -53,10 +65,15 @@ def save(config: TrainConfig, model: Any, run_dir: Path, info: ModelInfo, tokeni
     name = "adapter" if config.finetuning_type == "lora" else "model"
     with outputs.draft(run_dir, name) as draft:
         if name == "adapter":
-            model.save_pretrained(draft, save_embedding_layers=False)
-            (draft / "README.md").unlink(missing_ok=True)
-            outputs.write_base(draft, config.model_name_or_path, info.path)
+            leaving.adapter(config, model, run_dir, draft, info)
         else:
-            model.to(STORED.get(info.dtype, torch.float32)).save_pretrained(draft)
-        outputs.copy_tokenizer(info.path, draft, tokenizer.chat_template)
+            leaving.model(model, draft, info)
+        outputs.copy_tokenizer(info.path, draft, tokenizer)
     return name
+
+
+def _in_full_width(model: Any) -> Any:
+    """TRL rounds adapters above quantised weights to bfloat16, where small steps of the optimizer are lost. It asks
+    the outer model for these marks, PEFT and transformers the inner one."""
+    model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
+    return model
