@@ -98,7 +98,6 @@ ILLEGAL = [
     ({"ref_model": "x"}, "ref_model", "without stage: dpo or kto"),
     ({"use_dft_loss": True, **DPO}, "use_dft_loss", "without stage: sft"),
     ({"reward_funcs": "length"}, "reward_funcs", "without stage: grpo or rloo"),
-    ({"add_tokens": "<x>"}, "add_tokens", "resize_vocab: true"),
     ({"use_adalora": True, "use_dora": True}, "use_adalora", "excludes use_dora"),
     ({"use_adalora": True, "pissa_init": True}, "use_adalora", "excludes pissa_init"),
     ({"use_adalora": True, "use_rslora": True}, "use_adalora", "excludes use_rslora"),
