@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 PACKED_STAGES = ("pt", "sft")
-UNSTREAMED_STAGES = ("kto", "grpo", "rloo")
+UNSTREAMED_STAGES = ("grpo", "rloo")
 
 
 def _needs_data(config: TrainConfig) -> Problem | None:

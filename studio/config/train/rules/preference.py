@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 
 WITHOUT_REFERENCE = ("orpo", "simpo")
+UNTUNED = ("orpo", "kto_pair")  # orpo has the fine-tuning loss in it already
+UNWEIGHED = ("orpo", "simpo", "kto_pair")
 
 
 def _reference_of_none(config: TrainConfig) -> Problem | None:
@@ -19,22 +21,16 @@ def _reference_of_none(config: TrainConfig) -> Problem | None:
     return Problem("ref_model", f"{config.pref_loss} compares with no reference model: leave it empty")
 
 
-def _tuned_twice(config: TrainConfig) -> Problem | None:
-    if config.stage != "dpo" or config.pref_loss != "orpo" or not config.pref_ftx:
+def _tuned_besides(config: TrainConfig) -> Problem | None:
+    if config.stage != "dpo" or config.pref_loss not in UNTUNED or not config.pref_ftx:
         return None
-    return Problem("pref_ftx", "orpo has the fine-tuning loss in it already: set pref_ftx: 0, or another pref_loss")
+    return Problem("pref_ftx", f"has no effect on {config.pref_loss}: set pref_ftx: 0, or another pref_loss")
 
 
 def _length_of_none(config: TrainConfig) -> Problem | None:
-    if config.stage != "dpo" or config.pref_loss not in WITHOUT_REFERENCE or config.ld_alpha is None:
+    if config.stage != "dpo" or config.pref_loss not in UNWEIGHED or config.ld_alpha is None:
         return None
     return Problem("ld_alpha", f"{config.pref_loss} does not weigh by length: leave it empty, or use another pref_loss")
 
 
-def _smoothing_needed(config: TrainConfig) -> Problem | None:
-    if config.stage != "dpo" or config.pref_loss != "exo_pair" or config.dpo_label_smoothing:
-        return None
-    return Problem("dpo_label_smoothing", "exo_pair needs some: set it, for example 0.001")
-
-
-RULES = (_reference_of_none, _tuned_twice, _length_of_none, _smoothing_needed)
+RULES = (_reference_of_none, _tuned_besides, _length_of_none)
