@@ -9,8 +9,6 @@ from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.reference import reference
 from studio.worker.stages.setting import Setting, arguments
 
-LEAST_SMOOTHING = 1e-3  # exo_pair divides by it; its paper's value
-
 
 class PreferenceTrainer(Recorded, DPOTrainer):  # type: ignore[misc]  # trl is untyped
     """Direct preference optimisation."""
@@ -24,7 +22,7 @@ def build(setting: Setting) -> Recorded:
         **arguments(setting),
         loss_type=list(losses),
         loss_weights=list(losses.values()),
-        label_smoothing=config.dpo_label_smoothing or (LEAST_SMOOTHING if config.pref_loss == "exo_pair" else 0.0),
+        label_smoothing=config.dpo_label_smoothing,
         beta=config.pref_beta,
         ld_alpha=config.ld_alpha,
         disable_dropout=not config.lora_dropout,

@@ -7,12 +7,17 @@ before training, and batches are padded where it fails.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 from trl.data_utils import pack_dataset
 
+from studio.config.train import TrainConfig
 from studio.errors import ModelError
+from studio.worker.encode import IGNORED
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting, arguments
 
@@ -29,19 +34,54 @@ def build(setting: Setting) -> Recorded:
     Raises:
         ModelError: rows are to be packed for a model that would let them see each other.
     """
+    config = setting.config
     flat = keeps_rows_apart(setting.model, *(row["input_ids"] for row in setting.data.ends))
     if not flat:
         _pad_instead(setting)
-    packs = flat and (setting.config.packing or setting.config.stage == "pt")
+    packs = flat and (config.packing or config.stage == "pt")
     args = SFTConfig(
         **arguments(setting),
         padding_free=flat,
+        **_loss(config),
         max_length=None,  # rows are cut already
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     data = setting.data
     rows = pack_dataset(data.train, data.cutoff_len, "bfd") if packs else data.train
-    return SupervisedTrainer(args=args, **{**setting.parts, "train_dataset": rows}).recorded(setting)
+    parts = {**setting.parts, "train_dataset": rows, "compute_loss_func": spread_loss(config)}
+    return SupervisedTrainer(args=args, **parts).recorded(setting)
+
+
+def _loss(config: TrainConfig) -> dict[str, Any]:
+    if config.z_loss_coef:
+        return {}  # see spread_loss
+    return {
+        "label_smoothing_factor": config.label_smoothing_factor,
+        "loss_type": "dft" if config.use_dft_loss else "nll",
+    }
+
+
+def spread_loss(config: TrainConfig) -> Callable[..., torch.Tensor] | None:
+    """The configured loss with the z-loss (arXiv 2204.02311, 5): the squared log of the sum that softmax divides by.
+
+    TRL's losses never hold whole logits and cannot tell that sum. None without a z-loss: TRL's losses are used.
+    """
+    if not config.z_loss_coef:
+        return None
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        kept = labels[:, 1:] != IGNORED
+        logits, targets = outputs.logits[:, :-1][kept].float(), labels[:, 1:][kept]
+        spread = logits.logsumexp(-1)
+        surprise = spread - logits.gather(-1, targets[:, None])[:, 0]
+        if config.use_dft_loss:
+            surprise = surprise * (-surprise).exp().detach()
+        share = config.label_smoothing_factor
+        smoothed = (1 - share) * surprise + share * (spread - logits.mean(-1))
+        total = (smoothed + config.z_loss_coef * spread.square()).sum()
+        return total / (kept.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
 
 
 def keeps_rows_apart(model: PreTrainedModel, one: list[int], other: list[int]) -> bool:
