@@ -41,7 +41,7 @@ def train(desk: Desk) -> bool:
     tokenizer, data = _prepare_rows(desk, config, info)
     desk.reporter.phase("loading model", config.model_name_or_path)
     stage, precision = stages.of(config), methods.precision(config)
-    model, adapter = methods.attach(config, methods.load(config, info, tokenizer, stage.head))
+    model, adapter = methods.attach(config, methods.load(config, info, tokenizer, stage.head), desk.run_dir)
     desk.clock.lap("model")
     trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision))
     desk.clock.lap("trainer")

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.worker import door, training
-from studio.worker import model as base
+from studio.worker.methods import precision
 from studio.worker.stages.supervised import keeps_rows_apart
 from tests.worker.conftest import Finished, Start, Train, write_config
 from tests.worker.test_training import encoded, hand_over, one_by_one
@@ -22,7 +22,7 @@ WHOLE = {"max_steps": 1, "save_steps": 0}
 
 
 def test_bfloat16_is_chosen_and_memory_is_that_of_the_device(train: Train) -> None:
-    assert base.precision(parse(TrainConfig, {"dataset": ["demo"]})) is torch.bfloat16
+    assert precision(parse(TrainConfig, {"dataset": ["demo"]})) is torch.bfloat16
     torch.cuda.reset_peak_memory_stats()
     [step] = train(**WHOLE).events("step")
     assert 0 < step["memory_gb"] <= torch.cuda.max_memory_allocated() / 1e9  # the process itself takes far more

@@ -39,7 +39,6 @@ def attach(config: TrainConfig, model: PreTrainedModel, run_dir: Path) -> tuple[
         return model, None
     if config.adapter_name_or_path and not config.create_new_adapter:
         folder = adapters.find(config.adapter_name_or_path[-1], run_dir.parent)
-        adapters.require_base(folder, model, config)
         return _in_full_width(adapters.resume(folder, model)), None
     adapter = adapters.lora(config, model)
     if not (config.pissa_init or quantised.is_quantised(model)):
@@ -54,9 +53,7 @@ def attach(config: TrainConfig, model: PreTrainedModel, run_dir: Path) -> tuple[
     return _in_full_width(tuned), None
 
 
-def save(
-    config: TrainConfig, model: Any, run_dir: Path, info: ModelInfo, tokenizer: PreTrainedTokenizerBase
-) -> str:
+def save(config: TrainConfig, model: Any, run_dir: Path, info: ModelInfo, tokenizer: PreTrainedTokenizerBase) -> str:
     """Leave the trained adapter or model, with its tokenizer, in `run_dir`; returns the folder's name.
 
     `info` is what `prepare` gave. What a plain adapter cannot hold (merged adapters, new tokens, modules trained whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -16,29 +16,38 @@ from transformers import (
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.models import ModelInfo
+from studio.worker.methods import quantised
 
 Head = Literal["causal", "reward"]
+FLASH = {"fa2": ("flash_attn", "flash_attention_2"), "fa3": ("flash_attn_interface", "flash_attention_3")}
 
 
 def load(config: TrainConfig, info: ModelInfo, tokenizer: PreTrainedTokenizerBase, head: Head) -> PreTrainedModel:
-    """The weights, on the device: in the type of the computation below an adapter, in float32 where they are trained.
+    """The weights, on the device: in the type of the computation where they stay as they are, else as wide as asked.
+
+    A reward head gives one number for a text, from its last token on.
 
     Raises:
-        ModelError: the folder does not make a model.
+        ModelError: the folder does not make a model, or something that is asked for is not installed.
     """
     computed_in = precision(config)
-    keys = {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id} if head == "reward" else {}
+    trained_whole = config.finetuning_type == "full" and not config.pure_bf16
+    keys: dict[str, Any] = {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id} if head == "reward" else {}
     kind = AutoModelForSequenceClassification if head == "reward" else AutoModelForCausalLM
     try:
         model = kind.from_pretrained(
             info.path,
-            dtype=torch.float32 if config.finetuning_type == "full" else computed_in,
-            attn_implementation=_attention(computed_in),
+            dtype=torch.float32 if trained_whole else computed_in,
+            attn_implementation=_attention(config, computed_in),
             trust_remote_code=config.trust_remote_code,
+            **quantised.keys(config, info.path, computed_in),
             **keys,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{info.path} cannot be loaded: {error}") from error
+    _balance_experts(config, model)
+    if quantised.is_quantised(model):
+        return quantised.settle(model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -49,6 +58,8 @@ def precision(config: TrainConfig) -> torch.dtype:
         ModelError: float16 on a machine without a GPU.
     """
     cuda = torch.cuda.is_available()
+    if config.pure_bf16:
+        return torch.bfloat16
     if config.fp16:
         if not cuda:
             raise ModelError("fp16 needs a GPU: switch it off to train in float32")
@@ -57,7 +68,36 @@ def precision(config: TrainConfig) -> torch.dtype:
     return torch.bfloat16 if wants_bf16 else torch.float32
 
 
-def _attention(precision: torch.dtype) -> str:
+def _attention(config: TrainConfig, precision: torch.dtype) -> str:
+    if config.flash_attn in FLASH:
+        return _flash(config.flash_attn, precision)
+    if config.flash_attn == "disabled":
+        return "eager"
     # rows of a batch lie in one sequence; flash attention skips the pairs between rows, sdpa computes and masks them
     flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") and precision != torch.float32
-    return "flash_attention_2" if flash else "sdpa"
+    return "flash_attention_2" if flash and config.flash_attn == "auto" else "sdpa"
+
+
+def _flash(name: str, precision: torch.dtype) -> str:
+    """A flash attention that was asked for by name, which no other may stand in for."""
+    package, implementation = FLASH[name]
+    missing = {
+        "a GPU": not torch.cuda.is_available(),
+        "bf16 or fp16": precision == torch.float32,
+        f"the package {package.replace('_', '-')}": not importlib.util.find_spec(package),
+    }
+    if any(missing.values()):
+        what = ", ".join(need for need, lacks in missing.items() if lacks)
+        raise ModelError(f"flash_attn: {name} needs {what}: set flash_attn to auto, which takes what there is")
+    return implementation
+
+
+def _balance_experts(config: TrainConfig, model: PreTrainedModel) -> None:
+    """Have a mixture-of-experts model add the loss that spreads tokens over its experts."""
+    if config.moe_aux_loss_coef is None:
+        return
+    if not hasattr(model.config, "router_aux_loss_coef"):
+        what = f"a {model.config.model_type} model has no experts to spread tokens over: leave it empty"
+        raise ModelError(f"moe_aux_loss_coef: {what}")
+    model.config.router_aux_loss_coef = config.moe_aux_loss_coef
+    model.config.output_router_logits = True

@@ -12,7 +12,7 @@ from transformers import PrinterCallback, Trainer
 
 from studio.runs import events
 from studio.runs.events import Checkpoint
-from studio.worker import outputs
+from studio.worker import optimizers, outputs
 from studio.worker.door import Desk
 from studio.worker.progress import Progress
 from studio.worker.samples import Samples
@@ -29,10 +29,11 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
     progress: Progress
     samples: Samples
     keep: int
+    setting: Setting
 
     def recorded(self, setting: Setting) -> Self:
         """This trainer, reporting to the run of `setting`."""
-        self.desk, self.keep = setting.desk, setting.config.save_total_limit
+        self.setting, self.desk, self.keep = setting, setting.desk, setting.config.save_total_limit
         held = setting.data.validation
         datasets = tuple(held) if isinstance(held, dict) else ()
         self.progress = Progress(setting.desk, setting.config, _tokens_so_far(setting.desk), datasets)
@@ -41,6 +42,10 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
         self.add_callback(self.samples)
         self.remove_callback(PrinterCallback)
         return self
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        self.optimizer = optimizers.build(self.setting.config, self.model, self.state.max_steps)
+        return self.optimizer
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
         self.progress.tokens += self.tokens_of(inputs)
@@ -60,6 +65,7 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
         name = f"checkpoints/checkpoint-{self.state.global_step}"
         if (self.desk.run_dir / name).exists():
             return
+        self.optimizer.eval()  # of a schedule-free one it is the average that is looked at; training goes back by itself
         try:
             with outputs.draft(self.desk.run_dir, name) as folder:
                 self.args.output_dir = str(folder.parent)  # the trainer itself appends checkpoint-N
@@ -81,6 +87,7 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
 
     def settle(self) -> None:
         """After the last step: go back to the weights of the best validation if they are kept, and look at answers."""
+        self.optimizer.eval()
         self._restore_best()
         kept = self.progress.best.is_kept and self.state.best_global_step
         self.samples.take(self.model, kept or self.state.global_step)

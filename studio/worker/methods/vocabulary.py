@@ -1,0 +1,55 @@
+"""Models whose vocabulary grows: new rows of the embeddings start as the mean of the old ones, and are trained."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from studio.config.train import TrainConfig
+from studio.models import ModelInfo
+from studio.worker import tokenizer as tokenizers
+
+NEW_ROWS = "new_rows"  # key of config.json: the first new row of the embeddings, and the one past the last
+
+
+def grown(config: TrainConfig, info: ModelInfo) -> tuple[PreTrainedTokenizerBase, range] | None:
+    """The tokenizer with the tokens that are asked for, and the rows of the embeddings that are new; None for none."""
+    if not (config.resize_vocab or config.add_tokens or config.add_special_tokens):
+        return None
+    tokenizer = tokenizers.load(info.path, config.trust_remote_code)
+    first = len(tokenizer)
+    tokenizer.add_tokens(list(config.add_tokens))
+    tokenizer.add_tokens(list(config.add_special_tokens), special_tokens=True)
+    return tokenizer, range(first, len(tokenizer))
+
+
+def grow(model: PreTrainedModel, rows: range) -> range:
+    """Make room for `rows` and for all before them, and set what is new to the mean of what was there.
+
+    Returns the rows that are new: also those of tokens that the tokenizer had and the model had not.
+    """
+    size = model.get_input_embeddings().weight.shape[0]
+    new = range(min(rows.start, size), rows.stop)
+    if rows.stop > size:
+        model.resize_token_embeddings(rows.stop, mean_resizing=False)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        _fill(module, new)
+    return new
+
+
+def new_rows(model: PreTrainedModel) -> dict[str, list[int]]:
+    """Full name of each embedding whose new rows are to be trained -> those rows; a tied head follows by itself."""
+    bounds = getattr(model.config, NEW_ROWS, None)
+    if not bounds or bounds[0] == bounds[1]:
+        return {}
+    ends = [model.get_input_embeddings()]
+    if not model.config.get_text_config().tie_word_embeddings and model.get_output_embeddings():
+        ends.append(model.get_output_embeddings())
+    return {name: list(range(*bounds)) for name, module in model.named_modules() if module in ends}
+
+
+def _fill(module: nn.Module | None, rows: range) -> None:
+    if module is None or not rows:
+        return
+    for weight in module.parameters(recurse=False):  # a head may have a bias
+        weight.data[rows.start : rows.stop] = weight.data[: rows.start].float().mean(0).to(weight.dtype)
