@@ -5,13 +5,14 @@ PYTHON = $(or $(shell for p in python3.11 python3 python; do \
 BIN = .venv/bin
 ARGS =
 
-.PHONY: help run test check bench system lock environment dev
+.PHONY: help run test check bench docs system lock environment dev
 
 help:
 	@echo "make run      install what is missing, start the studio at http://127.0.0.1:7860 (ARGS=\"--port 8080\")"
 	@echo "make test     the whole test suite (ARGS=\"-k name\")"
 	@echo "make check    format, lint, types, imports, function sizes"
 	@echo "make bench    every benchmark, one table each (ARGS=name: one of them)"
+	@echo "make docs     write the reference pages in docs/ anew"
 	@echo "make system   the system packages that tests need (Debian and Ubuntu, as root)"
 	@echo "make lock     resolve requirements-*.txt anew into requirements-*.lock"
 
@@ -30,6 +31,9 @@ check: dev
 
 bench: environment
 	$(BIN)/python -m bench $(ARGS)
+
+docs: environment
+	$(BIN)/python tools/reference.py
 
 system:
 	@tools/system.sh

@@ -64,10 +64,11 @@ def _width_to_prune(config: TrainConfig) -> Problem | None:
 def _reference_below_pissa(config: TrainConfig) -> Problem | None:
     if not (_is_lora(config) and config.pissa_init and needs_reference(config)):
         return None
-    instead = "set kl_coef: 0" if config.stage in ("grpo", "rloo") else "use plain LoRA, or pref_loss: simpo or orpo"
+    instead = {"dpo": "use plain LoRA, or pref_loss: simpo or orpo", "kto": "use plain LoRA"}
     return Problem(
         "pissa_init",
-        f"PiSSA changes the model below the adapter, which is then no reference for {config.stage} any more: {instead}",
+        f"PiSSA changes the model below the adapter, which is then no reference for {config.stage}: "
+        f"{instead.get(config.stage, 'set kl_coef: 0')}",
     )
 
 
