@@ -2,36 +2,34 @@
 
 One function for the training, for the statistics and for the preview of what is trained: what the preview shows is
 what is learnt. Where the template marks answers with {% generation %}, the marks decide. Elsewhere a conversation is
-rendered up to and past each answer, and the difference is the answer; that needs a template which only ever appends,
-and one that rewrites earlier turns (such as those that drop old thoughts) is refused rather than guessed at. Of a row
-whose tool calls, observations or tools the template leaves out, nothing is trained (see `omission`).
+rendered up to and past each answer, and the difference is the answer. Some templates rewrite earlier turns (those of
+reasoning models drop old thoughts): there each answer is learnt in the rendering that it is the last of, because that
+is what the model is given when it has to answer, and a row becomes several sequences. Of a row whose tool calls,
+observations or tools the template leaves out, nothing is trained (see `omission`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text, chat
 from studio.datasets.masking import Masking, MaskView, Piece, Segment
-from studio.errors import ModelError, RowError
-from studio.worker.omission import left_out, told
+from studio.errors import RowError
+from studio.worker.omission import told
 from studio.worker.places import Places, Span, Tokens
+from studio.worker.rendering import Renderer, Turns
 
 IGNORED = -100
-GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+THOUGHTS = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 BATCH_ROWS = 256
-RENDERING = threading.Lock()  # a compiled template notes its marks for one caller; streamed sets are read by threads
 Numbered = tuple[int, Conversation | Text]
 Flaw = Literal["", "lost", "late", "silent", "alike"]  # why a row teaches nothing: each is a count of Figures
 
@@ -40,13 +38,15 @@ Flaw = Literal["", "lost", "late", "silent", "alike"]  # why a row teaches nothi
 class Encoded:
     """One row: `labels` equal `input_ids` where a token is trained and IGNORED elsewhere; `cut` tokens fell off.
 
-    `lost` says what of its tools the template leaves out; nothing of such a row is trained.
+    `lost` says what of its tools the template leaves out; nothing of such a row is trained. `again`: a further sequence
+    of the same row.
     """
 
     input_ids: list[int]
     labels: list[int]
     cut: int
     lost: str = ""
+    again: bool = False
 
     @property
     def trained(self) -> int:
@@ -63,13 +63,15 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One sequence before cutting, with what its tokens stand for; `lost` as in `Encoded`."""
+    """One sequence of row `number` before cutting, with what its tokens stand for; the rest as in `Encoded`."""
 
+    number: int
     text: str
     places: Places
     ids: list[int]
     labels: list[int]
     lost: str
+    again: bool
 
     @property
     def trained(self) -> int:
@@ -96,7 +98,7 @@ def encode(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking
     """
     keep = masking.cutoff_len
     for row in label(rows, tokenizer, masking):
-        yield Encoded(row.ids[:keep], row.labels[:keep], cut=max(0, len(row.ids) - keep), lost=row.lost)
+        yield Encoded(row.ids[:keep], row.labels[:keep], max(0, len(row.ids) - keep), row.lost, row.again)
 
 
 def flaw_of(cut: int, lost: str) -> Flaw:
@@ -115,10 +117,12 @@ def explain(number: int, value: Row, tokenizer: PreTrainedTokenizerBase, masking
     special = tokenizer.added_tokens_decoder.keys()
     segments = []
     for name, sequence, mask in sequences(value, masking):
-        [labelled] = label([(number, sequence)], tokenizer, mask)
-        if labelled.lost:
-            raise RowError(number, told(labelled.lost))
-        segments.append(Segment(name, tuple(_pieces(labelled, special, mask.cutoff_len))))
+        parts = list(label([(number, sequence)], tokenizer, mask))
+        for place, part in enumerate(parts, 1):
+            if part.lost:
+                raise RowError(number, told(part.lost))
+            title = f"part {place} of {len(parts)}" if len(parts) > 1 else name
+            segments.append(Segment(title, tuple(_pieces(part, special, mask.cutoff_len))))
     return MaskView(tuple(segments))
 
 
@@ -136,13 +140,16 @@ def sequences(value: Row, masking: Masking) -> list[tuple[str, Conversation | Te
 
 
 def label(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[Labelled]:
-    """Numbered sequences in whole length, in order. Raises as `encode` does."""
-    renderer = _Renderer(tokenizer)
+    """Numbered sequences in whole length, in order: one for each, or more where the template rewrites earlier turns.
+
+    Raises as `encode` does.
+    """
+    renderer = Renderer(tokenizer)
     backend = tokenizer.backend_tokenizer  # without the wrapper, which makes Python lists of all that is not needed
     backend.no_truncation()
     backend.no_padding()
     tokens = Tokens(backend)
-    rendered = (_render(renderer, number, sequence, masking) for number, sequence in rows)
+    rendered = (each for number, sequence in rows for each in _render(renderer, number, sequence, masking))
     # the tokenizer leaves Python to others while it works: one batch is rendered while it has another
     with ThreadPoolExecutor(1) as thread:
         waiting: tuple[list[_Rendered], Future[list[Places]]] | None = None
@@ -156,89 +163,37 @@ def label(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking:
 
 
 class _Rendered(NamedTuple):
-    """The text of a sequence, where its answers are, and what the template has left out of its tools."""
+    """The text of a sequence of row `number`, where what is learnt of it stands, and the rest as in `Encoded`."""
 
+    number: int
     text: str
     spans: list[Span]
     lost: str = ""
+    again: bool = False
 
 
-class _Renderer:
-    """One tokenizer's chat template, ready to be applied."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
-        self._known = tokenizer.special_tokens_map
-        self._templates: dict[bool, tuple[str, bool]] = {}
-        self._endings = tuple(filter(None, (str(token) for token in tokenizer.added_tokens_decoder.values())))
-        self._specials = re.compile("|".join(map(re.escape, sorted(self._endings, key=len, reverse=True))) or "(?!)")
-
-    def render(
-        self, number: int, messages: list[dict[str, Any]], tools: Any, prompt: bool = False
-    ) -> tuple[str, list[Span] | None]:
-        """The text, and the answers that the template marks; None where it marks none at all."""
-        try:
-            template, marked = self._template(tools)
-            with RENDERING:
-                texts, spans = render_jinja_template(
-                    [messages],
-                    tools=tools,
-                    chat_template=template,
-                    return_assistant_tokens_mask=marked,
-                    add_generation_prompt=prompt,
-                    **self._known,
-                )
-        except (TemplateError, TypeError) as error:  # one that wants arguments as text cannot join an object to it
-            raise RowError(number, f"the model's chat template refuses it: {error}") from error
-        except ValueError as error:
-            raise ModelError(f"the tokenizer cannot render a conversation: {error}") from error
-        return texts[0], [(start, end) for start, end in spans[0]] if marked else None
-
-    def document(self, text: str) -> str:
-        """Plain text between the tokens that begin and end a document."""
-        begins = self._tokenizer.bos_token_id in self._tokenizer("")["input_ids"]
-        return (self._tokenizer.bos_token if begins else "") + text + (self._tokenizer.eos_token or "")
-
-    def with_end(self, text: str, span: Span) -> Span:
-        """`span` with the end-of-turn token behind it, and without the white space behind that."""
-        start, end = span
-        bare = text[start:end].rstrip()
-        if bare.endswith(self._endings):
-            return start, start + len(bare)
-        after = self._specials.match(text, end)
-        return start, after.end() if after else end
-
-    def _template(self, tools: Any) -> tuple[str, bool]:
-        """The template for rows with or without tools, and whether it marks answers."""
-        key = bool(tools)
-        if key not in self._templates:
-            template = self._tokenizer.get_chat_template(tools=tools)
-            self._templates[key] = template, GENERATION.search(template) is not None
-        return self._templates[key]
-
-
-def _render(renderer: _Renderer, number: int, sequence: Conversation | Text, masking: Masking) -> _Rendered:
+def _render(renderer: Renderer, number: int, sequence: Conversation | Text, masking: Masking) -> Iterator[_Rendered]:
     if isinstance(sequence, Text):
         text = renderer.document(sequence.text)
-        return _Rendered(text, [(0, len(text))])
+        yield _Rendered(number, text, [(0, len(text))])
+        return
+    turns = Turns(renderer, number, _messages(sequence, masking), _tools(number, sequence.tools))
+    if lost := turns.lost():
+        yield _Rendered(number, turns.text, [], lost)
+        return
+    for place, (text, spans) in enumerate(turns.sequences(masking)):
+        yield _Rendered(number, text, [renderer.with_end(text, span) for span in spans], again=place > 0)
+
+
+def _messages(sequence: Conversation, masking: Masking) -> list[dict[str, Any]]:
     messages = chat(sequence.messages)
     if masking.default_system and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": masking.default_system})
-    tools = _tools(number, sequence.tools)
-    text, spans = renderer.render(number, messages, tools)
-    if lost := _lost(renderer, number, messages, tools):
-        return _Rendered(text, [], lost)
-    if spans is None:
-        spans = list(_unmarked(renderer, number, messages, tools, text, last_only=masking.mask_history))
-    spans = spans[-1:] if masking.mask_history else spans
-    return _Rendered(text, [renderer.with_end(text, span) for span in spans])
-
-
-def _lost(renderer: _Renderer, number: int, messages: list[dict[str, Any]], tools: Any) -> str:
-    try:
-        return left_out(messages, tools, lambda marked, kit: renderer.render(number, marked, kit)[0])
-    except RowError:  # it took the row itself: one that objects to marks looks at what they stand for
-        return ""
+    if masking.enable_thinking is False:
+        for message in messages:
+            if message["role"] == "assistant":
+                message["content"] = THOUGHTS.sub("", message["content"])
+    return messages
 
 
 def _tools(number: int, tools: str | None) -> Any:
@@ -248,23 +203,6 @@ def _tools(number: int, tools: str | None) -> Any:
         return json.loads(tools)
     except ValueError as error:
         raise RowError(number, f"its tools are not valid JSON ({error})") from error
-
-
-def _unmarked(
-    renderer: _Renderer, number: int, messages: list[dict[str, Any]], tools: Any, text: str, last_only: bool
-) -> Iterator[Span]:
-    """Answers in `text`, found by rendering the conversation up to each answer and past it."""
-    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    for index in turns[-1:] if last_only else turns:
-        before, _ = renderer.render(number, messages[:index], tools, prompt=True)
-        through, _ = renderer.render(number, messages[: index + 1], tools)
-        if not (text.startswith(through) and through.startswith(before)):
-            raise RowError(
-                number,
-                f"answer {turns.index(index) + 1} cannot be told from the rest, because the model's chat template "
-                "rewrites earlier turns; set mask_history: true to train on the last answer only",
-            )
-        yield len(before), len(through)
 
 
 def _labelled(batch: Sequence[_Rendered], places: Future[list[Places]], masking: Masking) -> Iterator[Labelled]:
@@ -279,7 +217,7 @@ def _label(rendered: _Rendered, places: Places, masking: Masking) -> Labelled:
         first, last = places.tokens(*span)
         labels[first:last] = ids[first:last]
     labels[:1] = [IGNORED]  # nothing comes before the first token of a row that could predict it
-    return Labelled(rendered.text, places, ids, labels, rendered.lost)
+    return Labelled(rendered.number, rendered.text, places, ids, labels, rendered.lost, rendered.again)
 
 
 def _pieces(row: Labelled, special: Iterable[int], cutoff_len: int) -> Iterator[Piece]:

@@ -152,6 +152,11 @@ def _usable(parts: Sequence[Prepared], cutoff_len: int) -> tuple[list[Prepared],
     remarks += _left_out(figures, cutoff_len)
     if not figures.rows:
         raise DatasetError("there is nothing to train on. " + ("; ".join(remarks) or "The datasets have no rows"))
+    if figures.more:
+        remarks.append(
+            "the chat template rewrites earlier turns, so conversations are learnt answer by answer, each with what "
+            f"was before it: {figures.seen - figures.more} rows became {figures.seen} sequences"
+        )
     if figures.cut:
         remarks.append(f"{figures.cut} of {figures.rows} rows are longer than {cutoff_len} tokens and were cut there")
     return [part for part in parts if part.figures.rows], remarks

@@ -33,10 +33,11 @@ from studio.datasets.near_copies import near
 from studio.errors import DatasetError, RowError
 from studio.files import folder_bytes, read_record, write_json
 from studio.worker.columns import COLUMNS, EncodedRow
+from studio.worker.encode import Encoded
 from studio.worker.pool import Tokens, processes_for, spread
 from studio.worker.rows import Part, Source, parts_of, read
 
-VERSION = 2  # of what is stored: raised when the same rows would be encoded differently
+VERSION = 3  # of what is stored: raised when the same rows would be encoded differently
 BATCH_ROWS = 512
 PART_ROWS = 4096
 POLL_S = 0.1
@@ -51,6 +52,7 @@ class Figures:
     `seen` rows could be encoded; `rows` of them are kept, `cut` of those were longer than the cutoff. `late` rows begin
     their answer after it, `silent` ones have none, the two of `alike` ones do not differ, of `lost` ones the template
     leaves out what their tools are about. `faults` could not be encoded. Of the last two the first is told in words.
+    A conversation that a template rewrites as it goes on counts for each of its sequences; `more` of those there are.
     """
 
     seen: int = 0
@@ -60,6 +62,7 @@ class Figures:
     silent: int = 0
     lost: int = 0
     alike: int = 0
+    more: int = 0
     faults: int = 0
     first_lost: str = ""
     first_fault: str = ""
@@ -77,6 +80,7 @@ class Figures:
     def keep(self, row: EncodedRow) -> bool:
         """Count an encoded row; whether it teaches anything."""
         self.seen += 1
+        self.more += isinstance(row, Encoded) and row.again
         if row.flaw:
             setattr(self, row.flaw, getattr(self, row.flaw) + 1)
             self.first_lost = self.first_lost or row.lost
@@ -177,7 +181,7 @@ def write_part(recipe: Recipe, part: Part, target: Path, progress: Callable[[int
         with ipc.new_stream(file, recipe.schema) as stream:
             while batch := list(islice(rows, BATCH_ROWS)):
                 stream.write_batch(pyarrow.record_batch(COLUMNS[recipe.columns].values(batch), recipe.schema))
-                progress(figures.seen + figures.faults)
+                progress(figures.seen - figures.more + figures.faults)
         file.flush()
         os.fsync(file.fileno())  # before the rename that says it is whole
     return figures
@@ -222,7 +226,7 @@ def _make_parts(
     results = spread(partial(_write_named_part, recipe, draft), zip(parts, names, strict=True), processes)
     done = 0
     for name, figures in zip(names, results, strict=True):
-        done += figures.seen + figures.faults
+        done += figures.seen - figures.more + figures.faults
         progress(done, index.rows)
         yield name, figures
 

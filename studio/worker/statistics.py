@@ -8,9 +8,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import chain, groupby
 from math import ceil
-from operator import sub
+from operator import attrgetter, sub
 from typing import TYPE_CHECKING, Any
 
 from studio import models
@@ -175,18 +175,15 @@ def _labelled(rows: Iterator[tuple[int, Row]], task: Task) -> Iterator[tuple[int
     if first is None:
         return
     masking = sequences(first[1], task.masking)[0][2]  # the same for all rows, which are of one kind
-    waiting: deque[tuple[int, Row, int]] = deque()
+    waiting: deque[tuple[int, Row]] = deque()
 
     def flat() -> Iterator[Any]:
         for number, value in chain([first], rows):
-            parts = sequences(value, masking)
-            waiting.append((number, value, len(parts)))
-            yield from ((number, sequence) for _, sequence, _ in parts)
+            waiting.append((number, value))
+            yield from ((number, sequence) for _, sequence, _ in sequences(value, masking))
 
-    labelled = label(flat(), task.tokens.load(), masking)
-    for head in labelled:
-        number, value, count = waiting.popleft()
-        yield number, value, [head, *islice(labelled, count - 1)]
+    for _, found in groupby(label(flat(), task.tokens.load(), masking), key=attrgetter("number")):
+        yield *waiting.popleft(), list(found)
 
 
 def _count(tally: Tally, number: int, value: Row, sequences: Sequence[Labelled], task: Task) -> list[int]:
@@ -210,16 +207,22 @@ def _count(tally: Tally, number: int, value: Row, sequences: Sequence[Labelled],
         return []
     if not _find(tally, number, length, first, cutoff):
         return []
-    kept = [min(length, cutoff) for length in lengths]
+    left = [sequence for sequence in sequences if 0 < sequence.first_trained <= cutoff]
+    kept = [min(len(sequence.ids), cutoff) for sequence in left]
     tally.kept_rows += 1
     tally.kept_tokens += sum(kept)
-    tally.kept_trained += sum(sequence.trained_within(cutoff) for sequence in sequences)
+    tally.kept_trained += sum(sequence.trained_within(cutoff) for sequence in left)
     return kept
 
 
 def _first_trained(sequences: Sequence[Labelled]) -> int:
-    """The place, from 1, of the first trained token of the sequence where it comes last; 0 where one has none."""
+    """The place, from 1, of the first trained token; 0 where there is none.
+
+    Of two answers to one prompt both are needed, of a conversation in several renderings one is enough.
+    """
     firsts = [sequence.first_trained for sequence in sequences]
+    if any(sequence.again for sequence in sequences):
+        return min(filter(None, firsts), default=0)
     return max(firsts) if all(firsts) else 0
 
 

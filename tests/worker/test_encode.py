@@ -18,7 +18,8 @@ from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import ModelError, RowError
 from studio.models import resolve
-from studio.worker.encode import BATCH_ROWS, IGNORED, _render, _Renderer, encode, explain, sequences
+from studio.worker.encode import BATCH_ROWS, IGNORED, _render, encode, explain, sequences
+from studio.worker.rendering import Renderer
 from tests.worker.conftest import CHATML, TEXT, UNMARKED
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data/llamafactory"
@@ -139,15 +140,30 @@ def test_long_rows_are_cut_and_say_by_how_much(tokenizer: PreTrainedTokenizerBas
     assert short.trained == 0
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused_by_row(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_template_that_rewrites_earlier_turns_shows_each_answer_as_it_was_asked_for(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     tokenizer.chat_template = FORGETFUL
     thinking = [
         conversation(("user", "1+1?"), ("assistant", "<think>a</think>2"), ("user", "2+2?"), ("assistant", "4"))
     ]
-    with pytest.raises(RowError, match=r"row 7: answer 1 .* mask_history"):
-        list(encode(thinking, tokenizer, Masking(512)))
+    first, second = encode(thinking, tokenizer, Masking(512))
+    assert tokenizer.decode(first.input_ids) == (
+        "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n<think>a</think>2<|im_end|>\n"
+    )
+    assert trained(tokenizer, first) == ["<think>a</think>2<|im_end|>"]
+    assert tokenizer.decode(second.input_ids) == (
+        "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n"
+        "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n"
+    )
+    assert trained(tokenizer, second) == ["4<|im_end|>"]
+    assert (first.again, second.again) == (False, True)
     [row] = encode(thinking, tokenizer, Masking(512, mask_history=True))
     assert trained(tokenizer, row) == ["4<|im_end|>"]
+    assert [segment.label for segment in explain(1, thinking[0][1], tokenizer, Masking(512)).segments] == [
+        "part 1 of 2",
+        "part 2 of 2",
+    ]
 
 
 def test_what_a_template_refuses_names_the_row_and_its_reason(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -203,7 +219,7 @@ def test_labels_are_those_found_by_looking_at_every_place(
     row = conversation(
         *((role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True))
     )
-    [(text, spans, _)] = [_render(_Renderer(used), *row, Masking(4096))]
+    [(_, text, spans, *_)] = _render(Renderer(used), *row, Masking(4096))
     [found] = encode([row], used, Masking(4096))
     assert found.input_ids == used(text, add_special_tokens=False)["input_ids"]
     assert found.labels == plainly_labelled(used, text, spans)

@@ -16,8 +16,8 @@ from studio.datasets.loading import load
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError
 from studio.models import BUNDLED, resolve
-from studio.worker.encode import _Renderer
 from studio.worker.omission import left_out
+from studio.worker.rendering import Renderer
 from tests.worker.conftest import Train, register
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data/llamafactory"
@@ -41,7 +41,7 @@ def losses(template: str) -> Counter[str]:
         pytest.skip("needs the public demo sets")
     tokenizer = AutoTokenizer.from_pretrained(resolve(BUNDLED))
     tokenizer.chat_template = template
-    renderer, found = _Renderer(tokenizer), Counter[str]()
+    renderer, found = Renderer(tokenizer), Counter[str]()
     for _, row in load(Registry(SHARED), "glaive_toolcall_en_demo", leave_out=lambda fault: None):
         tools = json.loads(row.tools) if row.tools else None
         lost = left_out(chat(row.messages), tools, lambda messages, kit: renderer.render(0, messages, kit)[0])
