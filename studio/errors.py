@@ -12,7 +12,8 @@ SeedbedError
 ├── RunError
 │   ├── RunNotFound        no such run directory
 │   ├── AlreadyStarted     a run is started at most once
-│   └── NotResumable       no complete checkpoint to go on from
+│   ├── NotResumable       no complete checkpoint to go on from
+│   └── RewardError        a reward that cannot be given
 └── ServingError
     ├── SidecarNotReady    the model server is not up (yet, or any more)
     └── RequestFailed      the model server refused or broke off a request
@@ -96,6 +97,10 @@ class AlreadyStarted(RunError):
 
 class NotResumable(RunError):
     """No complete checkpoint to go on from."""
+
+
+class RewardError(RunError):
+    """A reward cannot be given: a name, file or pattern that does not serve, or a function that failed."""
 
 
 class ServingError(SeedbedError):

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from studio.datasets.formats import Row
 from studio.datasets.masking import Masking
 from studio.worker.encode import IGNORED, Encoded, Flaw, Labelled, Numbered, encode, flaw_of, label, sequences
+from studio.worker.prompts import prompted
 
 NumberedRow: TypeAlias = tuple[int, Row]
 IDS = pyarrow.list_(pyarrow.int32())
@@ -145,10 +146,15 @@ def _end(row: Labelled) -> int:
 
 PAIR = Columns(_pairs, pyarrow.schema([(name, IDS) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]))
 JUDGED = Columns(_judged, pyarrow.schema([("prompt_ids", IDS), ("completion_ids", IDS), ("label", pyarrow.bool_())]))
+PROMPT = Columns(
+    cast(Any, prompted),
+    pyarrow.schema([("prompt_ids", IDS), ("prompt", pyarrow.string()), ("reference", pyarrow.string())]),
+)
 SEQUENCE_SCHEMA = pyarrow.schema([(name, IDS) for name in ("input_ids", "labels")])
 COLUMNS = {
     "sequence": Columns(cast(Any, encode), SEQUENCE_SCHEMA),
     "document": Columns(_documents, SEQUENCE_SCHEMA),
     "pair": PAIR,
     "judged": JUDGED,
+    "prompt": PROMPT,
 }

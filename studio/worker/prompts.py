@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from studio.datasets.formats import Conversation, chat
 from studio.datasets.masking import Masking
-from studio.errors import ModelError, RowError
-from studio.worker.encode import RENDERING, Flaw
+from studio.worker.encode import Flaw, flaw_of
+from studio.worker.rendering import Renderer, Turns
 
 Messages = list[dict[str, Any]]
 
@@ -31,7 +30,7 @@ class Prompted:
     @property
     def flaw(self) -> Flaw:
         """Why it teaches nothing: of a prompt that is too long no part would do."""
-        return "late" if self.cut else ""
+        return flaw_of(self.cut, self.lost) if self.cut or self.lost else ""
 
 
 def prompted(
@@ -43,15 +42,29 @@ def prompted(
         ModelError: the tokenizer has no chat template.
         RowError: the template refuses a row.
     """
+    renderer = Renderer(tokenizer)
     for number, row in rows:
         *before, answer = row.messages
         messages = with_system(chat(tuple(before)), masking.default_system)
-        try:
-            ids = chat_ids(messages, tokenizer, json.loads(row.tools) if row.tools else None)
-        except (TemplateError, TypeError, json.JSONDecodeError) as error:
-            raise RowError(number, f"the model's chat template refuses it: {error}") from error
+        tools = json.loads(row.tools) if row.tools else None
+        text, _ = renderer.render(number, messages, tools, prompt=True)
+        ids = tokens(text, tokenizer)
+        lost = Turns(renderer, number, messages, tools).lost()
         cut = max(0, len(ids) - masking.cutoff_len)
-        yield Prompted(ids, json.dumps(messages, ensure_ascii=False), answer.content, cut)
+        yield Prompted(ids, json.dumps(messages, ensure_ascii=False), answer.content, cut, lost)
+
+
+def question(text: str, tokenizer: PreTrainedTokenizerBase, default_system: str | None) -> list[int]:
+    """What is asked in `text`, up to where the answer begins. Raises ModelError as `prompted` does."""
+    messages = with_system([{"role": "user", "content": text}], default_system)
+    rendered, _ = Renderer(tokenizer).render(0, messages, None, prompt=True)
+    return tokens(rendered, tokenizer)
+
+
+def beginning(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Plain text that the model is to go on with."""
+    begins = tokenizer.bos_token_id in tokenizer("")["input_ids"]
+    return [tokenizer.bos_token_id, *tokens(text, tokenizer)] if begins else tokens(text, tokenizer)
 
 
 def with_system(messages: Messages, default_system: str | None) -> Messages:
@@ -61,23 +74,6 @@ def with_system(messages: Messages, default_system: str | None) -> Messages:
     return [{"role": "system", "content": default_system}, *messages]
 
 
-def chat_ids(messages: Messages, tokenizer: PreTrainedTokenizerBase, tools: Any = None) -> list[int]:
-    """Messages as the tokenizer's template writes them, up to where the model's answer begins.
-
-    Raises:
-        ModelError: the tokenizer has no chat template.
-        jinja2.TemplateError: the template refuses the messages.
-    """
-    try:
-        with RENDERING:
-            text = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)
-    except ValueError as error:
-        raise ModelError(f"the tokenizer cannot render a conversation: {error}") from error
+def tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Text as it stands, special tokens included."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def text_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Plain text that the model is to go on with."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    begins = tokenizer.bos_token_id in tokenizer("")["input_ids"]
-    return [tokenizer.bos_token_id, *ids] if begins else list(ids)

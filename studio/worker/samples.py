@@ -25,7 +25,7 @@ from transformers import (
 from studio.config.train import TrainConfig
 from studio.runs.events import Sample
 from studio.worker.door import Desk
-from studio.worker.prompts import chat_ids, text_ids, with_system
+from studio.worker.prompts import beginning, question
 
 ANSWER_TOKENS = 200
 
@@ -122,5 +122,5 @@ def _lines(prompts: str | None) -> list[str]:
 def _ids(text: str, config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """A prompt as what was trained: a question to answer, or text to go on with."""
     if config.stage == "pt":
-        return text_ids(text, tokenizer)
-    return chat_ids(with_system([{"role": "user", "content": text}], config.default_system), tokenizer)
+        return beginning(text, tokenizer)
+    return question(text, tokenizer, config.default_system)

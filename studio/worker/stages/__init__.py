@@ -36,6 +36,8 @@ STAGES = {
     "rm": Stage("reward", "pair", "reward"),
     "dpo": Stage("preference", "pair"),
     "kto": Stage("feedback", "judged"),
+    "grpo": Stage("online", "prompt"),
+    "rloo": Stage("online", "prompt"),
 }
 LOSSES = {  # of dpo, that have a trainer of their own
     "orpo": Stage("unreferenced", "pair"),

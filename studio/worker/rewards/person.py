@@ -1,0 +1,137 @@
+"""A person's own reward: a function of a Python file below data/rewards, run only where it is trusted.
+
+What it names among its parameters it is given, each with one entry an answer: `questions`, `answers` and `references`
+are texts; `prompts` and `completions` lists of messages, as in TRL; `completion_ids` lists of tokens.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from studio.errors import PathError, RewardError
+from studio.files import inside
+from studio.worker.rewards.answers import Answers, Reward
+
+SHOWN = 300  # characters of a prompt or an answer
+
+
+def load(name: str, folder: Path) -> Reward:
+    """The reward named FILE.py:FUNCTION in `folder`; the file is run.
+
+    Raises:
+        RewardError: there is no such file or function, it does not load, or it wants what nobody gives.
+    """
+    file, _, function = name.partition(":")
+    found = _function(_path(file, folder), function)
+    wanted = _wanted(found, name)
+
+    def reward(answers: Answers) -> list[float]:
+        try:
+            values = found(**_given(answers, wanted))
+        except Exception as error:
+            raise RewardError(_told(name, found, wanted, answers, error)) from error
+        return _checked(values, name, answers)
+
+    return reward
+
+
+def _path(file: str, folder: Path) -> Path:
+    try:
+        path = inside(folder, file)
+    except PathError as error:
+        raise RewardError(f"reward_funcs: {error}") from error
+    if path.suffix != ".py" or not path.is_file():
+        known = ", ".join(sorted(each.name for each in folder.glob("*.py"))) or "no Python file"
+        raise RewardError(f"reward_funcs: {file} is not a Python file in {folder}; there is {known}")
+    return path
+
+
+def _function(path: Path, name: str) -> Callable[..., Any]:
+    module_name = f"seedbed_rewards.{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RewardError(f"{path.name} does not load: {_line(error, path)}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = ", ".join(key for key, value in vars(module).items() if inspect.isfunction(value)) or "none"
+        raise RewardError(f"reward_funcs: {path.name} has no function {name!r}; it has {known}")
+    return function  # type: ignore[no-any-return]
+
+
+def _wanted(function: Callable[..., Any], name: str) -> frozenset[str]:
+    """The names that the function takes."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return frozenset(OFFERED)
+    foreign = [each.name for each in parameters if each.name not in OFFERED and each.default is each.empty]
+    if foreign:
+        raise RewardError(f"{name} wants {', '.join(foreign)}, but a reward is given {', '.join(OFFERED)}")
+    return frozenset(each.name for each in parameters) & OFFERED.keys()
+
+
+def _given(answers: Answers, wanted: frozenset[str]) -> dict[str, Any]:
+    return {name: value(answers) for name, value in OFFERED.items() if name in wanted}
+
+
+OFFERED: dict[str, Callable[[Answers], list[Any]]] = {
+    "questions": lambda answers: [answers.question(index) for index in range(len(answers))],
+    "answers": lambda answers: list(answers.texts),
+    "references": lambda answers: list(answers.references),
+    "prompts": lambda answers: [list(messages) for messages in answers.prompts],
+    "completions": lambda answers: [[{"role": "assistant", "content": text}] for text in answers.texts],
+    "completion_ids": lambda answers: list(answers.ids),
+}
+
+
+def _checked(values: Any, name: str, answers: Answers) -> list[float]:
+    """The figures, made sure of: an answer that nobody judged would be learned from like any other."""
+    try:
+        rewards = [value.item() if hasattr(value, "item") else value for value in values]
+    except TypeError as error:
+        raise RewardError(f"{name} returned {values!r:.{SHOWN}}: return a list with one figure an answer") from error
+    if len(rewards) != len(answers):
+        raise RewardError(f"{name} returned {len(rewards)} figures for {len(answers)} answers: return one for each")
+    for index, value in enumerate(rewards):
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise RewardError(f"{name} returned {value!r}, which is no finite figure, {_about(answers, index)}")
+    return [float(value) for value in rewards]
+
+
+def _told(name: str, function: Callable[..., Any], wanted: frozenset[str], answers: Answers, error: Exception) -> str:
+    """The error with its place, and the first answer that causes it alone; of none, the first."""
+    index = next((i for i in range(len(answers)) if _fails(function, _given(answers.only(i), wanted))), 0)
+    return f"{name} failed: {_line(error, Path(inspect.getfile(function)))}; {_about(answers, index)}"
+
+
+def _fails(function: Callable[..., Any], given: dict[str, Any]) -> bool:
+    try:
+        function(**given)
+    except Exception:  # noqa: BLE001  # it is anybody's
+        return True
+    return False
+
+
+def _line(error: Exception, path: Path) -> str:
+    """What went wrong, and the last line of the person's own file on the way there."""
+    if isinstance(error, SyntaxError):
+        return f"{path.name}, line {error.lineno}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    place = f"{path.name}, line {lines[-1]}" if lines else path.name
+    return f"{place}: {type(error).__name__}: {error}"
+
+
+def _about(answers: Answers, index: int) -> str:
+    return f"at the prompt {answers.question(index)!r:.{SHOWN}} with the answer {answers.texts[index]!r:.{SHOWN}}"

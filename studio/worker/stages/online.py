@@ -1,0 +1,175 @@
+"""Learning from rewards for answers that the model writes itself (GRPO, RLOO).
+
+A prompt is a conversation without its last answer, which is what rewards may compare with. Prompts come as tokens, as
+the page shows them; the answers to one prompt are compared with each other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from peft import PeftModel
+from torch.utils.data import Sampler
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl.trainer.utils import RepeatSampler
+
+from studio.config.train import TrainConfig
+from studio.errors import DatasetError, ModelError
+from studio.runs.events import Sample
+from studio.worker import rewards
+from studio.worker.progress import Interrupted
+from studio.worker.rewards import Answers, Reward
+from studio.worker.stages.recorded import Recorded
+from studio.worker.stages.setting import Setting, arguments
+
+SHOWN_TIMES = 20  # answers of a run, where nobody says how often
+
+
+class Online(Recorded):
+    """What both trainers do alike: prompts as encoded, answers that are shown, an order that a resume finds again."""
+
+    shown_steps: int
+    _asked: list[list[int]]
+    _writing = False
+    _step: int  # TRL's count of backward passes
+
+    def recorded(self, setting: Setting) -> Self:
+        """This trainer, reporting to the run of `setting`."""
+        super().recorded(setting)
+        self.shown_steps = setting.config.sample_steps or 0
+        self.model.register_forward_pre_hook(self._heed_stop)
+        return self
+
+    def tokens_of(self, inputs: Any) -> int:
+        """Tokens read and written since the last step."""
+        return max(0, int(self.state.num_input_tokens_seen) - self.progress.tokens)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+        args, source = self.args, self.train_dataset if dataset is None else dataset
+        return Reshuffled(
+            data_source=source,
+            mini_repeat_count=self.num_generations,
+            batch_size=args.generation_batch_size // self.num_generations,
+            repeat_count=self.num_iterations * args.steps_per_generation,
+            seed=args.seed,
+        )
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if self._step == 0:  # a resumed run does not begin with the first
+            self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        return super()._prepare_inputs(generation_batch)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._asked = [row["prompt_ids"] for row in inputs]
+        with self._interruptible():
+            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.model.training:
+            self._show(inputs[0]["prompt"], self._logs["completion"][-len(inputs)])
+        return batch
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return self._asked, None, {}
+
+    def _show(self, prompt: str, answer: str) -> None:
+        step = self.state.global_step
+        if step % (self.shown_steps or max(1, self.state.max_steps // SHOWN_TIMES)) == 0:
+            asked = str(json.loads(prompt)[-1]["content"])
+            self.desk.reporter.event(Sample(step, asked, answer.strip(), time.time()))
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """A stop request need not wait for the last token; the random numbers are then as before the first."""
+        before = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+        self._writing = True
+        try:
+            yield
+        except Interrupted:
+            torch.set_rng_state(before[0])
+            torch.cuda.set_rng_state_all(before[1])
+            raise
+        finally:
+            self._writing = False
+
+    def _heed_stop(self, *_: Any) -> None:
+        if self._writing and self.desk.requests.stop:
+            raise Interrupted
+
+
+class Reshuffled(RepeatSampler):  # type: ignore[misc]  # trl is untyped
+    """Prompts in an order of their own in each epoch, which a resumed run finds again."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that is about to begin."""
+        self.generator.manual_seed(self.seed + epoch)
+
+
+class GroupTrainer(Online, GRPOTrainer):  # type: ignore[misc]  # trl is untyped
+    """Group relative policy optimisation."""
+
+
+class LeaveOneOutTrainer(Online, RLOOTrainer):  # type: ignore[misc]  # trl is untyped
+    """REINFORCE with the other answers to the same prompt as the baseline."""
+
+
+def build(setting: Setting) -> Recorded:
+    """The trainer of a training on rewards.
+
+    Raises:
+        RewardError, ModelError: a reward that cannot be given.
+        DatasetError: fewer prompts than one step needs.
+    """
+    config = setting.config
+    _require_room(setting)
+    functions = [_rewarding(name, reward) for name, reward in rewards.build(config, setting.desk.run_dir).items()]
+    kind, args = (GroupTrainer, GRPOConfig) if config.stage == "grpo" else (LeaveOneOutTrainer, RLOOConfig)
+    trainer = kind(args=args(**arguments(setting), **_generation(config)), reward_funcs=functions, **setting.parts)
+    if isinstance(trainer.model, PeftModel) and not config.kl_coef and "ref" in trainer.model.peft_config:
+        trainer.model.delete_adapter("ref")  # TRL keeps a copy of an adapter that is continued, even for nothing
+    return trainer.recorded(setting)
+
+
+def _generation(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "num_generations": config.num_generations,
+        "num_generations_eval": 1,  # a validation compares nothing
+        "max_completion_length": config.max_completion_length,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "top_k": config.top_k,
+        "beta": config.kl_coef,
+        "num_iterations": config.num_iterations,
+        "epsilon": config.epsilon,
+        "reward_weights": [float(share) for share in config.reward_weights] or None,
+        "disable_dropout": not config.lora_dropout,
+    }
+
+
+def _require_room(setting: Setting) -> None:
+    """A step takes several prompts with several answers each, and an answer follows its prompt in the context."""
+    config, train = setting.config, setting.data.train
+    prompts = config.per_device_train_batch_size * config.gradient_accumulation_steps // config.num_generations
+    if hasattr(train, "__len__") and len(train) < prompts:
+        raise DatasetError(
+            f"there are {len(train)} prompts, and a step takes {prompts}: lower gradient_accumulation_steps or "
+            "per_device_train_batch_size, or add rows"
+        )
+    context = getattr(setting.model.config, "max_position_embeddings", None)
+    if context and config.max_completion_length >= context:
+        raise ModelError(f"max_completion_length: the model's context is {context} tokens, prompt included; lower it")
+
+
+def _rewarding(name: str, reward: Reward) -> Callable[..., list[float]]:
+    """A reward as TRL calls it; it charts it by its name."""
+
+    def function(
+        prompts: list[str], completions: list[str], completion_ids: list[list[int]], reference: list[str], **_: Any
+    ) -> list[float]:
+        return reward(Answers([json.loads(prompt) for prompt in prompts], completions, completion_ids, reference))
+
+    function.__name__ = name
+    return function
