@@ -94,7 +94,7 @@ def _inputs(work: Work, layer: int) -> int:
     """The inputs of matrices that need them: each its own copy where they are cast for it, else one for several."""
     learning = [each for each in work.shape.by_layer.get(layer, ()) if each.is_linear and each.name in work.learning]
     kept = Counter(_role(tensor) for tensor in learning)
-    inputs = sum(_input(work, role, matrices) for role, matrices in kept.items())
+    inputs = sum(_input(work, layer, role, matrices) for role, matrices in kept.items())
     return inputs + sum(_beside(work, tensor) for tensor in learning)
 
 
@@ -112,7 +112,7 @@ def _role(tensor: Tensor) -> str:
     return "feed-forward out" if tensor.module in FEED_FORWARD_OUT else "feed-forward in"
 
 
-def _input(work: Work, role: str, matrices: int) -> int:
+def _input(work: Work, layer: int, role: str, matrices: int) -> int:
     computed, shape = work.precision.computed, work.shape
     width = {"attention out": shape.query, "feed-forward out": shape.intermediate}.get(role, shape.hidden)
     if _is_private(work):
@@ -121,13 +121,20 @@ def _input(work: Work, role: str, matrices: int) -> int:
         return matrices * width * (computed + 1)
     if role == "attention out":
         return 0  # the attention keeps it already
-    cast = role.endswith(" in") and work.stream > computed
+    cast = role.endswith(" in") and _is_cast(work, layer)
     return (matrices if cast else 1) * width * computed
 
 
 def _is_private(work: Work) -> bool:
-    """Whether each adapter casts its input for itself."""
-    return bool(work.parameters.targets) and work.precision.adapter > work.precision.computed
+    """Whether each adapter casts its input for itself. Above quantised weights PEFT leaves that to autocast."""
+    wider = work.precision.adapter > work.precision.computed
+    return wider and bool(work.parameters.targets) and not work.config.quantization_bit
+
+
+def _is_cast(work: Work, layer: int) -> bool:
+    """Whether a norm puts out more than is computed with, so that each matrix behind it casts its input for itself."""
+    trained = any(len(each.shape) == 1 and each.name in work.learning for each in work.shape.by_layer.get(layer, ()))
+    return max(work.stream, work.precision.trained if trained else 0) > work.precision.computed
 
 
 def _attention(work: Work) -> int:

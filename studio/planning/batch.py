@@ -19,6 +19,10 @@ class Lengths:
     longest: int
     mean: float
 
+    def cut(self, cutoff_len: int) -> Lengths:
+        """With a lower cutoff."""
+        return Lengths(min(self.longest, cutoff_len), min(self.mean, cutoff_len))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -43,7 +47,7 @@ def of(config: TrainConfig, lengths: Lengths, context: int | None = None) -> Bat
         length = lengths.longest + config.max_completion_length
         return Batch(rows * length, length, masked=True)
     if config.stage in PREFERENCES:
-        return Batch(rows * lengths.longest, lengths.longest, masked=True)
+        return Batch(rows * lengths.longest, lengths.longest, masked=lengths.mean < lengths.longest)
     # laid end to end; the more rows, the less probable that all are long ones
     tokens = ceil(rows * lengths.mean + sqrt(rows) * (lengths.longest - lengths.mean))
     return Batch(tokens, tokens, masked=rows > 1)

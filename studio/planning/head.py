@@ -6,6 +6,7 @@ from studio.planning.activations import Work
 
 TILE_TOKENS = 4096
 TILE_WORDS = 32_768
+UNREFERENCED = ("orpo", "simpo")  # losses without a reference model, whose trainers hold all logits
 # beside the logits: in float32, their softmax, its gradient and the cast one
 FULL_COPIES = 3
 
@@ -34,4 +35,6 @@ def _gradient(work: Work) -> int:
 
 def _is_whole(work: Work) -> bool:
     """Whether the loss needs all logits at once."""
-    return bool(work.config.label_smoothing_factor or work.config.z_loss_coef)
+    config = work.config
+    unreferenced = config.stage == "dpo" and config.pref_loss in UNREFERENCED
+    return bool(config.label_smoothing_factor or config.z_loss_coef or unreferenced)

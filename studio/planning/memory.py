@@ -19,7 +19,6 @@ GB = 1e9
 CUDA_CONTEXT_GB = 0.55
 PROCESS_GB = 0.75  # Python with the training libraries, where the model shares its memory
 REFERENCED = ("dpo", "kto", "grpo", "rloo")
-ALONE = ("orpo", "simpo")  # losses without a reference
 
 
 @dataclass(frozen=True)
@@ -132,9 +131,9 @@ def _frozen_bytes(work: Work, is_linear: bool, size: int, stored: int) -> int:
 def _reference(work: Work) -> int:
     """A second model that the loss compares with. Below an adapter it is the model itself."""
     config = work.config
-    compared = config.stage in REFERENCED and config.pref_loss not in ALONE
+    compared = config.stage in REFERENCED and config.pref_loss not in head.UNREFERENCED
     if config.stage in ("grpo", "rloo"):
         compared = config.kl_coef > 0
     if not compared or (config.finetuning_type == "lora" and not config.ref_model):
         return 0
-    return work.shape.parameters * work.precision.frozen
+    return work.shape.parameters * work.precision.computed

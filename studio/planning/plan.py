@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from studio import models
@@ -106,8 +106,7 @@ def verdict(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machin
     free_gb = machine.free / GB
 
     def need(tried: TrainConfig) -> Memory:
-        cut = replace(lengths, longest=min(lengths.longest, tried.cutoff_len), mean=min(lengths.mean, tried.cutoff_len))
-        return needed(tried, model, cut, machine)
+        return needed(tried, model, lengths.cut(tried.cutoff_len), machine)
 
     memory = need(config)
     retry = None

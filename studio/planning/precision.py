@@ -9,19 +9,12 @@ from studio.config.train import TrainConfig
 
 @dataclass(frozen=True)
 class Precision:
-    """Bytes an element. `frozen` and `trained` are the model's own weights, `adapter` new ones, `computed` products.
-
-    `autocast`: weights of more bytes are cast to `computed` for each product.
-    """
+    """Bytes an element. `frozen` and `trained` are the model's own weights, `adapter` new ones, `computed` products."""
 
     frozen: int
     trained: int
     adapter: int
     computed: int
-
-    @property
-    def autocast(self) -> bool:
-        return self.computed < max(self.trained, self.adapter)
 
 
 def of(config: TrainConfig, on_gpu: bool) -> Precision:
@@ -29,7 +22,6 @@ def of(config: TrainConfig, on_gpu: bool) -> Precision:
     bf16 = on_gpu if config.bf16 is None else config.bf16
     computed = 2 if config.fp16 or bf16 or config.pure_bf16 else 4
     trained = 2 if config.pure_bf16 else 4
-    # below an adapter the trained precision is of no use; quantised models get their adapters in the computed one
-    adapter = computed if config.pure_bf16 or config.quantization_bit else 4
+    adapter = computed if config.pure_bf16 else 4
     frozen = trained if config.finetuning_type == "full" else computed
     return Precision(frozen, trained, adapter, computed)

@@ -17,15 +17,12 @@ from pathlib import Path
 import psutil
 
 from studio.errors import SeedbedError
+from studio.worker import cards
 from studio.worker.report import Reporter, say
 from studio.worker.stop import STOPPED, Requests
 
 COMPLETED, FAILED = 0, 1
 LAST_WORDS_S = 1.0
-MEMORY_HINT = (
-    "Lower per_device_train_batch_size (and raise gradient_accumulation_steps to match) or cutoff_len, "
-    "or turn on gradient_checkpointing."
-)
 
 
 @dataclass
@@ -72,12 +69,12 @@ def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
     except KeyboardInterrupt:
         return STOPPED
     except SeedbedError as error:
-        reporter.error(type(error).__name__, str(error), "")
+        reporter.error(cards.of(error, run_dir, reporter.phase_name))
         return FAILED
     except Exception as error:  # noqa: BLE001  # this is the front door
         requests.protect()  # waits for ever if a stop request is ending the process and took the files away
         say(traceback.format_exc())
-        reporter.error(*_card(error))
+        reporter.error(cards.of(error, run_dir, reporter.phase_name))
         return FAILED
     else:
         return STOPPED if stopped else COMPLETED
@@ -95,11 +92,3 @@ def leave(code: int) -> None:
 def _farewell(reporter: Reporter) -> None:
     reporter.progress("stopped before there was anything to save")
     reporter.close(LAST_WORDS_S)
-
-
-def _card(error: Exception) -> tuple[str, str, str]:
-    """Kind, message and hint for an error that nobody foresaw."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return "OutOfMemory", f"A batch does not fit into memory. {text.splitlines()[0]}", MEMORY_HINT
-    return type(error).__name__, text, "The log has the details."

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from studio.files import write_json
 from studio.runs import events
 from studio.runs.events import Event, Note
+from studio.worker.cards import Card
 
 HEARTBEAT_S = 4.0
 STATUS_INTERVAL_S = 0.2
@@ -52,6 +53,11 @@ class Reporter:
         self._thread = threading.Thread(target=self._write_all, name="reporter", daemon=True)
         self._thread.start()
 
+    @property
+    def phase_name(self) -> str:
+        """The phase that the work is in."""
+        return self._status.phase
+
     def phase(self, name: str, message: str = "") -> None:
         """A new phase begins."""
         say(f"[{name}] {message}".rstrip())
@@ -76,10 +82,10 @@ class Reporter:
         say(f"{level}: {text}")
         self.event(Note(level=level, text=text, at=time.time()))
 
-    def error(self, kind: str, message: str, hint: str) -> None:
+    def error(self, card: Card) -> None:
         """Leave the error card."""
-        say(f"error: {message} {hint}".rstrip())
-        self._insist("error.json", {"kind": kind, "message": message, "hint": hint, "at": time.time()})
+        say(f"error: {card.message} {card.hint}".rstrip())
+        self._insist("error.json", {**asdict(card), "at": time.time()})
 
     def result(self, **figures: Any) -> None:
         """Leave the final figures. Call it last: a run that has a result has all its outputs."""

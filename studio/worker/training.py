@@ -16,7 +16,7 @@ from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import NotResumable
 from studio.models import ModelInfo
-from studio.worker import methods, mixing, outputs, stages
+from studio.worker import methods, mixing, needs, outputs, stages
 from studio.worker.door import Desk
 from studio.worker.mixing import Rows
 from studio.worker.pool import Tokens
@@ -42,6 +42,7 @@ def train(desk: Desk) -> bool:
     desk.reporter.phase("loading model", config.model_name_or_path)
     stage, precision = stages.of(config), methods.precision(config)
     model, adapter = methods.attach(config, methods.load(config, info, tokenizer, stage.head), desk.run_dir)
+    needs.check_tokens(data, model.get_input_embeddings().num_embeddings)
     desk.clock.lap("model")
     trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision))
     desk.clock.lap("trainer")
@@ -144,6 +145,7 @@ def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, 
         tokens=trainer.progress.tokens,
         train_seconds=train_seconds,
         stopped=stopped,
+        device=needs.own_machine().device,
         **_best(trainer),
     )
 

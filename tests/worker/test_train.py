@@ -42,7 +42,7 @@ def card(worker: Worker) -> str:
     assert worker.wait() == 1, worker.log
     assert not (worker.run_dir / "result.json").exists()
     error = worker.json("error.json")
-    assert set(error) == {"kind", "message", "hint", "at"}
+    assert set(error) == {"kind", "message", "hint", "retry", "at"}
     return f"{error['kind']}: {error['message']} {error['hint']}"
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studio.config.train import TrainConfig
 from studio.models import ModelInfo
+from studio.worker import needs
 from studio.worker.door import Desk
 from studio.worker.mixing import Rows
 
@@ -51,7 +52,7 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "per_device_train_batch_size": config.per_device_train_batch_size,
         "per_device_eval_batch_size": config.per_device_eval_batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
-        "gradient_checkpointing": bool(config.gradient_checkpointing),
+        "gradient_checkpointing": _checkpoints(setting),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.lr_scheduler_type,
         "warmup_steps": config.warmup_steps or config.warmup_ratio,  # below one it is a share of all steps
@@ -71,3 +72,11 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "disable_tqdm": True,
         "report_to": "none",
     }
+
+
+def _checkpoints(setting: Setting) -> bool:
+    needed = needs.checkpointing(setting.config, setting.info.path, setting.data)
+    if needed and not setting.config.gradient_checkpointing:
+        text = "memory is short: activations are computed twice (gradient_checkpointing), which takes longer"
+        setting.desk.reporter.note("info", text)
+    return needed

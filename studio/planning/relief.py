@@ -1,0 +1,63 @@
+"""What to change of a training that ran out of memory, so that it will not a second time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio import models
+from studio.config.train import TrainConfig
+from studio.datasets.registry import Registry
+from studio.errors import DatasetError, ModelError
+from studio.planning import advice, rows, schedule, shape
+from studio.planning.advice import Changes
+from studio.planning.batch import Lengths
+from studio.planning.machine import GB, Machine
+from studio.planning.memory import Memory
+from studio.planning.plan import COMFORT, needed
+from studio.planning.shape import Shape
+
+LESS = 0.4  # of what a batch takes has to go at least: the plan had thought that it fits
+
+
+@dataclass(frozen=True)
+class Relief:
+    """The options to set, and what the plan says of the training before and after, in GB."""
+
+    changes: Changes
+    before_gb: float
+    after_gb: float
+
+    def __str__(self) -> str:
+        figures = f"about {self.after_gb:.1f} GB instead of {self.before_gb:.1f}"
+        return f"Set {advice.sentence(self.changes)}: that needs {figures}."
+
+
+def relief(config: TrainConfig, registry: Registry, machine: Machine) -> Relief | None:
+    """None where nothing is known of the model, or no setting is enough."""
+    folder = models.folder_of(config.model_name_or_path)
+    try:
+        model = shape.read(Path(folder)) if folder else None
+    except ModelError:
+        return None
+    return _lighter(config, model, _lengths(config, registry), machine) if model else None
+
+
+def _lighter(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> Relief | None:
+    def need(tried: TrainConfig) -> Memory:
+        return needed(tried, model, lengths.cut(tried.cutoff_len), machine)
+
+    before = need(config)
+    room_gb = min(COMFORT * machine.free / GB, before.total_gb - LESS * (before.activations + before.logits))
+    changes = advice.lighter(config, lambda tried: need(tried).total_gb <= room_gb)
+    if not changes:
+        return None
+    return Relief(changes, before.total_gb, need(config.model_copy(update=changes)).total_gb)
+
+
+def _lengths(config: TrainConfig, registry: Registry) -> Lengths:
+    """As long as the cutoff allows, where the rows cannot be looked at."""
+    try:
+        return schedule.lengths([rows.known(config, registry, name) for name in config.dataset])
+    except DatasetError:
+        return Lengths(config.cutoff_len, config.cutoff_len)

@@ -1,0 +1,87 @@
+"""What this training needs of this device, asked of the plan with the rows and the memory that are really there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow
+import pyarrow.compute
+import torch
+from datasets import Dataset
+
+from studio.config.train import TrainConfig
+from studio.errors import ModelError
+from studio.planning import shape
+from studio.planning.batch import Lengths
+from studio.planning.machine import Gpu, Machine
+from studio.planning.plan import checkpoints
+from studio.worker.mixing import Rows
+
+ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids")
+
+
+class TokenizerMismatch(ModelError):
+    """The rows hold a token that the model has no embedding for."""
+
+
+def checkpointing(config: TrainConfig, folder: Path, data: Rows) -> bool:
+    """Whether activations are computed twice: as configured, or where the device has no room for them."""
+    if config.gradient_checkpointing is not None:
+        return config.gradient_checkpointing
+    return checkpoints(config, shape.read(folder), _lengths(data), own_machine())
+
+
+def check_tokens(data: Rows, vocabulary: int) -> None:
+    """Look for tokens that a model of so many does not know. Of a stream, at its first rows only.
+
+    Raises:
+        TokenizerMismatch: naming the largest.
+    """
+    largest = max((_largest(column) for column in _columns(data)), default=0)
+    if largest >= vocabulary:
+        raise TokenizerMismatch(
+            f"the tokenizer gives token {largest}, but the model knows only {vocabulary} tokens (0 to {vocabulary - 1})"
+        )
+
+
+def own_machine() -> Machine:
+    """This machine as if this process had not taken any memory of it yet."""
+    own, memory = psutil.Process().memory_info().rss, psutil.virtual_memory()
+    return Machine(_own_gpu(), memory.total, memory.available + own, disk_free=0)
+
+
+def _own_gpu() -> Gpu | None:
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return Gpu(0, torch.cuda.get_device_name(), total, total - free - torch.cuda.memory_reserved(), 0)
+
+
+def _columns(data: Rows) -> list[Any]:
+    """Columns of token ids."""
+    if isinstance(data.train, Dataset):
+        table = data.train.data.table
+        return [table[name] for name in table.column_names if name.endswith("_ids")]
+    return [pyarrow.array([row[name]]) for row in data.ends for name in row if name.endswith("_ids")]
+
+
+def _largest(column: Any) -> int:
+    return int(pyarrow.compute.max(pyarrow.compute.list_flatten(column)).as_py() or 0)
+
+
+def _lengths(data: Rows) -> Lengths:
+    """Of a stream nobody knows them."""
+    if not isinstance(data.train, Dataset) or not len(data.train):
+        return Lengths(data.cutoff_len, data.cutoff_len)
+    table = data.train.data.table
+    sizes = {
+        name: pyarrow.compute.list_value_length(table[name]) for name in table.column_names if name.endswith("_ids")
+    }
+    answers = [size for name, size in sizes.items() if name in ANSWERS]
+    others = [size for name, size in sizes.items() if name not in ANSWERS]
+    rows = pyarrow.compute.max_element_wise(*answers) if answers else None
+    for size in others:
+        rows = size if rows is None else pyarrow.compute.add(rows, size)
+    return Lengths(int(pyarrow.compute.max(rows).as_py()), float(pyarrow.compute.mean(rows).as_py()))
