@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -27,6 +28,7 @@ from studio.worker.rewards import Answers, Reward
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting, arguments
 
+DRAWN = "answers.pt"  # of a checkpoint: those that were drawn and are not done with
 SHOWN_TIMES = 20  # answers of a run, where nobody says how often
 
 
@@ -37,6 +39,7 @@ class Online(Recorded):
     _asked: list[list[int]]
     _writing = False
     _step: int  # TRL's count of backward passes
+    _buffered_inputs: Any  # its answers, in the batches that they are learned from
 
     def recorded(self, setting: Setting) -> Self:
         """This trainer, reporting to the run of `setting`."""
@@ -63,6 +66,16 @@ class Online(Recorded):
         if self._step == 0:  # a resumed run does not begin with the first
             self._step = self.state.global_step * self.args.gradient_accumulation_steps
         return super()._prepare_inputs(generation_batch)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self._step % (self.args.steps_per_generation * self.num_iterations):  # they are to be learned from again
+            torch.save(self._buffered_inputs, Path(output_dir) / DRAWN)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint and (drawn := Path(checkpoint) / DRAWN).exists():
+            self._buffered_inputs = torch.load(drawn, map_location=self.args.device, weights_only=True)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._asked = [row["prompt_ids"] for row in inputs]
