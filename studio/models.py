@@ -11,9 +11,10 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -114,7 +115,7 @@ def check(folder: Path) -> ModelInfo:
         parameters=sum(math.prod(tensor["shape"]) for tensor in tensors),
         dtype=tensors[0]["dtype"] if tensors else "unknown",
         max_position_embeddings=_context(config),
-        has_chat_template=_has_chat_template(folder),
+        has_chat_template=chat_template(folder) is not None,
     )
 
 
@@ -132,6 +133,42 @@ def check_adapter(folder: Path) -> AdapterInfo:
         return AdapterInfo(path=folder, rank=_largest_rank(config), base=_base_of(folder, config))
     except MALFORMED as error:
         raise ModelError(f"{folder / 'adapter_config.json'} is damaged ({error}): copy the adapter again") from error
+
+
+def chat_template(folder: Path) -> str | None:
+    """The chat template in a model or adapter folder; of several the one for chats without tools.
+
+    Raises:
+        ModelError: a file that should hold it is damaged.
+    """
+    try:
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'chat_template.jinja'} cannot be read ({error}): copy it again") from error
+    config = folder / "tokenizer_config.json"
+    own = _json(folder, config.name, "a model folder").get("chat_template") if config.exists() else None
+    if isinstance(own, list):
+        own = next((_entry(each, "template") for each in own if _entry(each, "name") == "default"), None)
+    return own if isinstance(own, str) else None
+
+
+def added_tokens(folder: Path) -> Mapping[str, int]:
+    """Texts that the tokenizer in `folder` never splits, with their ids; empty where that cannot be told."""
+    path = folder / "tokenizer.json"
+    try:
+        return _added_tokens(path, path.stat().st_mtime_ns)
+    except (OSError, *MALFORMED):
+        return {}
+
+
+def end_token(folder: Path) -> str | None:
+    """What the tokenizer in `folder` ends an answer with; None where it does not say."""
+    path = folder / "tokenizer_config.json"
+    end = _json(folder, path.name, "a model folder").get("eos_token") if path.exists() else None
+    text = _entry(end, "content") or end
+    return text if isinstance(text, str) else None
 
 
 def weight_files(folder: Path) -> list[str]:
@@ -183,6 +220,13 @@ def cached_hub_ids() -> list[str]:
     """Hub ids whose files are in the Hugging Face cache of this machine."""
     folders = _hub_cache().glob("models--*/snapshots/*/config.json")
     return sorted({path.parts[-4].removeprefix("models--").replace("--", "/") for path in folders})
+
+
+@lru_cache(maxsize=8)
+def _added_tokens(path: Path, changed_ns: int) -> Mapping[str, int]:
+    """Large vocabularies take a quarter of a second to read, so they are read once."""
+    tokens = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
+    return {str(token["content"]): int(token["id"]) for token in tokens}
 
 
 def _hub_cache() -> Path:
@@ -255,13 +299,6 @@ def _json(folder: Path, name: str, kind: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{folder / name} should hold a JSON object")
     return value
-
-
-def _has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").exists():
-        return True
-    config = folder / "tokenizer_config.json"
-    return config.exists() and "chat_template" in _json(folder, config.name, "a model folder")
 
 
 def _largest_rank(config: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio import models
+from studio import models, templates
 from studio.config.data import DataConfig
 from studio.config.load import parse
 from studio.config.option import split_names
@@ -45,7 +45,7 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
     missing = [
         *_datasets("dataset", values, registry),
         *_datasets("eval_dataset", values, registry),
-        *_model(values.get("model_name_or_path")),
+        *_model(values),
     ]
     try:
         config = parse(TrainConfig, values)
@@ -57,9 +57,9 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
 
 
 def outlook(config: TrainConfig, registry: Registry) -> Outlook:
-    """What a person should know of the datasets before the training starts."""
-    warnings: list[Problem] = []
-    notes = []
+    """What a person should know of datasets and chat template before the training starts."""
+    warnings = list(_unknown_tokens(config))
+    notes = list(_about_template(config))
     for name in dict.fromkeys((*config.dataset, *config.eval_dataset)):
         report = _report(registry, name)
         if report is None:
@@ -115,7 +115,10 @@ def _report(registry: Registry, name: str) -> checks.Report | None:
 
 def _token_warnings(config: TrainConfig, name: str, registry: Registry) -> list[checks.Finding]:
     """What is known of the tokens, if they were measured with the settings of this training."""
-    keys = ("model_name_or_path", "cutoff_len", "default_system", "train_on_prompt", "mask_history")
+    keys = (
+        "model_name_or_path", "template", "enable_thinking", "cutoff_len", "default_system", "train_on_prompt",
+        "mask_history",
+    )  # fmt: skip
     settings = {key: getattr(config, key) for key in keys}
     measured = statistics.stored(registry, DataConfig(action="statistics", dataset=(name,), **settings))
     found = statistics.findings(measured) if measured else ()
@@ -130,8 +133,9 @@ def _sentence(finding: checks.Finding) -> str:
     return f"{finding.title} ({finding.count:,}). {finding.advice}"
 
 
-def _model(given: Any) -> Iterator[Problem]:
+def _model(values: Mapping[str, Any]) -> Iterator[Problem]:
     """A hub id is left to the worker: only it may ask the network."""
+    given = values.get("model_name_or_path")
     if not given or not models.is_local(name := models.resolve(str(given))):
         return
     try:
@@ -139,6 +143,32 @@ def _model(given: Any) -> Iterator[Problem]:
     except ModelError as error:
         yield Problem("model_name_or_path", str(error))
         return
-    if not info.has_chat_template:
-        what = f"{name} has no chat template: take the chat (instruct) version of the model"
-        yield Problem("model_name_or_path", what)
+    if not info.has_chat_template and not values.get("template") and values.get("stage") != "pt":
+        what = f"{name} has no chat template: name one ({', '.join(templates.names())}), as template: chatml does"
+        yield Problem("template", what)
+
+
+def _unknown_tokens(config: TrainConfig) -> Iterator[Problem]:
+    folder = models.folder_of(config.model_name_or_path)
+    if not config.template or folder is None:
+        return
+    known = {**models.added_tokens(folder), **dict.fromkeys((*config.add_tokens, *config.add_special_tokens))}
+    if lacking := templates.lacking(config.template, known):
+        these = ", ".join(lacking)
+        yield Problem(
+            "template",
+            f"the tokenizer does not know {these}, so {config.template} spells them in pieces, which are learnt more "
+            f"slowly: add them (add_special_tokens: {','.join(lacking)} with resize_vocab: true), or take a template "
+            "of plain words: alpaca, default or vicuna",
+        )
+
+
+def _about_template(config: TrainConfig) -> Iterator[str]:
+    folder = models.folder_of(config.model_name_or_path)
+    own = models.chat_template(folder) if folder else None
+    text = templates.text(config.template) if config.template else own
+    if config.template and own and own != text:
+        yield f"template {config.template} takes the place of the model's own, here and in chats with the result"
+    if config.enable_thinking is not None and text and "enable_thinking" not in text:
+        effect = "is without effect" if config.enable_thinking else "only leaves thoughts out of answers"
+        yield f"enable_thinking {effect}: the chat template has no mode of thinking"

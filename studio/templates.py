@@ -7,12 +7,10 @@ eos_token. Imports no transformers: pages and checks ask here, too.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from pathlib import Path
 
 from studio.settings import ASSETS
 
@@ -157,25 +155,9 @@ def with_thinking(source: str, enable_thinking: bool | None) -> str:
     return THINKING.format(value=str(enable_thinking).lower()) + source
 
 
-def lacking(name: str, folder: Path, added: Iterable[str] = ()) -> list[str]:
-    """Tokens of a template that the tokenizer in `folder` would spell in pieces; `added` are going to be added."""
-    known = {*_whole_tokens(folder), *added}
+def lacking(name: str, known: Collection[str]) -> list[str]:
+    """Tokens of a template that a tokenizer which knows those would spell in pieces; none where nothing is known."""
     return [token for token in find(name).tokens if token not in known] if known else []
-
-
-def _whole_tokens(folder: Path) -> frozenset[str]:
-    """Texts that a tokenizer never splits; empty where that cannot be told."""
-    path = folder / "tokenizer.json"
-    try:
-        return _added_tokens(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError, LookupError, TypeError):
-        return frozenset()
-
-
-@lru_cache(maxsize=8)
-def _added_tokens(path: Path, changed_ns: int) -> frozenset[str]:
-    value = json.loads(path.read_text(encoding="utf-8"))
-    return frozenset(token["content"] for token in value["added_tokens"])
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ import trl
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from studio import templates
-from studio.models import resolve
+from studio.models import added_tokens, resolve
 
 SHIPPED = Path(trl.__file__).parent / "chat_templates"
 SYSTEM, HI, HELLO = "Be brief.", "Hi", "Hello"
@@ -281,9 +281,9 @@ def test_names_of_llamafactory_are_known_or_refused_with_the_nearest() -> None:
 
 
 def test_tokens_that_a_tokenizer_would_spell_in_pieces(tmp_path: Path) -> None:
-    seedling = Path(resolve("seedling"))
-    assert templates.lacking("chatml", seedling) == []
-    assert templates.lacking("llama3", seedling) == ["<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
-    assert templates.lacking("llama3", seedling, ["<|eot_id|>", "<|start_header_id|>"]) == ["<|end_header_id|>"]
-    assert templates.lacking("alpaca", seedling) == []
-    assert templates.lacking("llama3", tmp_path) == [], "nothing is known of a tokenizer of another kind"
+    known = added_tokens(Path(resolve("seedling")))
+    assert templates.lacking("chatml", known) == []
+    assert templates.lacking("llama3", known) == ["<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
+    assert templates.lacking("llama3", {*known, "<|eot_id|>", "<|start_header_id|>"}) == ["<|end_header_id|>"]
+    assert templates.lacking("alpaca", known) == []
+    assert templates.lacking("llama3", added_tokens(tmp_path)) == [], "nothing is known of a tokenizer of another kind"

@@ -24,6 +24,7 @@ from studio.serving import servers
 from studio.serving.client import Message, Sampling, Server
 from studio.serving.panes import Pane, Round, State, View
 from studio.serving.speaker import Speaker, speaker
+from studio.serving.wording import Wording, wording
 
 HELP = "/clear begins anew, /system TEXT sets the system prompt, /quit (or Ctrl-D) ends. Ctrl-C stops an answer."
 ENDED = frozenset({State.DONE, State.STOPPED, State.FAILED})
@@ -36,6 +37,7 @@ class Voice:
     label: str
     server: Server
     model: str
+    wording: Wording
     messages: list[Message] = field(default_factory=list)
 
 
@@ -47,7 +49,8 @@ def main(words: Sequence[str]) -> int:
     store = Store(settings.from_environment().saves_dir)
     before = {run.id for run in store.list("serve") if run.is_active}
     try:
-        voices = [_voice(store, name) for name in names]
+        speakers = [target(store, name) for name in names]
+        voices = [_voice(store, name, who, speakers) for name, who in zip(names, speakers, strict=True)]
         _talk(voices, sampling, arguments.system)
     finally:
         if not arguments.keep:
@@ -74,8 +77,7 @@ def target(store: Store, name: str) -> Speaker:
     return speaker(str(run.output))
 
 
-def _voice(store: Store, name: str) -> Voice:
-    who = target(store, name)
+def _voice(store: Store, name: str, who: Speaker, together: Sequence[Speaker]) -> Voice:
     shown = ""
 
     def tell(status: dict[str, Any]) -> None:
@@ -85,7 +87,7 @@ def _voice(store: Store, name: str) -> Voice:
         shown = message
 
     server, model = asyncio.run(servers.open_model(store, models.display_name(who.base), who.adapter, tell))
-    return Voice(name, server, model)
+    return Voice(name, server, model, wording(who, together))
 
 
 def _talk(voices: Sequence[Voice], sampling: Sampling, system: str) -> None:
@@ -117,7 +119,7 @@ def _round(voices: Sequence[Voice], prompt: str, sampling: Sampling, system: str
     head: list[Message] = [{"role": "system", "content": system}] if system else []
     for voice in voices:
         voice.messages.append({"role": "user", "content": prompt})
-    panes = [Pane(voice.server, voice.model, (*head, *voice.messages), sampling) for voice in voices]
+    panes = [Pane(voice.server, voice.model, (*head, *voice.messages), sampling, voice.wording) for voice in voices]
     talk = Round(panes)
     try:
         asyncio.run(_print(talk, [voice.label for voice in voices]))

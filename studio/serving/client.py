@@ -43,6 +43,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    enable_thinking: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The options of a request."""
@@ -53,6 +54,8 @@ class Sampling:
             values["repetition_penalty"] = self.repetition_penalty
         if self.stop:
             values["stop"] = list(self.stop)
+        if self.enable_thinking is not None:
+            values["chat_template_kwargs"] = {"enable_thinking": self.enable_thinking}
         return values
 
 
@@ -137,9 +140,15 @@ class Client:
             return response.text
 
     async def stream_chat(
-        self, model: str, messages: Sequence[Message], sampling: Sampling = Sampling()
+        self,
+        model: str,
+        messages: Sequence[Message],
+        sampling: Sampling = Sampling(),
+        options: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Delta | Done]:
         """Stream an answer: any number of Delta, then one Done. Closing the iterator stops the server's work.
+
+        `options` are further ones of the request.
 
         Raises:
             SidecarNotReady: nothing listens, or the server shut down while answering.
@@ -151,6 +160,7 @@ class Client:
             "stream": True,
             "stream_options": {"include_usage": True},
             **sampling.to_json(),
+            **(options or {}),
         }
         answer = _Answer()
         with _readable(self.server.url):

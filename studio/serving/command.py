@@ -63,6 +63,8 @@ def options(config: ServeConfig, port: int, on: Platform) -> dict[str, Any]:
         # one slot more than is ever filled: without our plugin, rows of the base read the last slot
         "max-loras": config.max_loras + 1,
         "max-cpu-loras": config.max_loras + 1,
+        # an adapter may have been trained with another template than the base's; only who has the key can send one
+        "trust-request-chat-template": True,
         "middleware": ["seedbed_vllm_plugin.RequireKey"],
         "disable-access-log-for-endpoints": "/health",
     }

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from studio.errors import ServingError
 from studio.serving.client import Client, Delta, Done, Message, Sampling, Server
+from studio.serving.wording import SERVERS_OWN, Wording
 
 FLUSH_S = 0.05  # a browser shows 20 steps a second as a flow
 
@@ -33,6 +34,7 @@ class Pane:
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling
+    wording: Wording = SERVERS_OWN
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Round:
         pane = self.panes[index]
         try:
             async with Client(pane.server) as client:
-                async for event in client.stream_chat(pane.model, pane.messages, pane.sampling):
+                options = pane.wording.to_json()
+                async for event in client.stream_chat(pane.model, pane.messages, pane.sampling, options):
                     self._show(index, event) if isinstance(event, Delta) else self._finish(index, event)
         except ServingError as error:
             self._change(index, state=State.FAILED, error=str(error))

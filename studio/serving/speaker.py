@@ -46,7 +46,8 @@ def speaker(name: str) -> Speaker:
         info = models.check_adapter(Path(path))
         if models.is_local(info.base):
             models.check(Path(info.base))
-        return Speaker(info.base, path, info.rank, f"LoRA of rank {info.rank} on {_short(info.base)}")
+        facts = f"LoRA of rank {info.rank} on {_short(info.base)}{_own_template(Path(path), info.base)}"
+        return Speaker(info.base, path, info.rank, facts)
     return Speaker(path, None, 0, _facts(models.check(Path(path))))
 
 
@@ -85,7 +86,14 @@ def _default(key: str) -> Any:
 def _facts(info: models.ModelInfo) -> str:
     size = f"{info.parameters / 1e9:.1f} B" if info.parameters >= 1e9 else f"{info.parameters / 1e6:.1f} M"
     context = f" · {info.max_position_embeddings} tokens of context" if info.max_position_embeddings else ""
-    return f"{size} parameters · {info.dtype}{context}"
+    template = "" if info.has_chat_template else " · no chat template of its own"
+    return f"{size} parameters · {info.dtype}{context}{template}"
+
+
+def _own_template(adapter: Path, base: str) -> str:
+    folder, template = models.folder_of(base), models.chat_template(adapter)
+    is_other = template and folder and template != models.chat_template(folder)
+    return " · asked with the chat template that it was trained with" if is_other else ""
 
 
 def _short(base: str) -> str:

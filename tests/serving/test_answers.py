@@ -9,21 +9,26 @@ import stat
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from tokenizers import Tokenizer
 
+from studio import templates
 from studio.config.serve import ServeConfig
 from studio.errors import RequestFailed, SidecarNotReady
 from studio.runs import process
 from studio.serving import servers
 from studio.serving.client import Client, Done, Sampling, Server
-from studio.serving.panes import Pane, Round, State
+from studio.serving.panes import Pane, Round, State, View
 from studio.serving.progress import PHASES
 from studio.serving.servers import Endpoint
+from studio.serving.wording import Wording
 from tests.serving.conftest import BASE, GREEDY, answer, ask, wait_until
 
 pytestmark = pytest.mark.vllm
+WHO = ({"role": "user", "content": "Who are you?"},)
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +282,38 @@ def test_panes_stream_side_by_side_and_fail_alone(
     assert (tuned.state, tuned.text) == (State.DONE, expected["adapter"][question])
     assert nobody.state is State.FAILED
     assert "nobody" in nobody.error
+
+
+def test_a_template_that_goes_with_the_request_is_used(endpoint: Endpoint) -> None:
+    """As if the rendered text had been sent, and not with the template of the server."""
+    alpaca = Wording(templates.text("alpaca"))
+    prompt = "### Instruction:\nWho are you?\n\n### Response:\n"
+
+    async def both() -> tuple[View, Any]:
+        view = await last(Round([Pane(endpoint.server, "seedling", WHO, GREEDY, alpaca)]))
+        async with Client(endpoint.server) as client:
+            plain = {"model": "seedling", "prompt": prompt, "temperature": 0.0, "max_tokens": 24}
+            return view, await client.post("/v1/completions", plain)
+
+    view, plain = asyncio.run(both())
+    assert view.state is State.DONE, view.error
+    assert view.text == plain["choices"][0]["text"]
+    assert view.prompt_tokens == plain["usage"]["prompt_tokens"]
+
+
+def test_an_answer_stops_at_the_token_that_ends_the_adapters_answers(endpoint: Endpoint) -> None:
+    whole = asyncio.run(last(Round([Pane(endpoint.server, "seedling", WHO, GREEDY)])))
+    ids = Tokenizer.from_file(str(BASE / "tokenizer.json")).encode(whole.text).ids
+    stopping = Wording(stop_token_ids=(ids[2],))
+    shorter = asyncio.run(last(Round([Pane(endpoint.server, "seedling", WHO, GREEDY, stopping)])))
+    assert shorter.finish_reason == "stop"
+    assert shorter.tokens == 3 < whole.tokens
+
+
+async def last(talk: Round) -> View:
+    async for views in talk.stream():
+        (view,) = views
+    return view
 
 
 def test_idle_worker_costs_next_to_nothing(endpoint: Endpoint) -> None:

@@ -17,10 +17,12 @@ from studio.serving import servers, speaker
 from studio.serving.client import Sampling
 from studio.serving.panes import Pane, Round
 from studio.serving.speaker import Speaker
+from studio.serving.wording import wording
 from studio.ui import conversation
 from studio.ui.context import Context
 from studio.ui.conversation import Turn
 from studio.ui.doors import shown
+from studio.ui.form import AUTO, FROM_TRISTATE, TRISTATE
 from studio.ui.tabs import chat_server
 from studio.ui.tabs.chat_pickers import offers, pair, remark
 from studio.ui.text import said
@@ -210,7 +212,7 @@ async def _answer(
             yield turns, conversation.waiting(status)
         yield turns, conversation.waiting({"message": "loading the adapter"} if who.adapter else {})
         server, name = await servers.open_model(ctx.store, who.base, who.adapter)
-        pane = Pane(server, name, conversation.messages(turns, system), sampling)
+        pane = Pane(server, name, conversation.messages(turns, system), sampling, wording(who, together))
         async with aclosing(Round([pane]).stream()) as views:
             async for (view,) in views:
                 yield conversation.answered(turns, view), conversation.figures(view)
@@ -219,7 +221,13 @@ async def _answer(
 
 
 def _sampling(
-    temperature: float, top_p: float, top_k: int, max_tokens: int, repetition_penalty: float, seed: int
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    max_tokens: int,
+    repetition_penalty: float,
+    seed: int,
+    thinking: str = AUTO,
 ) -> Sampling:
     """The widgets' values; zero, or nothing, leaves top_k, max_tokens and seed to the server."""
     return Sampling(
@@ -229,6 +237,7 @@ def _sampling(
         max_tokens=max_tokens or None,
         repetition_penalty=repetition_penalty,
         seed=seed or None,
+        enable_thinking=FROM_TRISTATE[thinking],
     )
 
 
@@ -324,6 +333,11 @@ def _sampling_widgets() -> list[Component]:
             0, precision=0, minimum=0, label=said("Seed", "随机种子"),
             info=said("The same seed gives the same answer; 0 draws anew.", "相同种子得到相同回答；0 表示随机。"),
             elem_id="chat-seed", min_width=250,
+        ),
+        gr.Dropdown(
+            TRISTATE, value=AUTO, label=said("Thinking", "思考模式"),
+            info=said("For models that can think before they answer.", "适用于可先思考再回答的模型。"),
+            elem_id="chat-thinking", min_width=250,
         ),
     ]  # fmt: skip
 
