@@ -70,9 +70,10 @@ def main(run: Path, command: list[str], stop_ladder: Rungs = STOP_LADDER) -> Non
     _handle_signals(run)
     _insist(run, lambda: write_json(run / "nanny.json", Identity.of().to_json()))
     _reserve(run)
+    kills = _kernel_kills()
     status = _care(run, command, stop_ladder) if _wait_for_turn(run) else STOPPED_CODE << 8
     _kill_strays(run)
-    _write_exit(run, status)
+    _write_exit(run, status, out_of_memory=status == signal.SIGKILL and _kernel_kills() > kills)
 
 
 def _handle_signals(run: Path) -> None:
@@ -195,10 +196,25 @@ def _reserve(run: Path) -> None:
         return
 
 
-def _write_exit(run: Path, status: int) -> None:
+def _kernel_kills() -> int:
+    """How many processes of this machine the kernel has ended for lack of memory, since it booted."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _write_exit(run: Path, status: int, out_of_memory: bool) -> None:
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     code = None if number else os.waitstatus_to_exitcode(status)
-    value = {"code": code, "signal": number, "reason": _reason(run, code), "at": time.time()}
+    value = {
+        "code": code,
+        "signal": number,
+        "reason": _reason(run, code),
+        "out_of_memory": out_of_memory,
+        "at": time.time(),
+    }
     (run / ".reserve").unlink(missing_ok=True)
     _insist(run, lambda: write_json(run / "exit.json", value))
 

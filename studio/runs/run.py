@@ -32,6 +32,10 @@ class State(StrEnum):
 ACTIVE = frozenset({State.QUEUED, State.RUNNING, State.STOPPING})
 ENDS = frozenset({State.COMPLETED, State.STOPPED, State.FAILED})
 UNKNOWN_KIND = "unknown"
+KERNEL_KILL = (
+    "The machine ran out of memory and its kernel ended the worker: lower the batch size or cutoff_len, or choose a "
+    "smaller model."
+)
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,11 @@ class Run:
         if not self.process_alive("nanny"):
             process.kill(process.of_run(self.path), signal.SIGKILL)
 
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether the memory of the machine ran out, and the kernel ended the worker for it."""
+        return bool(self.exit.get("out_of_memory"))
+
     def _ended(self) -> State | None:
         if not (self.path / "exit.json").exists():
             return None
@@ -194,7 +203,7 @@ class Run:
         if error := self.error:
             return " ".join(str(error[key]) for key in ("message", "hint") if error.get(key))
         if number := self.exit.get("signal"):
-            return _signal_sentence(int(number))
+            return KERNEL_KILL if self.ran_out_of_memory else _signal_sentence(int(number))
         last = next(reversed([line for line in tail(self.log, 4000).splitlines() if line.strip()]), "")
         return f"The worker ended with code {self.exit.get('code')}: {last or 'it printed nothing'}"
 
@@ -211,8 +220,8 @@ def _step(checkpoint: Path) -> int:
 def _signal_sentence(number: int) -> str:
     if number == signal.SIGKILL:
         return (
-            "The worker was killed (SIGKILL). If nobody did, the kernel ran out of memory: lower the batch size or "
-            "cutoff_len, or choose a smaller model."
+            "The worker was killed (SIGKILL), by a person or another program as it seems: the kernel tells of no lack "
+            "of memory. Start the run again."
         )
     named = {known.value: known.name for known in signal.Signals}
     return f"The worker was ended by {named.get(number, f'signal {number}')}; the last lines of the log say more."

@@ -53,6 +53,12 @@ def await_file(name: str) -> None:
         time.sleep(0.02)
 
 
+def swell(group: str, megabytes: int) -> None:
+    """Take memory as a member of a control group."""
+    Path(group, "cgroup.procs").write_text(str(os.getpid()))
+    b"x" * (megabytes << 20)
+
+
 def touch(name: str) -> None:
     (RUN / name).touch()
 
@@ -131,7 +137,7 @@ DO = {
     function.__name__: function
     for function in (
         sleep, leave, crash, deaf, note_signals, heed, await_file, touch, append, write, write_text, stamp, shout,
-        say, describe, spawn, spawn_orphan, fill_disk,
+        say, describe, spawn, spawn_orphan, fill_disk, swell,
     )
 }  # fmt: skip
 

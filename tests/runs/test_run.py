@@ -172,11 +172,18 @@ def test_a_run_at_work_can_be_stopped_whatever_is_damaged(folder, processes):
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGKILL, "ran out of memory"), (signal.SIGSEGV, "SIGSEGV"), (50, "signal 50"), (signal.SIGBUS, "SIGBUS")],
+    [(signal.SIGKILL, "no lack of memory"), (signal.SIGSEGV, "SIGSEGV"), (50, "signal 50"), (signal.SIGBUS, "SIGBUS")],
 )
 def test_a_signal_is_named(folder, processes, number, words):
     run = lay(folder, processes, claim=60, exit={**FAILED, "code": None, "signal": number})
     assert words in run.reason
+
+
+def test_the_kernel_is_named(folder, processes):
+    ended = {**FAILED, "code": None, "signal": signal.SIGKILL, "out_of_memory": True}
+    run = lay(folder, processes, claim=60, exit=ended)
+    assert run.ran_out_of_memory
+    assert "ran out of memory" in run.reason
 
 
 def test_a_silent_failure_says_that_it_was_silent(folder, processes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from peft import PeftConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from studio import trackers
 from studio.config.train import TrainConfig
+from studio.errors import ConfigError
 from studio.models import ModelInfo
 from studio.worker import needs
 from studio.worker.door import Desk
@@ -70,7 +73,8 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "logging_steps": config.logging_steps,
         "logging_nan_inf_filter": False,  # the filter would show the last good loss in place of a NaN
         "disable_tqdm": True,
-        "report_to": "none",
+        "report_to": _trackers(setting),
+        "run_name": setting.desk.run_dir.name,
     }
 
 
@@ -80,3 +84,16 @@ def _checkpoints(setting: Setting) -> bool:
         text = "memory is short: activations are computed twice (gradient_checkpointing), which takes longer"
         setting.desk.reporter.note("info", text)
     return needed
+
+
+def _trackers(setting: Setting) -> list[str]:
+    """The integrations of transformers that are to be told, set to write into the run's folder."""
+    names, run_dir = setting.config.report_to, setting.desk.run_dir
+    if missing := list(trackers.problems(names, os.environ)):
+        raise ConfigError(missing)
+    for key, value in trackers.variables(names, run_dir).items():
+        os.environ.setdefault(key, value)
+    if chosen := trackers.wanted(names):
+        (run_dir / trackers.FOLDER).mkdir(exist_ok=True)
+        return list(chosen)
+    return [trackers.NONE]
