@@ -10,6 +10,7 @@ import gc
 import importlib.metadata
 import os
 import sys
+from collections.abc import Collection
 
 # found by the libraries if installed, imported at once, and of no use to a text training; each costs 0.1 to 1.6 s
 UNUSED = (
@@ -23,11 +24,15 @@ UNUSED = (
     "matplotlib",
     "sklearn",
 )
+OF_BITSANDBYTES = ("adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit")
 
 
-def trim() -> None:
-    """Hide the unused packages, scan installed distributions once, keep the hub and the collector quiet."""
-    for name in UNUSED:
+def trim(needed: Collection[str] = ()) -> None:
+    """Hide the unused packages, scan installed distributions once, keep the hub and the collector quiet.
+
+    `needed` are packages that this time are of use.
+    """
+    for name in set(UNUSED).difference(needed):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None is how Python spells "not importable"
     scan = importlib.metadata.packages_distributions
     importlib.metadata.packages_distributions = functools.cache(scan)  # transformers, trl and peft ask one by one

@@ -9,6 +9,10 @@ import os
 import sys
 from pathlib import Path
 
+from studio import models
+from studio.config.load import load_run_config
+from studio.config.train import TrainConfig
+from studio.files import read_record
 from studio.worker import imports
 from studio.worker.door import Desk, leave, serve
 
@@ -21,12 +25,22 @@ def main(run_dir: Path) -> int:
 def _work(desk: Desk) -> bool:
     desk.reporter.phase("starting", "loading libraries")
     _take_one_device()
-    imports.trim()
+    imports.trim(_needed(desk.run_dir))
     from studio.worker import training
 
     imports.settle()
     desk.clock.lap("imports")
     return training.train(desk)
+
+
+def _needed(run_dir: Path) -> set[str]:
+    """Packages that few trainings use: for quantised models, some optimizers and trackers."""
+    config = load_run_config(run_dir / "config.yaml")
+    assert isinstance(config, TrainConfig)
+    folder = models.folder_of(config.model_name_or_path)
+    stored = folder and read_record(folder / "config.json").get("quantization_config")
+    is_quantised = stored or config.quantization_bit or config.optim in imports.OF_BITSANDBYTES
+    return {*config.report_to, *(("bitsandbytes",) if is_quantised else ())}
 
 
 def _take_one_device() -> None:

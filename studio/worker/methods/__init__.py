@@ -17,7 +17,7 @@ from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.models import ModelInfo
 from studio.worker import outputs
-from studio.worker.methods import adapters, freeze, leaving, pissa, quantised
+from studio.worker.methods import adapters, freeze, leaving, pissa, quantised, vocabulary
 from studio.worker.methods.base import find, prepare
 from studio.worker.methods.loading import load, precision
 
@@ -41,7 +41,7 @@ def attach(config: TrainConfig, model: PreTrainedModel, run_dir: Path) -> tuple[
         folder = adapters.find(config.adapter_name_or_path[-1], run_dir.parent)
         return _in_full_width(adapters.resume(folder, model)), None
     adapter = adapters.lora(config, model)
-    if not (config.pissa_init or quantised.is_quantised(model)):
+    if not (config.pissa_init or quantised.is_quantised(model) or vocabulary.new_rows(model)):
         return model, adapter
     torch.manual_seed(config.seed)
     try:
@@ -50,6 +50,7 @@ def attach(config: TrainConfig, model: PreTrainedModel, run_dir: Path) -> tuple[
         raise ModelError(f"this model takes no such adapter: {error}") from error
     if config.pissa_init:
         pissa.remember(tuned)
+    vocabulary.complete(tuned)
     return _in_full_width(tuned), None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peft.utils.other import TrainableTokensWrapper
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -46,6 +47,13 @@ def new_rows(model: PreTrainedModel) -> dict[str, list[int]]:
     if not model.config.get_text_config().tie_word_embeddings and model.get_output_embeddings():
         ends.append(model.get_output_embeddings())
     return {name: list(range(*bounds)) for name, module in model.named_modules() if module in ends}
+
+
+def complete(model: nn.Module) -> None:
+    """Give the parts of PEFT that stand for embeddings the bias that TRL asks of every head."""
+    for module in model.modules():
+        if isinstance(module, TrainableTokensWrapper) and isinstance(module.original_module, nn.Linear):
+            module.bias = module.original_module.bias
 
 
 def _fill(module: nn.Module | None, rows: range) -> None:
