@@ -67,8 +67,9 @@ class Renderer:
         return start, after.end() if after else end
 
     def stem(self, text: str) -> str:
-        """`text` without the token that some templates write at the very end, not behind each answer."""
-        return text.removesuffix(str(self._tokenizer.eos_token))
+        """`text` without the token that some templates write at its very end, behind the one that ends the answer."""
+        bare = text.removesuffix(str(self._tokenizer.eos_token))
+        return bare if bare.rstrip().endswith(self._endings) else text
 
     def rewrites(self, tools: Any) -> bool:
         """Whether the template writes an answer otherwise once the conversation has gone on."""
