@@ -17,6 +17,7 @@ from studio.config.train import TrainConfig
 from studio.datasets import checks
 from studio.datasets.registry import Registry
 from studio.errors import ConfigError, DatasetError
+from studio.settings import ASSETS
 from studio.worker.rows import Part, Source, read
 from studio.worker.statistics import measure
 
@@ -160,3 +161,53 @@ def test_public_sets_that_a_training_would_refuse_are_refused_in_its_words(tmp_p
     what = said_by_the_worker(registry, name)
     assert refusal(registry, dataset=name) == f"dataset: {name} {what}"
     assert refusal(registry, dataset="alpaca_en_demo", eval_dataset=name) == f"eval_dataset: {name} {what}"
+
+
+@pytest.fixture
+def base_model(tmp_path: Path) -> Path:
+    """The bundled model as it would be without a chat template."""
+    folder = tmp_path / "base"
+    shutil.copytree(ASSETS / "seedling", folder)
+    (folder / "chat_template.jinja").unlink()
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_model_without_a_chat_template_is_trained_with_a_named_one(registry: Registry, base_model: Path) -> None:
+    register(registry, "fern", [json.dumps(GOOD)])
+    with pytest.raises(ConfigError) as refused:
+        config(registry, "fern", model_name_or_path=str(base_model))
+    [problem] = refused.value.problems
+    assert problem.where == "template"
+    assert "has no chat template: name one (alpaca, chatml, " in problem.what
+    named = config(registry, "fern", model_name_or_path=str(base_model), template="smollm")
+    assert preflight.outlook(named, registry) == preflight.Outlook((), ())
+
+
+def test_plain_text_needs_no_chat_template(registry: Registry, base_model: Path) -> None:
+    register(registry, "text", [json.dumps({"text": "Once upon a time."})])
+    entries = json.loads(registry.path.read_text())
+    entries["text"]["columns"] = {"prompt": "text"}
+    registry.path.write_text(json.dumps(entries))
+    config(registry, "text", model_name_or_path=str(base_model), stage="pt")
+
+
+def test_tokens_that_the_tokenizer_does_not_know_are_a_warning(registry: Registry) -> None:
+    register(registry, "fern", [json.dumps(GOOD)])
+    [warning] = preflight.outlook(config(registry, "fern", template="llama3"), registry).warnings
+    assert warning.where == "template"
+    assert warning.what.startswith("the tokenizer does not know <|eot_id|>, <|start_header_id|>, <|end_header_id|>")
+    adding = {"add_special_tokens": "<|eot_id|>,<|start_header_id|>,<|end_header_id|>", "resize_vocab": True}
+    assert preflight.outlook(config(registry, "fern", template="llama3", **adding), registry).warnings == ()
+
+
+def test_another_template_than_the_models_own_is_told(registry: Registry) -> None:
+    register(registry, "fern", [json.dumps(GOOD)])
+    [note] = preflight.outlook(config(registry, "fern", template="alpaca"), registry).notes
+    assert note == "template alpaca takes the place of the model's own, here and in chats with the result"
+    [note] = preflight.outlook(config(registry, "fern", enable_thinking=True), registry).notes
+    assert note == "enable_thinking is without effect: the chat template has no mode of thinking"
+    thinking = config(registry, "fern", template="qwen3", enable_thinking=False)
+    assert [note[:14] for note in preflight.outlook(thinking, registry).notes] == ["template qwen3"]
