@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -231,11 +233,19 @@ def train_here(run_dir: Path) -> None:
     from studio.worker.report import Reporter
     from studio.worker.stop import Requests
 
+    keep_imports()
     reporter = Reporter(run_dir)
     try:
         training.train(Desk(run_dir, reporter, Requests(run_dir, last_words=lambda: None), Clock()))
     finally:
         reporter.close()
+
+
+@cache
+def keep_imports() -> None:
+    """Each trainer collects garbage first, half a second through all that was imported: leave that out of it."""
+    gc.collect()
+    gc.freeze()
 
 
 def spawn(kind: str, run_dir: Path) -> Worker:
