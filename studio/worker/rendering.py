@@ -90,6 +90,10 @@ class Renderer:
         """The template for rows with or without tools, and whether it marks answers."""
         key = bool(tools)
         if key not in self._templates:
+            if not self._tokenizer.chat_template:
+                raise ModelError(
+                    f"{self._tokenizer.name_or_path} has no chat template: name one, as template: chatml does"
+                )
             template = self._tokenizer.get_chat_template(tools=tools)
             self._templates[key] = template, GENERATION.search(template) is not None
         return self._templates[key]

@@ -57,6 +57,16 @@ def test_a_row_whose_call_the_template_leaves_out_says_so_instead_of_an_empty_an
         inspector.mask("seedling", VALUES[1], Masking(512), number=3)
 
 
+def test_a_named_template_and_its_mode_of_thinking_are_what_is_shown(inspector: Inspector) -> None:
+    asked = Masking(512, template="qwen3", enable_thinking=False)
+    text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nHello 你好 🌱<|im_end|>\n"
+    [segment] = inspector.mask("seedling", HELLO, asked).segments
+    assert "".join(piece.text for piece in segment.pieces) == text
+    trained = "".join(piece.text for piece in segment.pieces if piece.trained)
+    assert trained == "Hello 你好 🌱<|im_end|>"
+    assert texts(inspector.mask("seedling", HELLO, Masking(512)))[0] == text.replace("<think>\n\n</think>\n\n", "")
+
+
 def test_a_row_is_shown_token_by_token(inspector: Inspector) -> None:
     view = inspector.mask("seedling", HELLO, Masking(512))
     assert texts(view) == ["<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello 你好 🌱<|im_end|>\n"]
