@@ -26,7 +26,16 @@ SHORT = {
     "max_steps": 30,
     "save_steps": 0,
 }
-FORMAT = {"reward_funcs": "format_match", "reward_pattern": "[a-m]"}
+FORMAT = {"reward_funcs": "format_match", "reward_pattern": "[xyz]"}
+SUMS = {
+    "model_name_or_path": "seedling",
+    "finetuning_type": "lora",
+    "lora_rank": 16,
+    "learning_rate": 2e-3,
+    "reward_funcs": "number_match",
+    "max_completion_length": 12,
+    "max_steps": 18,
+}
 BRIEF = """
 from dataclasses import dataclass
 
@@ -57,15 +66,19 @@ def mean(values: list[float]) -> float:
     "keys",
     [
         {"stage": "grpo", "kl_coef": 0.01},
-        {"stage": "rloo", "finetuning_type": "lora", "lora_rank": 16, **FORMAT},
+        {"stage": "rloo", **SUMS},
         {"stage": "grpo", "num_iterations": 2, **FORMAT},
     ],
-    ids=["grpo towards a length, held by KL", "rloo of an adapter", "grpo towards a format, twice from each answer"],
+    ids=[
+        "grpo towards a length, held by KL",
+        "rloo of an adapter of the bundled model towards right sums",
+        "grpo towards a format, twice from each answer",
+    ],
 )
 def test_the_reward_rises(train: Train, keys: dict[str, object]) -> None:
     run = train(**{**SHORT, **keys})
     rewards = rewards_of(run)
-    assert len(rewards) == 30 // int(str(keys.get("num_iterations", 1)))
+    assert len(rewards) == int(str(keys.get("max_steps", 30))) // int(str(keys.get("num_iterations", 1)))
     assert mean(rewards[-5:]) > mean(rewards[:5]) + 0.2
     metrics = run.events("step")[0]["metrics"]
     reward = keys.get("reward_funcs", "length")
