@@ -51,7 +51,7 @@ def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, chec
     """What `config` needs for batches like `batch`, with or without gradient checkpointing."""
     work = Work(config, shape, parameters.of(config, shape), precision.of(config, on_gpu), batch)
     always = Memory(
-        weights=_weights(work) / GB,
+        weights=weights(work) / GB,
         gradients=0.0,
         optimizer=_states(work) / GB,
         activations=0.0,
@@ -69,7 +69,7 @@ def _added(always: Memory, moment: dict[str, int]) -> dict[str, float]:
 
 def _turning(work: Work, checkpointing: bool) -> dict[str, int]:
     """The end of the way forth and the begin of the way back, when most activations are there."""
-    live, cast = work.live_layers, _cast_weights(work)
+    live, cast = work.live_layers, cast_weights(work)
     one = layer_bytes(work, live[-1]) if live else 0
     passing, logits = passing_bytes(work), head.head_bytes(work)
     if checkpointing:
@@ -104,14 +104,15 @@ def _states(work: Work) -> int:
     return trained + optimizer.state_bytes(work.config, work.parameters.added, work.precision.adapter)
 
 
-def _cast_weights(work: Work) -> int:
-    """Autocast keeps the matrices that it casts until the end of the way forth, autograd until they are passed."""
+def cast_weights(work: Work) -> int:
+    """Bytes of cast matrices: autocast keeps them until the end of the way forth, autograd until they are passed."""
     if work.precision.computed >= work.precision.trained:
         return 0
     return sum(tensor.size for tensor in work.parameters.trained if tensor.is_linear) * work.precision.computed
 
 
-def _weights(work: Work) -> int:
+def weights(work: Work) -> int:
+    """Bytes of all weights on the device, those of the model and of what is put on it."""
     held, of = work.precision, work.parameters
     frozen = sum(_frozen_bytes(work, tensor.is_linear, tensor.size, tensor.bytes) for tensor in of.frozen)
     return frozen + count(of.trained) * held.trained + count(of.added) * held.adapter

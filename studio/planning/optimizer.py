@@ -8,7 +8,7 @@ from studio.config.train import TrainConfig
 from studio.planning.shape import Tensor
 
 BLOCK = 256  # elements that share one scale in an 8-bit state
-SMALL = 4096  # tensors below it are kept in 32 bits
+SMALL = 4096  # tensors below it are kept in 32 bits, as embeddings are
 PAGED = ("paged_adamw_32bit", "paged_adamw_8bit")
 
 
@@ -40,7 +40,8 @@ def _of_tensor(config: TrainConfig, tensor: Tensor, width: int) -> int:
         case "adafactor":
             return 4 * sum(tensor.shape) if matrix else 4 * size
         case "adamw_8bit" | "paged_adamw_8bit":
-            return 2 * size + 2 * 4 * ceil(size / BLOCK) if size >= SMALL else 8 * size
+            small = size < SMALL or tensor.is_embedding
+            return 8 * size if small else 2 * size + 2 * 4 * ceil(size / BLOCK)
         case "lion_32bit" | "schedule_free_sgd":
             return width * size
         case "muon":

@@ -56,7 +56,7 @@ def of(config: TrainConfig, shape: Shape) -> Parameters:
         return Parameters(frozen, trained, head, frozenset())
     targets = _targets(config, shape)
     added = (*_adapter(config, targets), *_copies(config, kept), *head)
-    return Parameters(kept, (), added, frozenset(tensor.name for tensor in targets))
+    return Parameters((*kept, *head), (), added, frozenset(tensor.name for tensor in targets))
 
 
 def _targets(config: TrainConfig, shape: Shape) -> list[Tensor]:
