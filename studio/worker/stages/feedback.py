@@ -9,13 +9,13 @@ from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from studio.worker.stages.recorded import Recorded
-from studio.worker.stages.reference import reference
+from studio.worker.stages.reference import Referenced, reference
 from studio.worker.stages.setting import Setting, arguments
 
 LEAST_ROWS = 2  # of a batch: answers are told apart from those of other rows
 
 
-class FeedbackTrainer(Recorded, KTOTrainer):  # type: ignore[misc]  # trl is untyped
+class FeedbackTrainer(Referenced, KTOTrainer):  # type: ignore[misc]  # trl is untyped
     """Kahneman-Tversky optimisation."""
 
 

@@ -6,11 +6,11 @@ from trl import DPOConfig, DPOTrainer
 
 from studio.config.train import TrainConfig
 from studio.worker.stages.recorded import Recorded
-from studio.worker.stages.reference import reference
+from studio.worker.stages.reference import Referenced, reference
 from studio.worker.stages.setting import Setting, arguments
 
 
-class PreferenceTrainer(Recorded, DPOTrainer):  # type: ignore[misc]  # trl is untyped
+class PreferenceTrainer(Referenced, DPOTrainer):  # type: ignore[misc]  # trl is untyped
     """Direct preference optimisation."""
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from studio.errors import ModelError
 from studio.worker import methods
+from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting
+
+COPY = "ref"  # as TRL calls it
+
+
+class Referenced(Recorded):
+    """Of an adapter that is gone on with, TRL keeps a copy beside it as the reference."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        # Trainer reads nothing but subfolders of a checkpoint that has any, and so would forget what was learnt
+        shutil.rmtree(Path(output_dir or self.args.output_dir) / COPY, ignore_errors=True)
 
 
 def reference(setting: Setting) -> PreTrainedModel | None:
