@@ -192,6 +192,17 @@ def test_a_mask_is_plain_in_a_pipe(data: Data) -> None:
     assert [line.split("\t")[1] == "cut" for line in cut] == [False] * 8 + [True] * (len(cut) - 8)
 
 
+def test_a_mask_is_shown_under_a_named_template(data: Data) -> None:
+    words = ("mask", "alpaca_demo", "--model", "seedling", "--json", "--template", "qwen3", "--enable-thinking")
+    thinking, silent = (read_json(data(*words, mode))["segments"][0]["pieces"] for mode in ("true", "false"))
+    empty = "<think>\n\n</think>\n\n"
+    assert "".join(piece["text"] for piece in thinking if piece["trained"]).startswith(empty)
+    assert empty in "".join(piece["text"] for piece in silent if not piece["trained"])
+    refused = data("mask", "alpaca_demo", "--model", "seedling", "--template", "baichuan2")
+    assert refused.returncode
+    assert "template: the format baichuan2 is not known here" in refused.stderr
+
+
 def test_a_mask_is_coloured_on_a_terminal(home: Path) -> None:
     text = on_terminal(home, "mask", "alpaca_demo", "--model", "seedling")
     row = json.loads((ROOT / "data" / "alpaca_demo.json").read_text())[0]

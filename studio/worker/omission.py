@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 Mark = Callable[[str], str]
-REMEDY = "choose a model whose template knows tools"
+REMEDY = "choose a model or a template (such as qwen or llama3) that knows tools"
 
 
 def left_out(messages: list[dict[str, Any]], tools: Any, render: Callable[[list[dict[str, Any]], Any], str]) -> str:

@@ -112,7 +112,14 @@ def test_they_go_with_the_set(registry: Registry) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [{"cutoff_len": 99}, {"mask_history": True}, {"train_on_prompt": True}, {"default_system": "Be kind."}],
+    [
+        {"cutoff_len": 99},
+        {"mask_history": True},
+        {"train_on_prompt": True},
+        {"default_system": "Be kind."},
+        {"template": "qwen3"},
+        {"enable_thinking": False},
+    ],
     ids=str,
 )
 def test_other_settings_are_another_question(registry: Registry, key: dict[str, Any]) -> None:

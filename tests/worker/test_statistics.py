@@ -90,6 +90,24 @@ def test_rows_whose_tools_the_template_leaves_out_have_a_finding_of_their_own(tm
     assert stored(data, config()) == measured
 
 
+def test_rows_that_become_several_sequences_are_measured_as_they_are_trained(tmp_path: Path) -> None:
+    history = [["Hi", "<think>\nhm\n</think>\n\nHo"], ["Why?", "Because."]]
+    rows = [{"instruction": "And?", "output": "So it is. " * count, "history": history} for count in (1, 2, 3)]
+    data = registry(tmp_path, rows, {"file_name": "demo.jsonl", "columns": {"history": "history"}})
+    asked = config(template="qwen3", cutoff_len=36)
+    measured = measure(asked, data)
+    values: list[Any] = list(load(data, "demo", leave_out=lambda fault: None))
+    tokenizer = Tokens.of(asked, find(BUNDLED)).load()
+    whole = list(encode(values, tokenizer, Masking(1 << 20)))
+    kept = [row for row in encode(values, tokenizer, Masking(36)) if row.trained]
+    assert (len(values), len(whole), measured.rows_measured) == (3, 9, 3)
+    assert 3 < len(kept) < 9
+    assert (measured.tokens, measured.trained) == (sum(len(r.input_ids) for r in whole), sum(r.trained for r in whole))
+    assert measured.kept_tokens == sum(len(row.input_ids) for row in kept)
+    assert measured.kept_trained == sum(row.trained for row in kept)
+    assert (measured.kept_rows, measured.dropped) == (3, 0)
+
+
 def test_findings_name_rows(tmp_path: Path) -> None:
     rows = [
         {"instruction": "Hi", "output": "Ho"},
