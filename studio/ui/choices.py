@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from studio import templates
+from studio.config.train import TrainConfig
+from studio.config.train.reward import REWARDS
+from studio.config.train.rules.optimisation import TRACKERS
 from studio.models import BUNDLED, cached_hub_ids, local_models
 from studio.runs import outputs
+from studio.runs.run import Run
 from studio.ui.context import Context
 
 Choices = list[tuple[str, str]]
+BEST_BY = ("loss", "perplexity", "token_accuracy", "rewards/margins", "rewards/accuracies", "reward")
 
 
 def base_models(ctx: Context) -> Choices:
@@ -26,6 +34,29 @@ def adapters(ctx: Context) -> Choices:
     return [(output.label, str(output.path)) for output in outputs.adapters(ctx.store)]
 
 
+def reward_models(ctx: Context) -> Choices:
+    """(label, id) of every finished rm run, newest first."""
+    made = [*outputs.adapters(ctx.store), *outputs.models(ctx.store)]
+    return sorted(((each.label, each.run.id) for each in made if _rates(each.run)), key=lambda pair: pair[1])[::-1]
+
+
+def training(ctx: Context) -> dict[str, Sequence[Any]]:
+    """What the Train form offers for its options, beside free text."""
+    models, sets = base_models(ctx), datasets(ctx)
+    return {
+        "model_name_or_path": models,
+        "adapter_name_or_path": adapters(ctx),
+        "template": templates.names(),
+        "dataset": sets,
+        "eval_dataset": sets,
+        "ref_model": models,
+        "reward_funcs": REWARDS,
+        "reward_model": reward_models(ctx),
+        "metric_for_best_model": BEST_BY,
+        "report_to": TRACKERS,
+    }
+
+
 def datasets(ctx: Context) -> list[str]:
     """Names of the datasets that can be used here."""
     return [entry.name for entry in ctx.registry.entries() if not entry.note]
@@ -34,3 +65,8 @@ def datasets(ctx: Context) -> list[str]:
 def label_of(choices: Choices, value: str) -> str:
     """How a picker names a value."""
     return next((label for label, known in choices if known == value), Path(value).name)
+
+
+def _rates(run: Run) -> bool:
+    config = run.config
+    return isinstance(config, TrainConfig) and config.stage == "rm"

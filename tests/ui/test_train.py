@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,30 @@ import pytest
 
 from studio.config import load
 from studio.config.load import preset_names
+from studio.config.merge import MergeConfig
 from studio.config.option import split_names
 from studio.config.train import TrainConfig
+from studio.files import write_json
 from studio.ui.context import Context
 from studio.ui.form import Form, draw
-from studio.ui.tabs import train
+from studio.ui.tabs import train, train_find
 
 
 @pytest.fixture(scope="module")
 def form() -> Form:
+    choices = {"model_name_or_path": ["seedling"], "dataset": ["identity"], "eval_dataset": [], "reward_funcs": []}
     with gr.Blocks():
-        return draw(TrainConfig, {"model_name_or_path": ["seedling"], "dataset": ["identity"]}, train.GROUPS)
+        return draw(TrainConfig, choices, train.GROUPS, first=train.FIRST)
+
+
+def values_of(form: Form, updates: list[Any]) -> dict[str, Any]:
+    """What handlers that fill the form put into it, by key."""
+    widgets = updates[1 + len(form.sections) :]
+    return {option.key: update["value"] for option, update in zip(form.options, widgets, strict=True)}
+
+
+def shown_sections(form: Form, updates: list[Any]) -> set[str]:
+    return {section.group for section, update in zip(form.sections, updates, strict=False) if update["visible"]}
 
 
 def filled(form: Form, **values: Any) -> list[Any]:
@@ -30,14 +44,15 @@ def filled(form: Form, **values: Any) -> list[Any]:
 
 def test_all_problems_are_listed_and_start_is_off(ctx: Context, form: Form) -> None:
     values = filled(form, dataset=[], learning_rate=7, eval_steps=3)
-    verdict, _, shell, yaml, button = train.on_change(ctx, form, False, *values)
-    assert all(f"**{key}**" in verdict for key in ("dataset", "learning_rate", "eval_steps"))
+    told, _, shell, yaml, button = train.on_change(ctx, form, False, *values)
+    problems = {problem["where"]: problem["group"] for problem in json.loads(told)["problems"]}
+    assert problems == {"dataset": "data", "learning_rate": "optimisation", "eval_steps": "evaluation"}
     assert (shell, yaml, button["interactive"]) == ("", "", False)
 
 
 def test_a_good_form_shows_command_and_yaml(ctx: Context, form: Form) -> None:
-    verdict, question, shell, yaml, button = train.on_change(ctx, form, False, *filled(form))
-    assert verdict.startswith("### Ready")
+    told, question, shell, yaml, button = train.on_change(ctx, form, False, *filled(form))
+    assert json.loads(told)["state"] == "ready"
     assert question["visible"] is False
     assert "python -m studio train" in shell
     assert "dataset=identity" in shell
@@ -56,10 +71,11 @@ def test_double_click_starts_one_run(ctx: Context, form: Form) -> None:
 
 def test_what_does_not_exist_is_named_beside_what_is_wrong(ctx: Context, form: Form, tmp_path: Path) -> None:
     values = filled(form, dataset=["nope"], model_name_or_path=str(tmp_path), learning_rate=7)
-    verdict = train.on_change(ctx, form, False, *values)[0]
-    assert "'nope'" in verdict
-    assert "config.json" in verdict
-    assert "**learning_rate**" in verdict
+    told = train.on_change(ctx, form, False, *values)[0]
+    problems = {problem["where"]: problem["what"] for problem in json.loads(told)["problems"]}
+    assert "'nope'" in problems["dataset"]
+    assert "config.json" in problems["model_name_or_path"]
+    assert "learning_rate" in problems
 
 
 def test_a_bad_form_starts_nothing(ctx: Context, form: Form) -> None:
@@ -74,8 +90,9 @@ def test_doubtful_data_is_asked_about_and_then_trained_on(ctx: Context, form: Fo
     )
     ctx.registry.path.write_text('{"gaps": {"file_name": "gaps.jsonl"}}')
     values = filled(form, dataset=["gaps"])
-    verdict, question, shell, _, button = train.on_change(ctx, form, False, *values)
-    assert "**gaps**: Fields that are empty (1)" in verdict
+    told, question, shell, _, button = train.on_change(ctx, form, False, *values)
+    [warning] = json.loads(told)["problems"]
+    assert (warning["where"], warning["what"][:26]) == ("gaps", "Fields that are empty (1).")
     assert (question["visible"], button["interactive"]) == (True, False)
     assert "dataset=gaps" in shell
     with pytest.raises(gr.Error, match="Train anyway"):
@@ -88,21 +105,27 @@ def test_doubtful_data_is_asked_about_and_then_trained_on(ctx: Context, form: Fo
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_fill_the_form(form: Form, name: str) -> None:
-    named = dict(zip((option.key for option in form.options), train.on_preset(form, name, []), strict=True))
-    assert named["dataset"] == list(split_names(load.preset(name).get("dataset", "")))
-    kept = dict(zip((option.key for option in form.options), train.on_preset(form, name, ["mine"]), strict=True))
-    assert kept["dataset"] == ["mine"]
+    values = values_of(form, train.on_preset(form, name, []))
+    preset = load.preset(name)
+    assert values["dataset"] == list(split_names(preset.get("dataset", "")))
+    known = {**preset, "dataset": ["identity"]}
+    assert load.parse(TrainConfig, form.read(form.write(known))) == load.parse(TrainConfig, known)
+    assert values_of(form, train.on_preset(form, name, ["mine"]))["dataset"] == ["mine"]
 
 
-def test_yaml_of_llama_factory_fills_the_form(form: Form, tmp_path: Path) -> None:
+def test_yaml_of_llama_factory_fills_the_form_and_says_how_it_was_read(form: Form, tmp_path: Path) -> None:
     path = tmp_path / "lf.yaml"
     path.write_text(
         "stage: sft\ndataset: identity,alpaca_demo\nlora_rank: 16\nlearning_rate: 1.0e-4\noutput_dir: saves/x/y\n"
+        "plot_loss: true\nuse_muon: true\nfinetuning_type: full\n"
     )
-    values = dict(zip((option.key for option in form.options), train.on_upload(form, str(path)), strict=True))
+    updates = train.on_upload(form, str(path))
+    values = values_of(form, updates)
     assert values["dataset"] == ["identity", "alpaca_demo"]
-    assert values["lora_rank"] == 16
-    assert values["run_name"] == "y"
+    assert (values["run_name"], values["optim"]) == ("y", "muon")
+    assert all(f"<code>{key}</code>" in updates[0] for key in ("output_dir", "use_muon", "plot_loss"))
+    assert "<code>stage</code>" not in updates[0]
+    assert "lora" not in shown_sections(form, updates[1:])
 
 
 def test_broken_yaml_names_the_line(form: Form, tmp_path: Path) -> None:
@@ -110,3 +133,68 @@ def test_broken_yaml_names_the_line(form: Form, tmp_path: Path) -> None:
     path.write_text("stage: sft\ndataset: [a, b\nlora_rank: 3\n")
     with pytest.raises(gr.Error, match="line 3"):
         train.on_upload(form, str(path))
+
+
+def test_the_plan_follows_the_form(ctx: Context, form: Form) -> None:
+    def plan(**values: Any) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(train.on_change(ctx, form, False, *filled(form, **values))[0])["plan"]
+        return told
+
+    small = plan(max_steps=-1, num_train_epochs=1, per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    assert small["rows_a_step"] == 8
+    assert small["steps"] == -(-small["rows"] // 8)
+    assert small["memory"]["total_gb"] == pytest.approx(sum(gb for _, gb in small["memory"]["parts"]))
+    assert plan(finetuning_type="full")["trainable"] > plan()["trainable"] > 0
+
+
+def test_what_does_not_fit_can_be_made_to(ctx: Context, form: Form) -> None:
+    values = filled(form, per_device_train_batch_size=4096, cutoff_len=65536, gradient_checkpointing=False)
+    memory = json.loads(train.on_change(ctx, form, False, *values)[0])["plan"]["memory"]
+    assert memory["fits"] is False
+    changed = list(values_of(form, train.on_advice(ctx, form, *values)).values())
+    assert json.loads(train.on_change(ctx, form, False, *changed)[0])["plan"]["memory"]["fits"] is True
+
+
+def test_sections_say_what_is_changed(ctx: Context, form: Form) -> None:
+    told = train.on_change(ctx, form, False, *filled(form, lora_rank=3, bf16=False, val_size=0))[0]
+    changed = json.loads(told)["changed"]
+    assert changed["lora"] == ["lora_rank"]
+    assert changed["precision"] == ["bf16"]
+    assert changed["data"] == ["dataset", "model_name", "model_author"]
+
+
+def test_a_failed_run_is_tried_again_with_what_its_card_says(ctx: Context, form: Form) -> None:
+    config = TrainConfig(dataset=("identity",), model_name="A", model_author="B", lora_rank=5, run_name="big <try>")
+    run = ctx.store.create(config)
+    write_json(run.path / "error.json", {"kind": "x", "message": "y", "retry": {"per_device_train_batch_size": 1}})
+    again, retried = (train.on_again(ctx, form, run.id, changed) for changed in (False, True))
+    assert "big &lt;try&gt;" in retried[0]
+    assert "per_device_train_batch_size: 1" in retried[0]
+    assert load.parse(TrainConfig, form.read(list(values_of(form, again).values()))) == config
+    assert values_of(form, retried) == values_of(form, again) | {"per_device_train_batch_size": 1}
+
+
+def test_a_run_that_is_no_training_fills_no_form(ctx: Context, form: Form) -> None:
+    run = ctx.store.create(MergeConfig(adapter_name_or_path="x"))
+    with pytest.raises(gr.Error, match="no training"):
+        train.on_again(ctx, form, run.id, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("lora_rank", "lora_rank"),
+        ("learning rate", "learning_rate"),
+        ("学习率", "learning_rate"),
+        ("nf4", "quantization_type"),
+        ("ref model", "ref_model"),
+    ],
+)
+def test_options_are_found_by_key_label_or_hint(text: str, key: str) -> None:
+    assert key in [found["key"] for found in train_find.on_find(text)]
+
+
+def test_what_is_found_says_when_it_matters() -> None:
+    found = {each["key"]: each for each in train_find.on_find("pref")}
+    assert found["pref_beta"]["when"] == "stage: dpo or kto"
+    assert train_find.on_find("  ") == train_find.on_find("nosuchthing") == []

@@ -1,42 +1,79 @@
-"""The Train tab: a form drawn from the configuration, checked as it is typed, started once."""
+"""The Train tab: a form drawn from the configuration, checked and planned as it is filled, started once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
 
-from studio import preflight
+from studio import planning, preflight
 from studio.config import load
 from studio.config.command import command
+from studio.config.llamafactory import TRANSLATED
 from studio.config.train import TrainConfig
-from studio.errors import ConfigError, Problem
+from studio.errors import ConfigError, Problem, RunError
+from studio.planning.advice import sentence
 from studio.runs import launchers, queue
 from studio.ui import choices
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
+from studio.ui.tabs import train_find, train_outlook
 from studio.ui.text import said
 
 GROUPS = (
-    "model", "method", "lora", "freeze", "quantisation", "preference", "reward", "data", "optimisation", "optimizer",
-    "precision", "evaluation", "saving", "trackers", "advanced",
+    "model", "method", "lora", "freeze", "quantisation", "data", "preference", "reward", "optimisation", "evaluation",
+    "optimizer", "precision", "saving", "trackers", "advanced",
+)  # fmt: skip
+# what most people set; the rest of a section is behind its "More"
+FIRST = (
+    "model_name_or_path", "run_name", "stage", "finetuning_type", "quantization_bit",
+    "lora_rank", "lora_alpha", "lora_target", "freeze_trainable_layers", "freeze_trainable_modules",
+    "dataset", "cutoff_len", "template", "val_size",
+    "pref_loss", "pref_beta", "simpo_gamma", "kto_chosen_weight", "kto_rejected_weight",
+    "reward_funcs", "reward_pattern", "reward_length", "reward_model", "num_generations", "max_completion_length",
+    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
 )  # fmt: skip
 DOUBLE_CLICK_S = 3.0
 BLANK = "(blank)"
 # what is offered here may change while the page is open
-PICKERS = ("model_name_or_path", "dataset", "eval_dataset")
+PICKERS = ("model_name_or_path", "adapter_name_or_path", "dataset", "eval_dataset", "ref_model", "reward_model")
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# options of an earlier run that belong to that run alone
+OWN = frozenset({"kind", "dataset_dir", "resume_from_checkpoint", "resumed_from"})
 
 
 @dataclass(frozen=True)
 class TrainTab:
-    """What other tabs listen to: `started` holds the id of the run that was started last."""
+    """What other tabs listen to or change: `started` holds the id of the run that was started last."""
 
     started: gr.State
     dataset: gr.components.Component
+    filling: Filling
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How the whole form is filled at once: what a handler gives first becomes the line above it."""
+
+    form: Form
+    told: gr.HTML
+    look: Callable[..., Any]
+    inputs: list[Any]
+    checked: list[Any]
+
+    def on(self, event: Callable[..., Any], handler: Callable[..., Any], inputs: Any, also: Sequence[Any] = ()) -> None:
+        """Fill by `handler` at `event`, then look at the form as if a person had filled it. What the handler gives
+        after the form goes to the components `also`."""
+        # through the queue: an error of an event that goes past it never reaches the page
+        outputs = [self.told, *self.form.filled, *also]
+        event(handler, inputs, outputs, show_progress="hidden", api_visibility="private").then(
+            self.look, self.inputs, self.checked, **QUIET
+        )
 
 
 def build(ctx: Context, tab: gr.Tab) -> TrainTab:
@@ -45,9 +82,11 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=3, min_width=320):
             preset, upload = _loading_row()
-            form = draw(TrainConfig, _offers(ctx), GROUPS)
+            told = gr.HTML(elem_id="train-told", elem_classes="maybe")
+            train_find.draw()
+            form = draw(TrainConfig, choices.training(ctx), GROUPS, first=FIRST)
         with gr.Column(scale=2, min_width=300, elem_classes="sticky"):
-            verdict = gr.Markdown(elem_id="train-verdict")
+            outlook = train_outlook.draw()
             anyway = gr.Checkbox(False, label=said("Train anyway", "仍然训练"), visible=False, elem_id="train-anyway")
             wait = gr.Checkbox(False, label=said("Wait until running trainings are done", "等待正在进行的训练结束"))
             start = gr.Button(said("Start training", "开始训练"), variant="primary", elem_id="train-start")
@@ -56,71 +95,85 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
             with gr.Accordion(said("As YAML (LLaMA-Factory's keys)", "YAML（LLaMA-Factory 键名）"), open=False):
                 yaml = gr.Code(language="yaml", interactive=False, show_label=False)
 
-    checked = [verdict, anyway, shell, yaml, start]
+    checked = [outlook, anyway, shell, yaml, start]
     fields = list(form.components)
-    gr.on(
-        [field.change for field in (anyway, *fields)], partial(on_change, ctx, form), [anyway, *fields], checked,
-        queue=False, show_progress="hidden", trigger_mode="always_last", api_visibility="private",
-    )  # fmt: skip
-    controlling = form.component("finetuning_type")
-    controlling.change(
-        partial(on_method, form), fields, fields, queue=False, show_progress="hidden", api_visibility="private"
-    )
-    preset.change(
-        partial(on_preset, form),
-        [preset, form.component("dataset")],
-        fields,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    upload.upload(partial(on_upload, form), upload, fields, api_visibility="private")
+    look = partial(on_change, ctx, form)
+    gr.on([anyway.input, *_edits(form)], look, [anyway, *fields], checked, trigger_mode="always_last", **QUIET)
+    controlling = [form.component(key) for key in form.controlling]
+    gr.on(_edits(form, form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
+    filling = Filling(form, told, look, [anyway, *fields], checked)
+    filling.on(preset.input, partial(on_preset, form), [preset, form.component("dataset")])
+    filling.on(upload.upload, partial(on_upload, form), upload)
+    filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
     tab.select(
-        partial(on_open, ctx, form), [anyway, *fields], [*(form.component(key) for key in PICKERS), *checked],
-        queue=False, show_progress="hidden", api_visibility="private",
-    )  # fmt: skip
+        partial(on_open, ctx, form), [anyway, *fields], [*(form.component(key) for key in PICKERS), *checked], **QUIET
+    )
     start.click(partial(on_start, ctx, form), [wait, anyway, *fields], started, api_name="start_training")
-    return TrainTab(started, form.component("dataset"))
+    return TrainTab(started, form.component("dataset"), filling)
 
 
 def on_change(ctx: Context, form: Form, anyway: bool, *values: Any) -> tuple[str, Any, str, str, Any]:
     """Everything that follows from the form: what is wrong or will happen, whether to train anyway is a question, the
     command, the YAML, the button."""
+    given = form.read(values)
     try:
-        config = preflight.train_config(form.read(values), ctx.registry)
+        config = preflight.train_config(given, ctx.registry)
     except ConfigError as error:
-        return _problems(error), _question(False, False), "", "", gr.update(interactive=False)
-    outlook = preflight.outlook(config, ctx.registry)
-    doubtful = bool(outlook.warnings)
-    ready = gr.update(interactive=anyway or not doubtful)
-    return _verdict(config, outlook), _question(doubtful, anyway), command(config), load.dump(config), ready
+        told = train_outlook.problems(error, form.changed(given))
+        return told, _question(False, False), "", "", gr.update(interactive=False)
+    found = preflight.outlook(config, ctx.registry)
+    doubtful = bool(found.warnings)
+    told = train_outlook.ready(config, found, _plan(ctx, config), form.changed(given))
+    may_start = gr.update(interactive=anyway or not doubtful)
+    return told, _question(doubtful, anyway), command(config), load.dump(config), may_start
 
 
-def on_method(form: Form, *values: Any) -> list[Any]:
-    """Show only the options that matter for the chosen method."""
+def on_shift(form: Form, *values: Any) -> list[Any]:
+    """Show only the options that matter now."""
     return form.visible(values)
 
 
 def on_preset(form: Form, name: str, datasets: list[str]) -> list[Any]:
     """Fill the form from a shipped configuration; datasets that were chosen before stay chosen."""
-    values = {} if name == BLANK else _typed(load.preset(name))
-    return form.write({**values, "dataset": datasets} if datasets else values)
+    # it may be incomplete on purpose (no dataset yet), so it is not validated here
+    values = {} if name == BLANK else dict(load.preset(name))
+    return ["", *form.fill({**values, "dataset": datasets} if datasets else values)]
 
 
 @shown
 def on_upload(form: Form, path: str) -> list[Any]:
-    """Fill the form from a YAML file, LLaMA-Factory's or our own."""
+    """Fill the form from a YAML file, LLaMA-Factory's or our own; what of it was read otherwise is told."""
     with open(path, encoding="utf-8", errors="replace") as file:
         values = load.parse_yaml(file.read(), "the YAML file")
     values.pop("schema_version", None)
-    for key in load.without_effect(values):
-        gr.Info(f"Left out: {key}")
-    return form.write(load.parse(TrainConfig, values).model_dump())
+    config = load.parse(TrainConfig, values)
+    return [_reading(values, config), *form.fill(_own(config))]
+
+
+@shown
+def on_advice(ctx: Context, form: Form, *values: Any) -> list[Any]:
+    """Change the settings to what fits into memory."""
+    given = form.read(values)
+    verdict = _plan(ctx, preflight.train_config(given, ctx.registry)).verdict
+    return ["", *form.fill({**given, **((verdict and verdict.retry) or {})})]
+
+
+@shown
+def on_again(ctx: Context, form: Form, run_id: str, changed: bool) -> list[Any]:
+    """Fill the form with the settings of a run; with what it should have been given instead where it is `changed`."""
+    run = ctx.store.get(run_id)
+    if not isinstance(run.config, TrainConfig):
+        raise RunError(f"{run.name} is no training: it has no settings for this form")
+    changes = run.error.get("retry", {}) if changed else {}
+    what = f" with <code>{escape(sentence(changes))}</code>" if changes else ""
+    told = f'<div class="card"><p>The settings of <b>{escape(run.name)}</b>{what}.</p></div>'
+    return [told, *form.fill({**_own(run.config), **changes})]
 
 
 def on_open(ctx: Context, form: Form, anyway: bool, *values: Any) -> list[Any]:
     """Offer what exists now, and look again at what the datasets hold: a check may have ended meanwhile."""
-    offers = _offers(ctx)
-    return [*(gr.update(choices=offers[key]) for key in PICKERS), *on_change(ctx, form, anyway, *values)]
+    offers = choices.training(ctx)
+    return [*form.offers({key: offers[key] for key in PICKERS}), *on_change(ctx, form, anyway, *values)]
 
 
 @shown
@@ -134,6 +187,23 @@ def on_start(ctx: Context, form: Form, wait: bool, anyway: bool, *values: Any) -
     if not wait and queue.ahead(run.path):
         gr.Info("Another training is running on this machine: both will be slower.")
     return run.id
+
+
+def _edits(form: Form, keys: Sequence[str] | None = None) -> list[Any]:
+    """The events of a person at the widgets of `keys`, or of all. A picker tells of what was typed into it by a change
+    only, and is changed from other tabs too."""
+    pairs = [(option.key, widget) for option, widget in zip(form.options, form.components, strict=True)]
+    kept = [(key, widget) for key, widget in pairs if keys is None or key in keys]
+    return [widget.change if key in form.picked else widget.input for key, widget in kept]
+
+
+def _plan(ctx: Context, config: TrainConfig) -> planning.Plan:
+    return planning.plan(config, ctx.registry, planning.look(ctx.settings.saves_dir), ctx.store)
+
+
+def _own(config: TrainConfig) -> dict[str, Any]:
+    """The settings of a configuration that another training can have too."""
+    return config.model_dump(exclude=set(OWN))
 
 
 def _loading_row() -> tuple[gr.Dropdown, gr.UploadButton]:
@@ -152,40 +222,20 @@ def _loading_row() -> tuple[gr.Dropdown, gr.UploadButton]:
     return preset, upload
 
 
-def _offers(ctx: Context) -> dict[str, list[Any]]:
-    datasets = choices.datasets(ctx)
-    return {"model_name_or_path": choices.base_models(ctx), "dataset": datasets, "eval_dataset": datasets}
-
-
 def _question(doubtful: bool, anyway: bool) -> Any:
     """Whether to train on doubtful data is asked while it is doubtful; no answer outlives its question."""
     return gr.update(visible=doubtful, value=anyway and doubtful)
 
 
-def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A preset may be incomplete on purpose (no dataset yet), so it is not validated here."""
-    names = {key: values[key] for key in ("dataset", "eval_dataset", "lora_target") if isinstance(values.get(key), str)}
-    return {**values, **{key: text.split(",") for key, text in names.items()}}
+def _reading(values: Mapping[str, Any], config: TrainConfig) -> str:
+    """What of a file was read in other words, and what was left out, as a card; nothing where it was taken as it is."""
+    kept = config.model_dump(mode="json")
+    other = {key: TRANSLATED[key].words for key in values if key in TRANSLATED and values[key] != kept.get(key)}
+    left = {problem.where: problem.what for problem in load.without_effect(values)}
+    lists = [*_list("Read as", other), *_list("Left out", left)]
+    return f'<div class="card">{"".join(lists)}</div>' if lists else ""
 
 
-def _problems(error: ConfigError) -> str:
-    lines = "\n".join(f"- **{problem.where}**: {problem.what}" for problem in error.problems)
-    return f"### Not ready\n{lines}"
-
-
-def _verdict(config: TrainConfig, outlook: preflight.Outlook) -> str:
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    length = f"{config.max_steps} steps" if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
-    method = f"LoRA, rank {config.lora_rank}" if config.finetuning_type == "lora" else "full fine-tuning"
-    return (
-        f"### {'Look at this first' if outlook.warnings else 'Ready'}\n{_told(outlook)}"
-        f"**{config.model_name_or_path}** · {method} · {', '.join(config.dataset)}\n\n"
-        f"{length}, {batch} rows a step, peak learning rate {config.learning_rate:g}"
-    )
-
-
-def _told(outlook: preflight.Outlook) -> str:
-    """What the checks say of the data, as a list; nothing where they say nothing."""
-    lines = [f"- **{warning.where}**: {warning.what}" for warning in outlook.warnings]
-    lines += [f"- {note}" for note in outlook.notes]
-    return "".join(f"{line}\n" for line in lines) + ("\n" if lines else "")
+def _list(title: str, told: Mapping[str, str]) -> list[str]:
+    lines = [f"<li><code>{escape(key)}</code> {escape(words.replace('`', ''))}</li>" for key, words in told.items()]
+    return [f"<p>{title}</p><ul>{''.join(lines)}</ul>"] if lines else []

@@ -1,0 +1,63 @@
+"""The box that finds one option among a hundred, by its key or by what is said of it in either language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from studio.config.option import Option, options
+from studio.config.train import TrainConfig
+from studio.ui import panel
+from studio.ui.form import HIDDEN_GROUPS
+from studio.ui.text import GROUPS
+
+FOUND_MAX = 8
+
+
+def draw() -> gr.HTML:
+    """The box and the list below it."""
+
+    def find(text: str) -> panel.Answer:
+        return {"found": on_find(text)}
+
+    return panel.draw("train_find", [find], shared=["options"], elem_id="train-find")
+
+
+def on_find(text: str) -> list[dict[str, Any]]:
+    """The options that `text` fits, the best first: [English, Chinese] texts, and on what each depends."""
+    words = text.lower().split()
+    known = [option for option in options(TrainConfig) if option.group not in HIDDEN_GROUPS]
+    ranked = [(rank, option) for option in known if words and (rank := _rank(option, words)) is not None]
+    return [_told(option) for _, option in sorted(ranked, key=lambda pair: pair[0])[:FOUND_MAX]]
+
+
+def _rank(option: Option, words: list[str]) -> int | None:
+    """0 for a key that begins so, then keys and labels that hold all words, then hints; None for the others."""
+    names = f"{option.key} {option.key.replace('_', ' ')} {' '.join(option.label)}".lower()
+    hints = f"{option.en} {option.zh} {' '.join(map(str, option.choices))}".lower()
+    if option.key.startswith("_".join(words)):
+        return 0
+    if all(word in names for word in words):
+        return 1
+    return 2 if all(word in names or word in hints for word in words) else None
+
+
+def _told(option: Option) -> dict[str, Any]:
+    return {
+        "key": option.key,
+        "group": option.group,
+        "section": GROUPS[option.group],
+        "label": option.label,
+        "hint": (option.en, option.zh),
+        "when": _condition(option.when),
+    }
+
+
+def _condition(when: Mapping[str, Any]) -> str:
+    """`stage: dpo or kto, pref_loss: simpo`; empty for what always matters."""
+    return ", ".join(
+        f"{key}: {' or '.join(map(str, value if isinstance(value, tuple) else (value,)))}"
+        for key, value in when.items()
+    )
