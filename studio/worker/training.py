@@ -98,6 +98,8 @@ def _prepare(desk: Desk, config: TrainConfig, recipe: Recipe, registry: Registry
     name = recipe.source.name
 
     def progress(done: int, total: int) -> None:
+        # a row may become several
+        done = min(done, total) if total else done
         desk.reporter.progress(f"tokenising {name}: {done}/{total}" if total else f"tokenising {name}: {done} rows")
 
     hooks = Hooks(progress, lambda: desk.reporter.note("info", f"another run is tokenising {name}: waiting for it"))

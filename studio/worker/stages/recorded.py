@@ -65,7 +65,8 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
         name = f"checkpoints/checkpoint-{self.state.global_step}"
         if (self.desk.run_dir / name).exists():
             return
-        self.optimizer.eval()  # of a schedule-free one it is the average that is looked at; training goes back by itself
+        # of a schedule-free one it is the average that is looked at; training goes back by itself
+        self.optimizer.eval()
         try:
             with outputs.draft(self.desk.run_dir, name) as folder:
                 self.args.output_dir = str(folder.parent)  # the trainer itself appends checkpoint-N

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studio import trackers
 from studio.config.train import TrainConfig
+from studio.config.train.optimisation import scheduler_options
 from studio.errors import ConfigError
 from studio.models import ModelInfo
 from studio.worker import needs
@@ -58,6 +59,8 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "gradient_checkpointing": _checkpoints(setting),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.lr_scheduler_type,
+        "lr_scheduler_kwargs": scheduler_options(config.lr_scheduler_kwargs),
+        "neftune_noise_alpha": config.neftune_noise_alpha,
         "warmup_steps": config.warmup_steps or config.warmup_ratio,  # below one it is a share of all steps
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
