@@ -16,7 +16,9 @@ from studio.planning.parameters import count
 from studio.planning.shape import Shape
 
 GB = 1e9
-CUDA_CONTEXT_GB = 0.55
+Moment = dict[str, int]  # bytes beside what is always there, by part
+CUDA_CONTEXT_GB = 0.7
+SLACK = 0.04  # of the tensors: what the allocator holds beside them
 PROCESS_GB = 0.75  # Python with the training libraries, where the model shares its memory
 REFERENCED = ("dpo", "kto", "grpo", "rloo")
 
@@ -25,7 +27,8 @@ REFERENCED = ("dpo", "kto", "grpo", "rloo")
 class Memory:
     """GB (1e9 bytes) at the fullest moment of a training, by what they are for.
 
-    `reference` are models beside the one that is trained; `context` is what the device and the libraries take.
+    `reference` are models beside the one that is trained; `context` is what the device and the libraries take, and the
+    gaps between tensors.
     """
 
     weights: float
@@ -59,36 +62,50 @@ def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, chec
         reference=_reference(work) / GB,
         context=CUDA_CONTEXT_GB if on_gpu else PROCESS_GB,
     )
-    moments = (_turning(work, checkpointing), _end(work), _step(work))
-    return max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.total_gb)
+    moments = [_loading(work), _end(work), _step(work), *(_recomputed(work) if checkpointing else [_turning(work)])]
+    fullest = max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.tensors_gb)
+    return replace(fullest, context=fullest.context + SLACK * fullest.tensors_gb)
 
 
-def _added(always: Memory, moment: dict[str, int]) -> dict[str, float]:
+def _added(always: Memory, moment: Moment) -> dict[str, float]:
     return {part: getattr(always, part) + size / GB for part, size in moment.items()}
 
 
-def _turning(work: Work, checkpointing: bool) -> dict[str, int]:
+def _loading(work: Work) -> Moment:
+    """Weights come as they are computed with; in 8 bits they are only held when all have come."""
+    whole = work.shape.parameters * work.precision.computed if work.config.quantization_bit == 8 else 0
+    return {"weights": max(0, whole - weights(work)), "optimizer": -_states(work)}
+
+
+def _turning(work: Work) -> Moment:
     """The end of the way forth and the begin of the way back, when most activations are there."""
-    live, cast = work.live_layers, cast_weights(work)
-    one = layer_bytes(work, live[-1]) if live else 0
-    passing, logits = passing_bytes(work), head.head_bytes(work)
-    if checkpointing:
-        # weights cast for the way forth are gone when the first layer is computed again
-        activations = inputs_bytes(work) + max(cast, one + passing)
-    else:
-        activations = layers_bytes(work) + cast + max(0, passing - logits)
-    accumulated = _gradients(work) if work.config.gradient_accumulation_steps > 1 else 0
-    return {"activations": activations, "logits": logits, "gradients": accumulated}
+    logits = head.head_bytes(work)
+    activations = layers_bytes(work) + cast_weights(work) + max(0, passing_bytes(work) - logits)
+    return {"activations": activations, "logits": logits, "gradients": _accumulated(work)}
 
 
-def _end(work: Work) -> dict[str, int]:
+def _recomputed(work: Work) -> list[Moment]:
+    """With checkpointing: the same, and the way back through a layer that is computed again."""
+    inputs, accumulated = inputs_bytes(work), _accumulated(work)
+    one = layer_bytes(work, work.live_layers[-1]) if work.live_layers else 0
+    return [
+        {"activations": inputs + cast_weights(work), "logits": head.head_bytes(work), "gradients": accumulated},
+        {"activations": inputs + one + passing_bytes(work), "gradients": accumulated},
+    ]
+
+
+def _accumulated(work: Work) -> int:
+    return _gradients(work) if work.config.gradient_accumulation_steps > 1 else 0
+
+
+def _end(work: Work) -> Moment:
     """The end of the way back: all gradients, and the last layer's activations."""
     live = work.live_layers
     one = layer_bytes(work, live[0]) if live else 0
     return {"activations": one + passing_bytes(work), "gradients": _gradients(work)}
 
 
-def _step(work: Work) -> dict[str, int]:
+def _step(work: Work) -> Moment:
     moved = (*work.parameters.trained, *work.parameters.added)
     scratch = optimizer.scratch_bytes(work.config, moved, work.precision.trained)
     return {"gradients": _gradients(work), "optimizer": scratch}
