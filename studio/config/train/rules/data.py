@@ -65,6 +65,13 @@ def _streamed_stage(config: TrainConfig) -> Problem | None:
     return Problem("streaming", f"{config.stage} draws from the whole dataset again and again: set streaming: false")
 
 
+def _masks_of_answers(config: TrainConfig) -> Problem | None:
+    masks = [key for key in ("train_on_prompt", "mask_history") if getattr(config, key)]
+    if config.stage == "sft" or not masks:
+        return None
+    return Problem(masks[0], f"what counts is given in the stage {config.stage}: leave it out, or set stage: sft")
+
+
 def _masked_history(config: TrainConfig) -> Problem | None:
     if not (config.mask_history and config.train_on_prompt):
         return None
@@ -79,5 +86,6 @@ RULES = (
     _streamed_validation,
     _packed_stage,
     _streamed_stage,
+    _masks_of_answers,
     _masked_history,
 )

@@ -23,6 +23,8 @@ SWITCHES = frozenset(
     }
 )  # fmt: skip
 
+MADE_WITH = ("pissa_init", "use_dora", "use_rslora", "use_adalora", "additional_target", "layers_to_transform")
+
 
 def misplaced(config: TrainConfig) -> Iterator[Problem]:
     """Options that ask for something which the others leave no room for."""
@@ -56,7 +58,9 @@ def _one_kind_of_adapter(config: TrainConfig) -> Problem | None:
 
 
 def _width_to_prune(config: TrainConfig) -> Problem | None:
-    if not (_is_lora(config) and config.use_adalora) or (config.adalora_init_r or config.lora_rank) >= config.lora_rank:
+    if not (_is_lora(config) and config.use_adalora) or config.adalora_init_r is None:
+        return None
+    if config.adalora_init_r > config.lora_rank:
         return None
     return Problem("adalora_init_r", f"it is pruned down to lora_rank ({config.lora_rank}): start with more than that")
 
@@ -102,10 +106,11 @@ def _adapter_to_go_on_with(config: TrainConfig) -> Problem | None:
 
 def _start_of_a_new_adapter(config: TrainConfig) -> Problem | None:
     goes_on = bool(config.adapter_name_or_path) and not config.create_new_adapter
-    starts = [key for key in ("pissa_init", "use_dora", "use_adalora") if getattr(config, key)]
+    starts = [key for key in MADE_WITH if getattr(config, key)]
     if not (_is_lora(config) and goes_on and starts):
         return None
-    return Problem(starts[0], "an adapter that is trained on stays as it was made: set create_new_adapter: true")
+    what = "an adapter that is trained on stays as it was made: leave this out, or set create_new_adapter: true"
+    return Problem(starts[0], what)
 
 
 def _readable_layers(config: TrainConfig) -> Problem | None:
