@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.config.load import save
+from studio.config.load import parse, save
 from studio.config.train import TrainConfig
 from studio.planning import batch, shape
 from studio.planning.batch import Lengths
@@ -60,6 +60,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 FULL = {"finetuning_type": "full", "learning_rate": 1e-6}
 QLORA = {"quantization_bit": 4}
+GRPO = {"stage": "grpo", "reward_funcs": "length", "num_generations": 8, "max_completion_length": 256}
+DATASETS = {"dpo": "pairs", "rm": "pairs", "kto": "judged"}
 # name of the shape, rows x tokens of a batch, gradient checkpointing, the rest
 TRAININGS: list[tuple[str, int, int, bool, dict[str, Any]]] = [
     ("8B", 1, 1024, False, {}),
@@ -82,7 +84,16 @@ TRAININGS: list[tuple[str, int, int, bool, dict[str, Any]]] = [
     ("1.1B", 2, 1024, False, {**FULL, "finetuning_type": "freeze", "freeze_trainable_layers": 4}),
     ("1.1B", 2, 1024, False, {**FULL, "pure_bf16": True}),
     ("1.1B", 2, 1024, False, {"stage": "dpo"}),
+    ("1.1B", 1, 1024, False, {**FULL, "stage": "dpo"}),
+    ("1.1B", 2, 1024, False, {"stage": "dpo", "pref_loss": "orpo"}),
+    ("1.1B", 2, 1024, False, {"stage": "kto"}),
+    ("1.1B", 2, 1024, False, {"stage": "rm"}),
+    ("1.1B", 8, 256, False, GRPO),
+    ("0.5B", 2, 1024, False, {"label_smoothing_factor": 0.1}),
+    ("0.5B", 2, 1024, False, {"z_loss_coef": 1e-4}),
+    ("1.1B", 2, 2048, False, {"packing": True}),
     ("8B", 2, 1024, True, {"quantization_bit": 8}),
+    ("1.1B", 4, 1024, False, {"quantization_bit": 8}),
     ("1.1B", 2, 1024, False, {"use_dora": True}),
 ]
 
@@ -137,33 +148,33 @@ def _name(each: tuple[str, int, int, bool, dict[str, Any]]) -> str:
     model, rows, tokens, checkpointing, keys = each
     bits = f"{keys['quantization_bit']}-bit" if "quantization_bit" in keys else ""
     method = keys.get("finetuning_type", "lora")
-    others = ("stage", "optim", "pure_bf16", "use_dora", "lora_rank", "lora_dropout", "freeze_trainable_layers")
-    rest = [f"{key}={keys[key]}" for key in others if key in keys]
+    told = ("finetuning_type", "learning_rate", "quantization_bit")
+    rest = [f"{key}={value}" for key, value in keys.items() if key not in told]
     words = [model, method, bits, f"{rows}x{tokens}", "checkpointing" if checkpointing else "", *rest]
     return " ".join(word for word in words if word)
 
 
 def _training(each: tuple[str, int, int, bool, dict[str, Any]], models: dict[str, Path], data: Path) -> Training:
     model, rows, tokens, checkpointing, keys = each
-    config = TrainConfig(
-        model_name_or_path=str(models[model]),
-        dataset_dir=str(data),
-        dataset=("pairs" if keys.get("stage") == "dpo" else "rows",),
-        per_device_train_batch_size=rows,
-        gradient_accumulation_steps=2,
-        cutoff_len=tokens,
-        gradient_checkpointing=checkpointing,
-        max_steps=STEPS,
-        save_steps=0,
-        **keys,
-    )
+    values = {
+        "model_name_or_path": str(models[model]),
+        "dataset_dir": str(data),
+        "dataset": DATASETS.get(keys.get("stage", "sft"), "rows"),
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": 2,
+        "cutoff_len": tokens,
+        "gradient_checkpointing": checkpointing,
+        "max_steps": STEPS,
+        "save_steps": 0,
+    }
+    config = parse(TrainConfig, {**values, **keys})
     fullest = batch.of(config, Lengths(tokens, tokens))
     expected = estimate(config, shape.read(models[model]), fullest, on_gpu=True, checkpointing=checkpointing)
     return Training(_name(each), model, config, expected)
 
 
 def _measure(home: Path, trainings: list[Training]) -> int:
-    print(f"{'configuration':<52} {'plan':>6} {'peak':>6} {'error':>7}   {'with context':>12} {'reserved':>8}")
+    print(f"{'configuration':<66} {'plan':>6} {'peak':>6} {'error':>7}   {'with context':>12} {'reserved':>8}")
     waiting, running, errors, broken = list(enumerate(trainings)), [], [], 0
     waiting.sort(key=lambda each: -each[1].expected.total_gb)
     while waiting or running:
@@ -219,12 +230,12 @@ def _tell(trial: Trial) -> float | None:
     """Print a line; the error of the plan, None where nothing could be measured."""
     expected, peak = trial.training.expected, trial.run_dir / "peak.json"
     if not peak.exists():
-        print(f"{trial.training.name:<52} FAILED: {_said(trial.run_dir, 4)}", flush=True)
+        print(f"{trial.training.name:<66} FAILED: {_said(trial.run_dir, 4)}", flush=True)
         return None
     found = json.loads(peak.read_text())
     error = expected.tensors_gb / found["allocated"] - 1
     print(
-        f"{trial.training.name:<52} {expected.tensors_gb:6.2f} {found['allocated']:6.2f} {error:+7.1%}   "
+        f"{trial.training.name:<66} {expected.tensors_gb:6.2f} {found['allocated']:6.2f} {error:+7.1%}   "
         f"{expected.total_gb:12.2f} {found['reserved']:8.2f}   {_parts(expected)}, "
         f"{found['tokens']} tokens a batch, {time.monotonic() - trial.started:.0f} s",
         flush=True,
@@ -265,11 +276,14 @@ def _make_data(folder: Path) -> Path:
     pairs = [
         {"instruction": f"Tell {number}.", "input": "", "chosen": text(), "rejected": text()} for number in range(ROWS)
     ]
+    judged = [{**row, "good": number % 2 == 0} for number, row in enumerate(rows)]
+    (folder / "judged.json").write_text(json.dumps(judged))
     (folder / "rows.json").write_text(json.dumps(rows))
     (folder / "pairs.json").write_text(json.dumps(pairs))
     columns = {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"}
     entries = {
         "rows": {"file_name": "rows.json"},
+        "judged": {"file_name": "judged.json", "columns": {"kto_tag": "good"}},
         "pairs": {"file_name": "pairs.json", "ranking": True, "columns": columns},
     }
     (folder / "dataset_info.json").write_text(json.dumps(entries))
