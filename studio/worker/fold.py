@@ -33,6 +33,7 @@ from studio.worker.door import Desk
 from studio.worker.methods import base
 
 PREFIX = "base_model.model."
+MAGNITUDE = ".lora_magnitude_vector"
 NAMES = {dtype: name for name, dtype in base.STORED.items()}
 SPARE_BYTES = 50_000_000  # tokenizer, configuration, reports
 # options of PEFT's LoRA that the arithmetic here covers, or that only matter while training
@@ -40,18 +41,22 @@ UNDERSTOOD = frozenset(
     {"peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "r"}
     | {"lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "inference_mode"}
     | {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "megatron_core"}
-    | {"qalora_group_size", "runtime_config"}
+    | {"qalora_group_size", "runtime_config", "use_dora"}
 )
 PLAIN_INITS = (True, False, "gaussian")  # the others change the base's weights too
 
 
 @dataclass(frozen=True)
 class Delta:
-    """The change of one weight: `scale` * B @ A, with the names of A [rank, in] and B [out, rank]."""
+    """The change of one weight: `scale` * B @ A, with the names of A [rank, in] and B [out, rank].
+
+    DoRA's `magnitude` [out] is then the length of each line of the changed weight; None where lengths follow.
+    """
 
     a: str
     b: str
     scale: float
+    magnitude: str | None
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,7 @@ def _deltas(config: LoraConfig, header: dict[str, Any]) -> dict[str, tuple[Delta
     modules = {key.partition(".lora_")[0] for key in header if ".lora_" in key}
     pairs = {module: (f"{module}.lora_A.weight", f"{module}.lora_B.weight") for module in modules}
     expected = {key for pair in pairs.values() for key in pair}
+    expected |= {f"{module}{MAGNITUDE}" for module in modules if config.use_dora}
     if strange := sorted(expected ^ set(header)):
         raise ModelError(f"the adapter has keys that are no LoRA pair on a linear layer: {_some(strange)}")
     return {
@@ -204,7 +210,8 @@ def _delta(config: LoraConfig, module: str, a: str, b: str, header: dict[str, An
     if not rank == rank_a == rank_b:
         raise ModelError(f"{module} has rank {rank_a} in the adapter's weights, {rank} in adapter_config.json")
     scale = alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
-    return Delta(a, b, scale), (lines, columns)
+    magnitude = f"{PREFIX}{module}{MAGNITUDE}" if config.use_dora else None
+    return Delta(a, b, scale, magnitude), (lines, columns)
 
 
 def _check_fit(deltas: dict[str, tuple[Delta, tuple[int, int]]], shapes: dict[str, list[int]], adapter: Path) -> None:
@@ -277,6 +284,8 @@ def _merged(tensor: Tensor, changes: Any) -> torch.Tensor:
     if tensor.delta is not None:
         a, b = (changes.get_tensor(name).float() for name in (tensor.delta.a, tensor.delta.b))
         weight = torch.addmm(weight.float(), b, a, alpha=tensor.delta.scale)
+        if tensor.delta.magnitude:
+            weight *= (changes.get_tensor(tensor.delta.magnitude).float() / weight.norm(dim=1))[:, None]
     return weight.to(base.STORED[tensor.dtype]) if tensor.dtype in base.STORED else weight
 
 

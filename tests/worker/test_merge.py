@@ -28,10 +28,10 @@ COVERED: dict[str, dict[str, Any]] = {
     "rank pattern": {"target_modules": ALL, "rank_pattern": {"q_proj": 3, r"layers\.1\.mlp\.up_proj": 7}},
     "alpha pattern": {"target_modules": ALL, "alpha_pattern": {"v_proj": 64}, "use_rslora": True},
     "layers": {"target_modules": ALL, "layers_to_transform": [1], "layers_pattern": "layers"},
+    "dora": {"target_modules": ALL, "use_dora": True, "use_rslora": True},
     "head": {"target_modules": [*ALL, "lm_head"]},
 }
 REFUSED: dict[str, dict[str, Any]] = {
-    "use_dora": {"target_modules": ALL, "use_dora": True},
     "modules_to_save": {"target_modules": ALL, "modules_to_save": ["lm_head"]},
     "trainable_token_indices": {"target_modules": ALL, "trainable_token_indices": [3, 4]},
     "embed_tokens": {"target_modules": ["embed_tokens", "q_proj"]},

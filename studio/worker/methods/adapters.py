@@ -65,7 +65,10 @@ def resume(folder: Path, model: PreTrainedModel) -> PeftModel:
         adapter.modules_to_save = [*{*(adapter.modules_to_save or ()), REWARD_HEAD}]
     try:
         tuned = get_peft_model(model, adapter)
-        found = set_peft_model_state_dict(tuned, load_peft_weights(str(folder), device="cpu"))
+        weights = load_peft_weights(str(folder), device="cpu")
+        if is_rating(model):
+            weights.setdefault(f"base_model.model.{REWARD_HEAD}.weight", model.get_submodule(REWARD_HEAD).weight)
+        found = set_peft_model_state_dict(tuned, weights)
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{folder} does not fit this model: {error}") from error
     if found.unexpected_keys:

@@ -51,7 +51,7 @@ def prepare(config: TrainConfig, info: ModelInfo, run_dir: Path) -> ModelInfo:
     given = [adapters.find(name, run_dir.parent) for name in config.adapter_name_or_path]
     for adapter in given:
         adapters.require_base(adapter, info.path)
-    merged = given[: _merged(config)]
+    merged = given if config.create_new_adapter else given[:-1]  # the last is trained on
     grown = vocabulary.grown(config, info)
     if not merged and not grown and not config.rope_scaling:
         return info
@@ -81,12 +81,6 @@ def copy(source: Path, target: Path, replaced: dict[str, torch.Tensor]) -> None:
             continue
         weights = load_file(source / name)
         save_file({**weights, **{key: replaced[key] for key in changed}}, target / name, metadata={"format": "pt"})
-
-
-def _merged(config: TrainConfig) -> int:
-    """How many of the adapters become part of the model: the last is trained on, unless there is to be a new one."""
-    goes_on = config.finetuning_type == "lora" and not config.create_new_adapter
-    return max(0, len(config.adapter_name_or_path) - goes_on)
 
 
 def _rewrite(

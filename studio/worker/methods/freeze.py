@@ -77,7 +77,7 @@ def _modules(names: tuple[str, ...], known: set[str], option: str) -> set[str]:
 
 
 def _inner(layers: nn.ModuleList) -> set[str]:
-    return {part for layer in layers for name, _ in layer.named_modules() for part in name.split(".") if part}
+    return {part for layer in layers for name, _ in layer.named_parameters() for part in name.split(".")[:-1]}
 
 
 def _outer(model: PreTrainedModel, prefix: str) -> set[str]:

@@ -76,7 +76,7 @@ def _as_stored(config: TrainConfig, folder: Path, method: str) -> dict[str, Any]
         raise ModelError(f"{what}, which cannot be trained on: take the 16-bit model, with quantization_bit if need be")
     _require(LIBRARIES[method][0], what, LIBRARIES[method][1])
     # packed weights have no gradient to hand on to the layers below
-    options = {"quantization_config": CompressedTensorsConfig(run_compressed=False)}
+    options = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
     return {**(options if method == "compressed-tensors" else {}), "device_map": _placement()}
 
 
