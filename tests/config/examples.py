@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from studio.settings import ROOT
 
 FILE = ROOT.parent / "shared/data/llamafactory/example_configs.json"
@@ -54,3 +56,9 @@ def _examples() -> list[Example]:
 
 TRAINING = [example for example in _examples() if not example.refused_by]
 REFUSED = [example for example in _examples() if example.refused_by]
+
+
+def or_skipped(examples: list[Example]) -> list[Any]:
+    """`examples`, or one that says why there are none."""
+    skipped = pytest.mark.skip(reason="LLaMA-Factory's example configurations are not on this machine")
+    return [*examples] or [pytest.param(None, marks=skipped)]

@@ -12,7 +12,7 @@ from studio.config.option import options
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError
 from studio.settings import ROOT
-from tests.config.examples import REFUSED, TRAINING, Example
+from tests.config.examples import REFUSED, TRAINING, Example, or_skipped
 
 KEYS_FILE = ROOT / "tests/config/llamafactory_keys.txt"
 OPTIONS = {option.key for option in options(TrainConfig)}
@@ -133,12 +133,6 @@ def test_a_configuration_of_ours_is_not_translated():
 
 
 # their examples
-
-
-def or_skipped(examples):
-    """`examples`, or one that says why there are none."""
-    skipped = pytest.mark.skip(reason="LLaMA-Factory's example configurations are not on this machine")
-    return examples or [pytest.param(None, marks=skipped)]
 
 
 @pytest.mark.parametrize("example", or_skipped(TRAINING), ids=str)
