@@ -67,12 +67,12 @@ def mean(values: list[float]) -> float:
     [
         {"stage": "grpo", "kl_coef": 0.01},
         {"stage": "rloo", **SUMS},
-        {"stage": "grpo", "num_iterations": 2, **FORMAT},
+        {"stage": "grpo", "num_iterations": 2, "bf16": True, **FORMAT},
     ],
     ids=[
         "grpo towards a length, held by KL",
         "rloo of an adapter of the bundled model towards right sums",
-        "grpo towards a format, twice from each answer",
+        "grpo towards a format, twice from each answer in bf16",
     ],
 )
 def test_the_reward_rises(train: Train, keys: dict[str, object]) -> None:

@@ -85,6 +85,10 @@ class Online(Recorded):
             self._show(inputs[0]["prompt"], self._logs["completion"][-len(inputs)])
         return batch
 
+    def _generate_single_turn(self, *args: Any, **keys: Any) -> Any:
+        with self.accelerator.autocast():  # TRL writes in the type of the weights, and parts may be of several
+            return super()._generate_single_turn(*args, **keys)
+
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return self._asked, None, {}
 
