@@ -104,10 +104,19 @@ def _write_template(target: Path, template: str | dict[str, str] | None) -> None
     others = dict(template) if isinstance(template, dict) else {"default": template}
     if text := others.pop("default", None):
         write_text(target / "chat_template.jinja", text)
+        _forget_other(target / "tokenizer_config.json", text)
     for name, text in others.items():
         folder = target / "additional_chat_templates"
         folder.mkdir(exist_ok=True)
         write_text(folder / f"{name}.jinja", str(text))
+
+
+def _forget_other(path: Path, text: str) -> None:
+    """Older tools look into the tokenizer's configuration first."""
+    config = read_json(path) or {}
+    if isinstance(config.get("chat_template"), str) and config["chat_template"] != text:
+        del config["chat_template"]
+        write_json(path, config)
 
 
 def _write_end(source: Path, target: Path, tokenizer: PreTrainedTokenizerBase) -> None:

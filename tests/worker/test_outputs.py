@@ -12,7 +12,8 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from studio import models, templates
 from studio.errors import ModelError
-from studio.worker import fold
+from studio.worker import fold, outputs
+from studio.worker import tokenizer as tokenizers
 from tests.worker.conftest import Train
 
 QUICK = {"max_steps": 1, "save_steps": 0}
@@ -68,6 +69,18 @@ def test_the_models_own_template_stays_as_it_is(train: Train, tiny_model: Path) 
     assert models.chat_template(adapter) == models.chat_template(tiny_model)
     assert (adapter / "tokenizer_config.json").read_bytes() == (tiny_model / "tokenizer_config.json").read_bytes()
     assert not (adapter / "generation_config.json").exists()
+
+
+def test_another_template_is_the_only_one(base_model: Path, tmp_path: Path) -> None:
+    """Also for tools that look into tokenizer_config.json first."""
+    config = json.loads((base_model / "tokenizer_config.json").read_text())
+    (base_model / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": "{{ messages }}"}))
+    for template in (None, "alpaca"):
+        folder = tmp_path / str(template)
+        folder.mkdir()
+        outputs.copy_tokenizer(base_model, folder, tokenizers.load(base_model, False, template))
+        assert models.chat_template(folder) == (templates.text(template) if template else "{{ messages }}")
+        assert ("chat_template" in json.loads((folder / "tokenizer_config.json").read_text())) is (template is None)
 
 
 def test_a_conversation_needs_a_template(train: Train, base_model: Path) -> None:
