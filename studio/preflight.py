@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio import models, templates
+from studio import models, templates, trackers
 from studio.config.data import DataConfig
 from studio.config.load import parse
 from studio.config.option import split_names
@@ -46,6 +47,7 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
         *_datasets("dataset", values, registry),
         *_datasets("eval_dataset", values, registry),
         *_model(values),
+        *_trackers(values.get("report_to")),
     ]
     try:
         config = parse(TrainConfig, values)
@@ -92,6 +94,12 @@ def _demand(report: checks.Report, values: Mapping[str, Any]) -> str:
     found = {finding.code for finding in report.findings}
     marks = [mark for mark, code in CODES_OF.items() if code in found] if kind is Conversation else []
     return misfit(stage, kind) or unfilled(marks, values)
+
+
+def _trackers(given: Any) -> Iterator[Problem]:
+    names = split_names(given)
+    if isinstance(names, list | tuple):
+        yield from trackers.problems(tuple(map(str, names)), os.environ)
 
 
 def _report(registry: Registry, name: str) -> checks.Report | None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,13 @@ def test_another_template_than_the_models_own_is_told(registry: Registry) -> Non
     assert note == "enable_thinking is without effect: the chat template has no mode of thinking"
     thinking = config(registry, "fern", template="qwen3", enable_thinking=False)
     assert [note[:14] for note in preflight.outlook(thinking, registry).notes] == ["template qwen3"]
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_a_run(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(
+        ConfigError, match="report_to: mlflow needs a package that is not installed: pip install mlflow"
+    ):
+        preflight.train_config({"dataset": "identity", "report_to": "mlflow"}, registry)
