@@ -1,4 +1,4 @@
-"""Write docs/options.md, docs/llamafactory.md and docs/pairs.md from the declarations, so that they are never behind.
+"""Write options.md, llamafactory.md, pairs.md and templates.md in docs/ from the declarations, so that they are true.
 
 python tools/reference.py
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from studio import templates  # noqa: E402
 from studio.config.llamafactory import INSTEAD, OWN, TRANSLATED, VALUES_INSTEAD, WITHOUT_EFFECT  # noqa: E402
 from studio.config.load import KINDS  # noqa: E402
 from studio.config.option import Option, options  # noqa: E402
@@ -84,6 +85,43 @@ def pair_page() -> str:
     return "\n".join([*lines, "", *numbered, ""])
 
 
+def template_page() -> str:
+    """Every named chat template, what it can do, and LLaMA-Factory's names for it."""
+    lines = [HEAD, "# Chat templates", "", *TEMPLATES_INTRODUCTION, ""]
+    lines += ["| template | ends an answer | thinking | tools | also called |", "|---|---|---|---|---|"]
+    for name in templates.names():
+        text, end = templates.text(name), templates.find(name).end or "eos_token"
+        others = sorted(alias for alias, meant in templates.ALIASES.items() if meant == name)
+        marks = ("on, off" if "enable_thinking" in text else "", "yes" if "if tools" in text else "")
+        called = ", ".join(f"`{other}`" for other in others)
+        lines.append(f"| `{name}` | `{_cell(end)}` | {marks[0]} | {marks[1]} | {called} |")
+    lines += [
+        "",
+        "Names of LLaMA-Factory that are refused, with the nearest here:",
+        "",
+        "| name | nearest |",
+        "|---|---|",
+    ]
+    lines += [f"| `{name}` | `{nearest}` |" for name, nearest in sorted(templates.NEAREST.items())]
+    return "\n".join(lines) + "\n"
+
+
+TEMPLATES_INTRODUCTION = [
+    "Where `template` is empty, the model's own chat template is used: in training, in every preview, and in chats. A",
+    "name takes one of these instead, for base models that have none. It is saved with the adapter or model, and chats",
+    "are held with it. No template adds a system prompt by itself, as LLaMA-Factory's often do: `default_system` does.",
+    "",
+    "The token that ends an answer becomes the tokenizer's `eos_token` if the tokenizer knows it. If it does not, the",
+    "studio says so before a training: `add_special_tokens` with `resize_vocab: true` adds it.",
+    "",
+    "`enable_thinking: false` has answers begin behind an empty thought, or without one; `true` or empty lets the",
+    "model think. Templates of reasoning models leave thoughts of earlier turns out. Then each answer of a",
+    "conversation is learnt in its own rendering, as the model is asked for it, and a row becomes several sequences;",
+    "`mask_history: true` learns the last answer only.",
+    "",
+    "LLaMA-Factory's `qwen3_nothink` is the format of Qwen3-Instruct-2507, which has no place for thoughts: `qwen`. A",
+    "Qwen3 that can do both is `qwen3` with `enable_thinking: false`.",
+]
 FATES = ("option", "translated", "without effect", "refused")
 INTRODUCTION = [
     "Its training files run here as they are. Every key that it knows, those of transformers' training arguments",
@@ -144,6 +182,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/options.md": option_page,
     "docs/llamafactory.md": llamafactory_page,
     "docs/pairs.md": pair_page,
+    "docs/templates.md": template_page,
 }
 
 if __name__ == "__main__":
