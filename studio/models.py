@@ -277,8 +277,17 @@ def _indexed(folder: Path) -> list[str]:
 
 
 def _context(config: dict[str, Any]) -> int | None:
-    limit = _entry(config.get("text_config") or config, "max_position_embeddings")
-    return limit if isinstance(limit, int) and limit > 0 else None
+    text = config.get("text_config") or config
+    limit = _entry(text, "max_position_embeddings")
+    return int(limit * _stretch(text)) if isinstance(limit, int) and limit > 0 else None
+
+
+def _stretch(config: dict[str, Any]) -> float:
+    """How many times max_position_embeddings a model takes: these ways of stretching leave that entry as it was."""
+    rope = _entry(config, "rope_parameters") or _entry(config, "rope_scaling")
+    kind, factor = _entry(rope, "rope_type") or _entry(rope, "type"), _entry(rope, "factor")
+    is_stretched = kind in ("linear", "dynamic") and isinstance(factor, int | float) and factor >= 1
+    return float(factor) if is_stretched else 1.0
 
 
 def _entry(value: Any, key: str) -> Any:

@@ -42,7 +42,7 @@ def train(desk: Desk) -> bool:
     desk.reporter.phase("loading model", config.model_name_or_path)
     stage, precision = stages.of(config), methods.precision(config)
     model, adapter = methods.attach(config, methods.load(config, info, tokenizer, stage.head), desk.run_dir)
-    needs.check_tokens(data, model.get_input_embeddings().num_embeddings)
+    needs.check_tokens(data, len(model.get_input_embeddings().weight))
     desk.clock.lap("model")
     trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision))
     desk.clock.lap("trainer")

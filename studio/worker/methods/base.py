@@ -96,7 +96,8 @@ def _rewrite(
     model = AutoModelForCausalLM.from_pretrained(info.path, dtype="auto", trust_remote_code=config.trust_remote_code)
     for adapter in merged:
         model = _with(model, adapter)
-    new = vocabulary.grow(model, grown[1]) if grown else range(0)
+    if grown:
+        vocabulary.grow(model, grown[1])
     model.save_pretrained(folder)
     for code in info.path.glob("*.py"):  # models that bring their own code do not load without it
         shutil.copy2(code, folder / code.name)
@@ -104,7 +105,7 @@ def _rewrite(
         grown[0].save_pretrained(folder)
     else:
         outputs.copy_tokenizer(info.path, folder)
-    return {vocabulary.NEW_ROWS: [new.start, new.stop]}
+    return {vocabulary.NEW_ROWS: [grown[1].start, grown[1].stop]} if grown else {}
 
 
 def _with(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studio.config.train import TrainConfig
+from studio.files import read_record
 from studio.models import ModelInfo
 from studio.worker import tokenizer as tokenizers
 
@@ -14,28 +15,28 @@ NEW_ROWS = "new_rows"  # key of config.json: the first new row of the embeddings
 
 
 def grown(config: TrainConfig, info: ModelInfo) -> tuple[PreTrainedTokenizerBase, range] | None:
-    """The tokenizer with the tokens that are asked for, and the rows of the embeddings that are new; None for none."""
+    """The tokenizer with the tokens that are asked for, and the rows of the embeddings that are new; None for none.
+
+    New are also the rows of tokens that the tokenizer had and the model had not.
+    """
     if not (config.resize_vocab or config.add_tokens or config.add_special_tokens):
         return None
     tokenizer = tokenizers.load(info.path, config.trust_remote_code)
-    first = len(tokenizer)
+    described = read_record(info.path / "config.json")
+    size = (described.get("text_config") or described).get("vocab_size", 0)
+    first = min(len(tokenizer), size)
     tokenizer.add_tokens(list(config.add_tokens))
     tokenizer.add_tokens(list(config.add_special_tokens), special_tokens=True)
-    return tokenizer, range(first, len(tokenizer))
+    rows = range(first, len(tokenizer))
+    return (tokenizer, rows) if rows else None
 
 
-def grow(model: PreTrainedModel, rows: range) -> range:
-    """Make room for `rows` and for all before them, and set what is new to the mean of what was there.
-
-    Returns the rows that are new: also those of tokens that the tokenizer had and the model had not.
-    """
-    size = model.get_input_embeddings().weight.shape[0]
-    new = range(min(rows.start, size), rows.stop)
-    if rows.stop > size:
+def grow(model: PreTrainedModel, rows: range) -> None:
+    """Make room for `rows` and set them to the mean of those before them."""
+    if rows.stop > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(rows.stop, mean_resizing=False)
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
-        _fill(module, new)
-    return new
+        _fill(module, rows)
 
 
 def new_rows(model: PreTrainedModel) -> dict[str, list[int]]:
@@ -57,7 +58,7 @@ def complete(model: nn.Module) -> None:
 
 
 def _fill(module: nn.Module | None, rows: range) -> None:
-    if module is None or not rows:
+    if module is None:
         return
     for weight in module.parameters(recurse=False):  # a head may have a bias
         weight.data[rows.start : rows.stop] = weight.data[: rows.start].float().mean(0).to(weight.dtype)
