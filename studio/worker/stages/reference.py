@@ -28,10 +28,10 @@ class Referenced(Recorded):
 
 
 def reference(setting: Setting) -> PreTrainedModel | None:
-    """The reference in the type of the computation, frozen.
+    """The reference, frozen: another model in the type of the computation, or a copy of this one as it is.
 
     None where the model is its own reference with the adapter switched off, or with a copy of an adapter that is gone
-    on with. A model whose own weights are trained is copied as it is, which takes as much memory again.
+    on with. A copy in a shorter type would save memory and begin with margins that are not there.
 
     Raises:
         ModelError: a ref_model that cannot be had, or one that speaks of other tokens.
@@ -41,7 +41,7 @@ def reference(setting: Setting) -> PreTrainedModel | None:
         return _frozen(_named(setting, config.ref_model))
     if setting.adapter is not None or isinstance(model, PeftModel):
         return None
-    return _frozen(deepcopy(model).to(setting.precision))
+    return _frozen(deepcopy(model))
 
 
 def _named(setting: Setting, name: str) -> PreTrainedModel:

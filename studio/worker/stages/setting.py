@@ -33,6 +33,10 @@ class Setting:
     data: Rows
     precision: torch.dtype
 
+    def autocast(self) -> torch.autocast:
+        """The model in here computes as it does in the trainer, its weights of several types included."""
+        return torch.autocast(self.model.device.type, self.precision, enabled=self.precision != torch.float32)
+
     @property
     def parts(self) -> dict[str, Any]:
         """What every trainer of TRL takes beside its arguments."""

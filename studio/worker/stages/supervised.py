@@ -35,7 +35,8 @@ def build(setting: Setting) -> Recorded:
         ModelError: rows are to be packed for a model that would let them see each other.
     """
     config = setting.config
-    flat = keeps_rows_apart(setting.model, *(row["input_ids"] for row in setting.data.ends))
+    with setting.autocast():
+        flat = keeps_rows_apart(setting.model, *(row["input_ids"] for row in setting.data.ends))
     if not flat:
         _pad_instead(setting)
     packs = flat and (config.packing or config.stage == "pt")

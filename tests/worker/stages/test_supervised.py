@@ -52,6 +52,12 @@ def test_smoothed_weighted_and_spread_losses(train: Train, tiny_model: Path) -> 
         assert train(f"run-{number}", **batch, **keys).losses[1] == pytest.approx(expected.item(), abs=2e-5), keys
 
 
+def test_a_frozen_model_in_bfloat16_is_trained_in_two_types(stage: StageTrain) -> None:
+    run = stage("sft", "talks", finetuning_type="freeze", bf16=True, max_steps=6, learning_rate=3e-3)
+    assert run.losses[6] < run.losses[1]
+    assert "padded" not in run.notes
+
+
 def test_without_a_z_loss_nothing_of_it_is_computed() -> None:
     assert spread_loss(parse(TrainConfig, {"dataset": ["demo"], "z_loss_coef": 0})) is None
 
