@@ -5,6 +5,7 @@ Keys and addresses come from the environment of the studio alone and are written
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,6 +47,12 @@ def variables(names: tuple[str, ...], run_dir: Path) -> dict[str, str]:
         "mlflow": {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_EXPERIMENT_NAME": "seedbed"},
     }
     return {key: value for name in wanted(names) for key, value in every[name].items()}
+
+
+def close(names: tuple[str, ...]) -> None:
+    """Have what was reported arrive before the process ends. The others do so by themselves."""
+    if "wandb" in names:
+        importlib.import_module("wandb").finish()
 
 
 def _is_installed(package: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from studio import models
+from studio import models, trackers
 from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
 from studio.datasets.masking import Masking
@@ -122,6 +122,8 @@ def _run(desk: Desk, trainer: Recorded, checkpoint: Path | None) -> bool:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Interrupted:
         say("stopped while validating")
+    finally:
+        trackers.close(tuple(trainer.args.report_to))
     stopped = desk.requests.stop and trainer.state.global_step < trainer.state.max_steps
     if stopped and trainer.state.global_step:
         trainer._save_checkpoint(trainer.model, None)
