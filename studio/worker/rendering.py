@@ -55,7 +55,9 @@ class Renderer:
     def document(self, text: str) -> str:
         """Plain text between the tokens that begin and end a document."""
         begins = self._tokenizer.bos_token_id in self._tokenizer("")["input_ids"]
-        return (self._tokenizer.bos_token if begins else "") + text + (self._tokenizer.eos_token or "")
+        # a named template may have given the tokenizer the end of its answers; a document keeps its own
+        end = self._tokenizer.init_kwargs.get("eos_token") or self._tokenizer.eos_token or ""
+        return (self._tokenizer.bos_token if begins else "") + text + str(end)
 
     def with_end(self, text: str, span: Span) -> Span:
         """`span` with the end-of-turn token behind it, and without the white space behind that."""

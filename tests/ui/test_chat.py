@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from studio import templates
 from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
 from studio.files import write_json
@@ -65,6 +66,18 @@ def test_switching_one_side_clears_that_side_only(ctx: Context) -> None:
     assert (turns, figures) == ([], "")
     assert "LoRA of rank 8 on seedling" in remark
     assert chat.on_right(ctx, "seedling", adapter, [{"role": "user", "content": "kept"}])[2:4] == ([], "")
+
+
+def test_a_template_that_is_not_the_base_models_is_told_below_the_picker(ctx: Context) -> None:
+    adapter = _finished(ctx, "identity")
+    assert "chat template" not in chat_pickers.remark(ctx, str(adapter))
+    (adapter / "chat_template.jinja").write_text(templates.text("alpaca"))
+    assert "asked with the chat template that it was trained with" in chat_pickers.remark(ctx, str(adapter))
+
+
+def test_the_mode_of_thinking_goes_with_the_question() -> None:
+    modes = [chat._sampling(*GREEDY[1:], mode).enable_thinking for mode in ("auto", "on", "off")]
+    assert modes == [None, True, False]
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "../etc"])

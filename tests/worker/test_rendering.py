@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from studio import templates
-from studio.datasets.formats import Conversation, Message, ToolCall
+from studio.datasets.formats import Conversation, Message, Text, ToolCall
 from studio.datasets.masking import Masking
 from studio.errors import RowError
 from studio.worker import tokenizer as tokenizers
@@ -234,6 +234,8 @@ def test_a_named_template_ends_answers_with_its_token_where_the_tokenizer_knows_
     assert tokenizers.load(folder, False, "chatml").eos_token == "<|im_end|>"
     assert tokenizers.load(folder, False, "llama3").eos_token == "<|endoftext|>"
     assert tokenizers.load(folder, False, "smollm").chat_template == templates.text("chatml")
+    [document] = encode([(1, Text("Once."))], tokenizers.load(folder, False, "chatml"), ALL)
+    assert document.input_ids[-1] == tokenizers.load(folder, False).eos_token_id, "no answer ends there"
 
 
 def test_a_template_and_the_mode_of_thinking_make_another_fingerprint(tokenizer_dir: Path) -> None:
