@@ -9,6 +9,7 @@ from studio.config.load import KINDS, parse
 from studio.config.option import applies, options
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError
+from studio.settings import ROOT
 
 NEEDS = {
     "train": {"dataset": ["identity"]},
@@ -95,6 +96,14 @@ def test_choices_are_the_only_values(kind, option):
 @pytest.mark.parametrize(("kind", "option"), ALL, ids=name_of)
 def test_null_is_taken_where_it_says_so(kind, option):
     assert accepts(kind, option.key, None) == option.nullable
+
+
+def test_every_option_of_a_training_is_read_by_what_trains():
+    rooms = [path for room in ("worker", "datasets") for path in (ROOT / "studio" / room).rglob("*.py")]
+    words = set(re.findall(r"\w+", "\n".join(path.read_text() for path in rooms)))
+    declared = {option.key for option in options(TrainConfig)}
+    # one has a single choice, the other is for people
+    assert declared - words == {"quantization_method", "resumed_from"}
 
 
 def test_options_read_a_declaration_as_the_form_needs_it():
