@@ -3,5 +3,6 @@
 from studio.planning.machine import Machine, look
 from studio.planning.memory import Memory
 from studio.planning.plan import Plan, Verdict, plan
+from studio.planning.relief import another_try
 
-__all__ = ["Machine", "Memory", "Plan", "Verdict", "look", "plan"]
+__all__ = ["Machine", "Memory", "Plan", "Verdict", "another_try", "look", "plan"]

@@ -147,11 +147,11 @@ def _frozen_bytes(work: Work, is_linear: bool, size: int, stored: int) -> int:
 
 
 def _reference(work: Work) -> int:
-    """A second model that the loss compares with. Below an adapter it is the model itself."""
+    """A second model that the loss compares with: a copy, or below an adapter the model itself."""
     config = work.config
     compared = config.stage in REFERENCED and config.pref_loss not in head.UNREFERENCED
     if config.stage in ("grpo", "rloo"):
         compared = config.kl_coef > 0
-    if not compared or (config.finetuning_type == "lora" and not config.ref_model):
-        return 0
-    return work.shape.parameters * work.precision.computed
+    if compared and config.ref_model:
+        return work.shape.parameters * work.precision.computed
+    return weights(work) if compared and config.finetuning_type != "lora" else 0

@@ -16,6 +16,7 @@ from studio.planning.machine import GB, Machine
 from studio.planning.memory import Memory
 from studio.planning.plan import COMFORT, needed
 from studio.planning.shape import Shape
+from studio.runs.run import Run
 
 LESS = 0.4  # of what a batch takes has to go at least: the plan had thought that it fits
 
@@ -41,6 +42,18 @@ def relief(config: TrainConfig, registry: Registry, machine: Machine) -> Relief 
     except ModelError:
         return None
     return _lighter(config, model, _lengths(config, registry), machine) if model else None
+
+
+def another_try(run: Run, registry: Registry, machine: Machine) -> Changes:
+    """Options that another try of a failed training should have: those of its error card, or those that keep the kernel
+    from ending it again. Empty where there is nothing to change."""
+    if run.kind != "train":
+        return {}
+    if not run.ran_out_of_memory:
+        return dict(run.error.get("retry") or {})
+    config = run.config
+    found = relief(config, registry, machine) if isinstance(config, TrainConfig) else None
+    return found.changes if found else {}
 
 
 def _lighter(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> Relief | None:

@@ -19,7 +19,7 @@ from studio.datasets.statistics import Statistics
 from studio.errors import ModelError
 from studio.files import write_json
 from studio.models import folder_of
-from studio.planning import look, machine, plan, schedule, shape
+from studio.planning import another_try, look, machine, plan, schedule, shape
 from studio.planning.batch import Lengths
 from studio.planning.machine import Gpu, Machine
 from studio.planning.memory import estimate
@@ -251,6 +251,16 @@ def test_relief_of_a_training_that_ran_out_of_memory(registry: Registry) -> None
     assert found.changes["per_device_train_batch_size"] < 32
     assert str(found).startswith("Set per_device_train_batch_size: ")
     assert relief(config.model_copy(update={"model_name_or_path": "some/body"}), registry, ROOMY) is None
+
+
+def test_another_try_is_known_by_the_card_or_by_the_kernel(registry: Registry, store: Store) -> None:
+    run = store.create(parse(TrainConfig, {"dataset": "demo", "per_device_train_batch_size": 32}))
+    assert another_try(run, registry, ROOMY) == {}
+    write_json(run.path / "error.json", {"kind": "Diverged", "message": "no", "retry": {"learning_rate": 1e-5}})
+    assert another_try(run, registry, ROOMY) == {"learning_rate": 1e-5}
+    (run.path / "error.json").unlink()
+    write_json(run.path / "exit.json", {"code": None, "signal": 9, "reason": "failed", "out_of_memory": True})
+    assert another_try(run, registry, ROOMY)["gradient_checkpointing"] is True
 
 
 def test_this_machine_is_looked_at(tmp_path: Path) -> None:
