@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from studio.errors import DatasetError, ModelError, RewardError
+from studio.worker.stages.online import Online
 from tests.worker.conftest import Finished, Train, register
 
 SHORT = {
@@ -56,6 +59,10 @@ def broken(answers):
 def rewards_of(run: Finished) -> list[float]:
     """Of the steps that drew answers: others learn from the last ones again."""
     return [event["metrics"]["reward"] for event in run.events("step") if "reward" in event["metrics"]]
+
+
+def figures(run: Finished) -> list[tuple[object, ...]]:
+    return [(event["step"], event["loss"], event["metrics"]) for event in run.events("step")]
 
 
 def mean(values: list[float]) -> float:
@@ -106,23 +113,57 @@ def test_a_persons_own_reward_is_learned_from(train: Train, data_dir: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "keys", [{}, {"num_iterations": 2, "kl_coef": 0.1, "lora_dropout": 0.1}], ids=["once", "twice"]
+    "keys",
+    [
+        {"finetuning_type": "full"},
+        {"finetuning_type": "lora", "lora_dropout": 0.1, "num_iterations": 2, "kl_coef": 0.1},
+    ],
+    ids=["full, once", "lora, twice"],
 )
 def test_a_resumed_training_is_exact(train: Train, keys: dict[str, object]) -> None:
     # 24 prompts, 4 a step: 6 steps an epoch; resumed in the second, in the middle of a batch that is used twice
-    steps = {**SHORT, "finetuning_type": "lora", "max_steps": 16, "save_steps": 3, "save_total_limit": 9, **keys}
+    steps = {**SHORT, **FORMAT, "max_steps": 16, "save_steps": 3, "save_total_limit": 9, **keys}
     whole = train("whole", **steps)
     (whole.run_dir.parent / "resumed/checkpoints").mkdir(parents=True)
     name = "checkpoints/checkpoint-9"
     (whole.run_dir / name).rename(whole.run_dir.parent / "resumed" / name)
     resumed = train("resumed", **steps, resume_from_checkpoint=name)
-    ours, theirs = (
-        [(event["step"], event["loss"], event["metrics"]) for event in run.events("step") if event["step"] > 9]
-        for run in (resumed, whole)
-    )
-    assert ours == theirs
-    left, right = (load_file(run.run_dir / "adapter/adapter_model.safetensors") for run in (resumed, whole))
+    assert figures(resumed) == figures(whole)[9:]
+    assert any(event["grad_norm"] > 0 for event in resumed.events("step"))
+    output = "model/model" if keys["finetuning_type"] == "full" else "adapter/adapter_model"
+    left, right = (load_file(run.run_dir / f"{output}.safetensors") for run in (resumed, whole))
     assert all(torch.equal(left[key], right[key]) for key in right)
+
+
+def test_a_stop_does_not_wait_for_an_answer_and_is_resumed_exactly(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {**SHORT, **FORMAT, "finetuning_type": "lora", "max_steps": 6}
+    whole = train("whole", **steps)
+    heed, tokens = Online._heed_stop, [0]
+
+    def stop_within_the_fourth_step(trainer: Online, *_: object) -> None:
+        tokens[0] += trainer.state.global_step == 3
+        if tokens[0] == 4:
+            (trainer.desk.run_dir / "STOP").touch()
+            while not trainer.desk.requests.stop:
+                time.sleep(0.01)
+        heed(trainer)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Online, "_heed_stop", stop_within_the_fourth_step)
+        stopped = train("stopped", **steps)
+    assert tokens == [4]
+    assert (stopped.json("result.json")["steps"], stopped.json("result.json")["stopped"]) == (3, True)
+    name = "checkpoints/checkpoint-3"
+    shutil.copytree(stopped.run_dir / name, stopped.run_dir.parent / "resumed" / name)
+    resumed = train("resumed", **steps, resume_from_checkpoint=name)
+    assert figures(stopped) + figures(resumed) == figures(whole)
+
+
+def test_rewards_that_know_no_difference_are_warned_of(train: Train) -> None:
+    same = {**SHORT, "reward_funcs": "format_match", "reward_pattern": "(?!)", "max_steps": 12}
+    assert "all answers to a prompt got the same reward (now 0), so nothing is learned" in train(**same).notes
 
 
 def test_validations_give_rewards_and_the_best_is_kept(train: Train) -> None:

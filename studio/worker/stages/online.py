@@ -29,6 +29,7 @@ from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting, arguments
 
 DRAWN = "answers.pt"  # of a checkpoint: those that were drawn and are not done with
+WARNED_AFTER = 10
 SHOWN_TIMES = 20  # answers of a run, where nobody says how often
 
 
@@ -38,6 +39,7 @@ class Online(Recorded):
     shown_steps: int
     _asked: list[list[int]]
     _writing = False
+    _same_in_a_row = 0
     _step: int  # TRL's count of backward passes
     _buffered_inputs: Any  # its answers, in the batches that they are learned from
 
@@ -45,7 +47,8 @@ class Online(Recorded):
         """This trainer, reporting to the run of `setting`."""
         super().recorded(setting)
         self.shown_steps = setting.config.sample_steps or 0
-        self.model.register_forward_pre_hook(self._heed_stop)
+        # an adapter's own forward is passed by while it writes; every token goes through the embeddings
+        self.model.get_input_embeddings().register_forward_pre_hook(self._heed_stop)
         return self
 
     def tokens_of(self, inputs: Any) -> int:
@@ -83,6 +86,7 @@ class Online(Recorded):
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.model.training:
             self._show(inputs[0]["prompt"], self._logs["completion"][-len(inputs)])
+            self._warn_of_sameness()
         return batch
 
     def _generate_single_turn(self, *args: Any, **keys: Any) -> Any:
@@ -97,6 +101,18 @@ class Online(Recorded):
         if step % (self.shown_steps or max(1, self.state.max_steps // SHOWN_TIMES)) == 0:
             asked = str(json.loads(prompt)[-1]["content"])
             self.desk.reporter.event(Sample(step, asked, answer.strip(), time.time()))
+
+    def _warn_of_sameness(self) -> None:
+        """Answers are compared with each other: a reward that knows no difference teaches nothing."""
+        same = self._metrics["train"]["frac_reward_zero_std"][-1] == 1
+        self._same_in_a_row = self._same_in_a_row + 1 if same else 0
+        if self._same_in_a_row == WARNED_AFTER:
+            reward = self._metrics["train"]["reward"][-1]
+            self.desk.reporter.note(
+                "warning",
+                f"{WARNED_AFTER} times all answers to a prompt got the same reward (now {reward:.3g}), so nothing is "
+                "learned: choose a reward that tells them apart, or raise temperature or num_generations",
+            )
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
