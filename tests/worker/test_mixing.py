@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -224,3 +225,26 @@ def test_each_validation_set_has_losses_of_its_own(tmp_path: Path, tiny_model: P
     [together] = Finished(tmp_path / "all").events("eval")
     low, high = sorted(event["eval_loss"] for event in evals)
     assert low < together["eval_loss"] < high
+
+
+def test_conversations_that_a_template_rewrites_become_several_rows_and_that_is_told(
+    tmp_path: Path, tokenizer_dir: Path
+) -> None:
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]
+    (tmp_path / "talk.json").write_text(json.dumps([{"conversations": turns * count} for count in (1, 2, 3)]))
+    entry = {"file_name": "talk.json", "formatting": "sharegpt"}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"talk": entry}))
+    registry = Registry(tmp_path)
+    config = parse(TrainConfig, {"dataset": "talk", "dataset_dir": str(tmp_path), "template": "qwen3"})
+    tokens, masking = Tokens.of(config, tokenizer_dir), Masking.of(config)
+    done = []
+    made = prepare(
+        Recipe(Source.of(config, registry, "talk"), tokens, masking),
+        tmp_path / "prepared",
+        registry.cache_dir,
+        Hooks(lambda count, total: done.append(count), lambda: None),
+    )
+    rows = mix(config, [made], [], 512)
+    assert len(rows.train) == 6
+    assert [remark for remark in rows.remarks if "3 rows became 6 sequences" in remark]
+    assert done[-1] == 3, "progress is told in rows"
