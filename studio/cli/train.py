@@ -14,6 +14,7 @@ from studio.config import load
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import ConfigError, Problem
+from studio.planning import Plan, look, plan
 from studio.runs import launchers
 from studio.runs.store import Store
 from studio.settings import ROOT
@@ -27,10 +28,10 @@ def main(words: Sequence[str]) -> int:
     if arguments.dry_run:
         print(load.dump(load.parse(TrainConfig, values)), end="")
         return 0
-    registry = Registry(Path(values.get("dataset_dir", here.data_dir)))
+    registry, store = Registry(Path(values.get("dataset_dir", here.data_dir))), Store(here.saves_dir)
     config = preflight.train_config(values, registry)
     _tell(preflight.outlook(config, registry))
-    store = Store(here.saves_dir)
+    print(f"plan: {_told(plan(config, registry, look(here.saves_dir), store))}", file=sys.stderr)
     run = launchers.begin(store, config, arguments.wait)
     if arguments.detach:
         print(run.id)
@@ -64,6 +65,19 @@ def _tell(outlook: preflight.Outlook) -> None:
         print(f"warning: {warning.where}: {warning.what}", file=sys.stderr)
     for note in outlook.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _told(plan: Plan) -> str:
+    """What is known of a plan, in one line."""
+    times = plan.schedule
+    parts = [
+        plan.verdict.words if plan.verdict else "",
+        f"{plan.trainable:,} of {plan.parameters:,} parameters are trained" if plan.parameters else "",
+        f"{times.steps:,} steps of {plan.effective_batch} rows" if times.steps else "",
+        f"about {plan.seconds / 60:.0f} min" if plan.seconds else "",
+        f"{plan.disk_gb:.2f} GB of disk, {plan.disk_free_gb:.0f} GB are free" if plan.disk_gb else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _source(name: str) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ def checkpointing(config: TrainConfig, folder: Path, data: Rows) -> bool:
     """Whether activations are computed twice: as configured, or where the device has no room for them."""
     if config.gradient_checkpointing is not None:
         return config.gradient_checkpointing
-    return checkpoints(config, shape.read(folder), _lengths(data), own_machine())
+    return checkpoints(config, shape.read(folder), lengths(data), own_machine())
 
 
 def check_tokens(data: Rows, vocabulary: int) -> None:
@@ -71,8 +71,8 @@ def _largest(column: Any) -> int:
     return int(pyarrow.compute.max(pyarrow.compute.list_flatten(column)).as_py() or 0)
 
 
-def _lengths(data: Rows) -> Lengths:
-    """Of a stream nobody knows them."""
+def lengths(data: Rows) -> Lengths:
+    """Tokens of the rows; a stream may hold any that the cutoff allows."""
     if not isinstance(data.train, Dataset) or not len(data.train):
         return Lengths(data.cutoff_len, data.cutoff_len)
     table = data.train.data.table

@@ -1,0 +1,59 @@
+"""What a training asks of its device before it begins, from the rows and the memory that are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from datasets import Dataset, IterableDataset
+
+from studio.config.load import parse
+from studio.config.train import TrainConfig
+from studio.models import folder_of
+from studio.planning.batch import Lengths
+from studio.worker import needs
+from studio.worker.mixing import Rows
+from tests.worker.conftest import Train
+
+
+def of(*rows: dict[str, Any]) -> Rows:
+    return Rows(Dataset.from_list(list(rows)), None, [], (rows[0], rows[-1]), cutoff_len=64)
+
+
+SEQUENCES = of({"input_ids": [1] * 10, "labels": [1] * 10}, {"input_ids": [7] * 30, "labels": [1] * 30})
+PAIRS = of(
+    {"prompt_ids": [1] * 5, "chosen_ids": [2] * 10, "rejected_ids": [3] * 20},
+    {"prompt_ids": [1] * 6, "chosen_ids": [2] * 9, "rejected_ids": [300] * 2},
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "lengths", "largest"), [(SEQUENCES, Lengths(30, 20), 7), (PAIRS, Lengths(25, 20), 300)]
+)
+def test_lengths_and_tokens_are_read_off_the_rows(data: Rows, lengths: Lengths, largest: int) -> None:
+    assert needs.lengths(data) == lengths
+    needs.check_tokens(data, largest + 1)
+    with pytest.raises(needs.TokenizerMismatch, match=rf"token {largest}, but the model knows only {largest} tokens"):
+        needs.check_tokens(data, largest)
+
+
+def test_of_a_stream_only_the_beginning_is_known() -> None:
+    rows = SEQUENCES.train.to_list()
+    stream = Rows(IterableDataset.from_generator(lambda: iter(rows)), None, [], SEQUENCES.ends, cutoff_len=64)
+    assert needs.lengths(stream) == Lengths(64, 64)
+    with pytest.raises(needs.TokenizerMismatch, match="token 7"):
+        needs.check_tokens(stream, 7)
+
+
+def test_what_is_configured_is_done_and_else_what_memory_needs() -> None:
+    folder = folder_of("seedling")
+    assert folder
+    for given, expected in ((True, True), (False, False), (None, False)):
+        config = parse(TrainConfig, {"dataset": "a", "gradient_checkpointing": given})
+        assert needs.checkpointing(config, folder, SEQUENCES) is expected
+    large = parse(TrainConfig, {"dataset": "a", "per_device_train_batch_size": 4096, "packing": True})
+    assert needs.checkpointing(large, folder, SEQUENCES)
+
+
+def test_a_training_tells_its_device(train: Train) -> None:
+    assert train(max_steps=1, save_steps=0).json("result.json")["device"] == needs.own_machine().device
