@@ -71,7 +71,8 @@ def _subject(run: Run) -> tuple[str, str]:
         return "", ""
     config = run.config
     if isinstance(config, TrainConfig):
-        return display_name(config.model_name_or_path), f"{config.finetuning_type} · {', '.join(config.dataset)}"
+        how = [*([config.stage] if config.stage != "sft" else []), config.finetuning_type, ", ".join(config.dataset)]
+        return display_name(config.model_name_or_path), " · ".join(how)
     if isinstance(config, MergeConfig):
         adapter = Path(config.adapter_name_or_path)
         # a run's adapter is known by its run, any other by its folder

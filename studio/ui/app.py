@@ -69,6 +69,7 @@ def build(ctx: Context) -> gr.Blocks:
         _carry(data.train, data.chosen, tabs, "train", training.dataset, lambda name: [name])
         _carry(watched.chat, watched.table, tabs, "chat", talk.right, partial(output_of, ctx))
         _carry(watched.merge, watched.table, tabs, "export", merged.adapter, partial(output_of, ctx))
+        _use_again(ctx, watched, training, tabs)
         _carry(merged.chat, merged.model, tabs, "chat", talk.right, str)
         _remember_place(page, tabs, watched)
     # Gradio looks for queued events a thousand times a second, four percent of a core for nothing; twenty will do
@@ -126,6 +127,17 @@ def _carry(
         show_progress="hidden",
         api_visibility="private",
     )
+
+
+def _use_again(ctx: Context, watched: runs.RunsTab, training: train.TrainTab, tabs: gr.Tabs) -> None:
+    """The settings of a run in the Train form, as they were or as its failure card says."""
+
+    def on_again(changed: bool, run_id: str) -> list[Any]:
+        return [*train.on_again(ctx, training.filling.form, run_id, changed), gr.Tabs(selected="train")]
+
+    for button, changed in ((watched.again, False), (watched.retry, True)):
+        training.filling.on(button.click, partial(on_again, changed), watched.table, also=[tabs])
+        button.click(None, js="() => history.replaceState(null, '', '#train')")
 
 
 def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> None:

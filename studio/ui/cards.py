@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
+from studio.runs import remarks
 from studio.runs.run import ACTIVE, Run, State
 from studio.runs.summary import Summary
 
+TOLD_OTHERWISE = frozenset({"train_seconds", "best_step", "best_value"})
 FAILURES = frozenset({State.FAILED, State.LOST, State.DAMAGED})
 
 
@@ -30,6 +33,21 @@ def failure(run: Run, summary: Summary) -> str:
     return f'<div class="card bad"><p>{escape(run.reason)}</p></div>' if summary.state in FAILURES else ""
 
 
+def outcome(run: Run) -> str:
+    """What came out: the figures of the whole run, those it ended with, and where the output is."""
+    result = run.result
+    if not result:
+        return ""
+    whole = {key: value for key, value in result.items() if _is_figure(value) and key not in TOLD_OTHERWISE}
+    last = remarks.last_figures(run.metrics)
+    validated = {name: value for name, value in last.items() if name.startswith(remarks.VALIDATED)}
+    lines = (whole, {name: value for name, value in last.items() if name not in validated}, validated)
+    took = f" in {duration(result['train_seconds'])}" if "train_seconds" in result else ""
+    figures = "".join(_figures(line) for line in lines)
+    where = f"<p><code>{escape(str(run.output))}</code>{took}</p>"
+    return f'<div class="card good">{figures}{_best(result)}{where}</div>'
+
+
 def duration(seconds: float) -> str:
     """Seconds as 8 s, 3 min 5 s or 2 h 3 min."""
     minutes, rest = divmod(round(seconds), 60)
@@ -37,3 +55,26 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _best(result: dict[str, Any]) -> str:
+    if "best_step" not in result:
+        return ""
+    metric, value = escape(str(result.get("best_metric"))), _figure(result.get("best_value"))
+    return (
+        f"<p>Best checkpoint: <b>step {result['best_step']}</b>, validation {metric} {value}. The output is of it.</p>"
+    )
+
+
+def _figures(found: dict[str, float]) -> str:
+    """Names and values side by side, as many as fit in a line."""
+    pairs = [f"<span>{escape(name)} <b>{_figure(value)}</b></span>" for name, value in found.items()]
+    return f'<div class="figures-line">{"".join(pairs)}</div>' if pairs else ""
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else "?"

@@ -11,8 +11,11 @@ import msgspec
 
 from studio.errors import RunNotFound
 from studio.runs import curves as run_curves
+from studio.runs import remarks as run_remarks
+from studio.runs.run import Run
 from studio.runs.summary import summaries
 from studio.settings import ASSETS
+from studio.ui import panel
 from studio.ui.context import Context
 from studio.ui.devices import gauges as read_gauges
 
@@ -39,10 +42,30 @@ def curves(ctx: Context) -> gr.HTML:
             return None
         live = run.is_active  # asked before the points: what comes after the last answer of a live run is not missed
         points = run_curves.since(run.metrics, cursor) if cursor else run_curves.overview(run.metrics)
-        return {"live": live, **points}
+        return {"live": live, "best": _best(run), **points}
 
     script = "".join((WEB / name).read_text(encoding="utf-8") for name in ("plot.js", "charts.js"))
     return gr.HTML("", html_template=CURVES_TEMPLATE, js_on_load=script, server_functions=[curves], elem_id="curves")
+
+
+def notes() -> gr.HTML:
+    """The place of the notes that `remarks` reads: above the curves, while the answers are below them."""
+    return gr.HTML("", html_template='<div class="notes"></div>', elem_id="run-notes")
+
+
+def remarks(ctx: Context) -> gr.HTML:
+    """Notes of the run whose id is the value, and its answers to the sample prompts, the latest first."""
+
+    def remarks(asked: list[Any]) -> dict[str, Any] | None:
+        run_id, cursor = asked
+        try:
+            run = ctx.store.get(run_id)
+        except RunNotFound:
+            return None
+        live = run.is_active
+        return {"live": live, **run_remarks.since(run.metrics, cursor)}
+
+    return panel.draw("remarks", [remarks], elem_id="run-remarks")
 
 
 def runs_table(ctx: Context) -> gr.HTML:
@@ -66,3 +89,11 @@ def strip(ctx: Context) -> gr.HTML:
     script = (WEB / "strip.js").read_text(encoding="utf-8")
     template = '<div class="strip" role="status" aria-label="Devices"></div>'
     return gr.HTML("", html_template=template, js_on_load=script, server_functions=[gauges], elem_id="strip")
+
+
+def _best(run: Run) -> dict[str, Any] | None:
+    """Which validation the output is of, where the best one was kept: its step, metric and value."""
+    result = run.result
+    if "best_step" not in result:
+        return None
+    return {name: result.get(f"best_{name}") for name in ("step", "metric", "value")}

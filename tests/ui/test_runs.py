@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -14,10 +15,11 @@ from studio.config.train import TrainConfig
 from studio.files import write_json
 from studio.runs import events
 from studio.runs.run import Run
-from studio.ui import live
+from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.tabs import runs
 
+BUTTONS = ("stop", "stop_now", "save", "resume", "chat", "merge", "again", "delete", "retry")
 CONFIG = TrainConfig(dataset=("identity",))
 
 
@@ -33,7 +35,7 @@ def ended(ctx: Context, reason: str, **files: object) -> Run:
 def test_failure_shows_reason_and_hint_escaped(ctx: Context) -> None:
     run = ended(ctx, "failed", error={"message": "row 3: <b>bad</b>", "hint": "fix it"})
     shown = runs.on_select(ctx, run.id)
-    status = shown[6]
+    status = shown[7]
     assert "row 3: &lt;b&gt;bad&lt;/b&gt; fix it" in status
     assert "<b>bad" not in status
 
@@ -59,10 +61,49 @@ def test_buttons_follow_the_state(ctx: Context) -> None:
     run = ended(ctx, "stopped")
     (run.path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     (run.path / "checkpoints" / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    stop, stop_now, save, resume, chat, merge, delete = (u["interactive"] for u in runs._view(run)[5:])
-    assert (stop, stop_now, save, chat, merge) == (False,) * 5
-    assert resume
-    assert delete
+    updates = dict(zip(BUTTONS, runs.on_select(ctx, run.id)[-len(BUTTONS) :], strict=True))
+    assert {name for name, update in updates.items() if update.get("interactive")} == {"resume", "again", "delete"}
+    assert updates["retry"]["visible"] is False
+
+
+def test_a_failed_run_offers_what_its_card_says(ctx: Context) -> None:
+    retry = {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
+    run = ended(ctx, "failed", error={"message": "Memory ran out.", "retry": retry})
+    button = runs.on_select(ctx, run.id)[-1]
+    assert button["visible"] is True
+    assert button["value"].endswith("per_device_train_batch_size: 1, gradient_checkpointing: true")
+
+
+def test_the_outcome_names_the_figures_and_the_best_checkpoint(ctx: Context) -> None:
+    best = {"best_step": 3, "best_metric": "rewards/margins", "best_value": 0.51234}
+    run = ctx.store.create(CONFIG)
+    events.append(run.metrics, events.Step(4, 0.5, 1e-4, 1, 9, 5, 0, 1, 0.0, {"rewards/margins": 0.25}))
+    events.append(run.metrics, events.Eval(4, 0.75, 0.0, "", {"rewards/margins": 0.125}))
+    write_json(run.path / "result.json", {"output": "adapter", "steps": 4, "train_seconds": 61.0, **best})
+    html = cards.outcome(run)
+    told = re.sub(r"<[^>]+>", " ", html)
+    for words in ("steps 4", "rewards/margins  0.25", "eval_loss  0.75", "eval_rewards/margins  0.125", "1 min 1 s"):
+        assert " ".join(words.split()) in " ".join(told.split())
+    assert "Best checkpoint: step 3 , validation rewards/margins 0.5123" in " ".join(told.split())
+    with gr.Blocks():
+        component = live.curves(ctx)
+    assert component.curves([run.id, 0])["best"] == {"step": 3, "metric": "rewards/margins", "value": 0.51234}
+
+
+def test_remarks_by_cursor(ctx: Context) -> None:
+    run = ctx.store.create(CONFIG)
+    events.append(run.metrics, events.Sample(0, "Who?", 'A "note" to you', 0.0))
+    events.append(run.metrics, events.Step(1, 0.5, 1e-4, 1, 9, 5, 0, 1, 0.0))
+    events.append(run.metrics, events.Note("warning", "rows left out", 0.0))
+    with gr.Blocks():
+        component = live.remarks(ctx)
+    first = component.remarks([run.id, 0])
+    assert first["samples"] == [{"step": 0, "prompt": "Who?", "answer": 'A "note" to you'}]
+    assert first["notes"] == [{"level": "warning", "text": "rows left out"}]
+    events.append(run.metrics, events.Sample(1, "Who?", "Fern.", 0.0))
+    later = component.remarks([run.id, first["cursor"]])
+    assert ([each["answer"] for each in later["samples"]], later["notes"]) == (["Fern."], [])
+    assert component.remarks(["../../etc", 0]) is None
 
 
 def test_missing_run_is_an_empty_state(ctx: Context) -> None:
@@ -108,7 +149,9 @@ def test_rows_only_when_something_changed(ctx: Context) -> None:
     assert table.rows(first["fingerprint"]) is None
 
 
-@pytest.mark.parametrize("name", ["charts.js", "runs.js", "strip.js"])
+@pytest.mark.parametrize(
+    "name", ["charts.js", "remarks.js", "runs.js", "strip.js", "train_find.js", "train_outlook.js"]
+)
 def test_scripts_ask_no_other_host(name: str) -> None:
     text = (Path(live.WEB) / name).read_text()
     assert "http://" not in text

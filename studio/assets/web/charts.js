@@ -1,65 +1,123 @@
 // The curves of one run. Asks the server what is new since a cursor; points are appended, so zoom, hidden traces
 // and hover survive. `element`, `props`, `watch` and `server` come from the component that hosts this script.
+const inChinese = navigator.language.toLowerCase().startsWith("zh");
+const say = (english, chinese) => (inChinese ? chinese : english);
 const TICK_MS = 250;
 // ticks between two looks: the first point is shown at once, then once a second, an ended run every ten
 const WAITING = 1, WATCHING = 4, CALM = 40;
 const POINTS_MAX = 4000;
 const SMOOTHING = 0.9;
-const PANELS = [
-  { key: "loss", title: "Loss", traces: [["loss", "loss"], ["loss_smoothed", "smoothed"], ["eval_loss", "validation"]] },
-  { key: "learning_rate", title: "Learning rate", traces: [["learning_rate", "learning rate"]] },
-  { key: "grad_norm", title: "Gradient norm", traces: [["grad_norm", "gradient norm"]] },
-  { key: "tokens_per_s", title: "Tokens per second", traces: [["tokens_per_s", "tokens/s"]] },
-  { key: "memory_gb", title: "Memory (GB)", traces: [["memory_gb", "GB"]] },
+const PANELS_MAX = 8; // more than these, and what few people watch is folded away
+// what is watched comes first, how the work goes last; all else is in between, by name
+const WATCHED = [
+  ["loss", say("Loss", "损失")], ["rewards/margins", say("Reward margin", "奖励边际")],
+  ["rewards/accuracies", say("Preferred answers ranked higher", "偏好回答排序准确率")], ["reward", say("Reward", "奖励")],
+  ["kl", say("KL divergence", "KL 散度")], ["completions/mean_length", say("Answer length (tokens)", "回答长度（token）")],
+  ["token_accuracy", say("Token accuracy", "token 准确率")], ["perplexity", say("Perplexity", "困惑度")],
 ];
+const WORK = [
+  ["learning_rate", say("Learning rate", "学习率")], ["grad_norm", say("Gradient norm", "梯度范数")],
+  ["tokens_per_s", say("Tokens per second", "每秒 token 数")], ["memory_gb", say("Memory (GB)", "内存（GB）")],
+];
+const TITLES = Object.fromEntries([...WATCHED, ...WORK]);
 const root = element.querySelector(".curves");
 const note = element.querySelector(".curves-empty");
-let run = null, cursor = 0, ema = null, points = 0, drawn = false, busy = false, live = true, ticks = 0;
-// datasets that are validated by themselves: each has a trace beside the loss, "eval_loss NAME"
-const OWN = "eval_loss ";
-let validated = [];
+const main = root.appendChild(document.createElement("div"));
+const fold = root.appendChild(document.createElement("details"));
+const folded = document.createElement("div");
+fold.append(document.createElement("summary"), folded);
+const WAITING_WORDS = say(note.textContent, "还没有步数。训练一开始，第一个点就会出现在这里。");
+let run = null, cursor = 0, ema = null, points = 0, drawn = false, busy = false, live = true, ticks = 0, best = null;
+let known = [], panels = new Map(); // names of all series; of each panel its traces
 
-function tracesOf(panel) {
-  return panel.key === "loss" ? [...panel.traces, ...validated.map((name) => [name, name.slice(OWN.length)])] : panel.traces;
+// A series belongs to the panel of its figure: "loss", "eval_loss", and "eval_loss NAME" of a set validated by itself.
+function placeOf(name) {
+  if (name === "loss_smoothed") return { base: "loss", label: say("smoothed", "平滑") };
+  const [, base, dataset] = name.match(/^eval_(\S+)(?: (.*))?$/) ?? [];
+  if (base) return { base, label: dataset ?? say("validation", "验证"), evaluated: true, dataset };
+  return { base: name, label: name === "loss" ? "loss" : say("training", "训练") };
 }
 
-function style(name) {
+function rankOf(base) {
+  const first = WATCHED.findIndex(([name]) => name === base), last = WORK.findIndex(([name]) => name === base);
+  return first >= 0 ? first : last >= 0 ? 2000 + last : 1000;
+}
+
+function arrange() {
+  panels = new Map();
+  for (const name of known) {
+    const place = placeOf(name);
+    panels.set(place.base, [...(panels.get(place.base) ?? []), { name, ...place }]);
+  }
+  const order = { loss: 0, loss_smoothed: 1 };
+  for (const traces of panels.values()) traces.sort((a, b) => (order[a.name] ?? 2) - (order[b.name] ?? 2));
+  panels = new Map([...panels].sort(([a], [b]) => rankOf(a) - rankOf(b) || a.localeCompare(b)));
+}
+
+const isFolded = (base) => panels.size > PANELS_MAX && rankOf(base) === 1000;
+
+function style({ name, base, evaluated, dataset }) {
   if (name === "loss") return { line: { width: 1, color: color("--curve-faint") } };
-  if (name.startsWith(OWN)) return { line: { width: 1.5, dash: "dot" } };
-  if (name === "eval_loss") return { line: { width: 1.5, color: color("--curve-second") } };
-  return { line: { width: 2, color: color("--curve-main") } };
+  if (dataset) return { line: { width: 1.5, dash: "dot" } };
+  if (evaluated) return { line: { width: 1.5, color: color("--curve-second") } };
+  return { line: { width: base === "loss" ? 2 : 1.5, color: color("--curve-main") } };
 }
 
-function layout(panel) {
-  const plain = plainLayout(panel.title, "step", panel.key === "loss" ? 320 : 220);
+// the checkpoint that the output is of, on the figure it was chosen by
+function marksOf(base) {
+  if (best?.metric !== base) return {};
+  const line = { type: "line", x0: best.step, x1: best.step, yref: "paper", y0: 0, y1: 1, line: { width: 1, dash: "dash", color: color("--curve-second") } };
+  const text = say(`best: step ${best.step}`, `最佳：第 ${best.step} 步`);
+  return { shapes: [line], annotations: [{ x: best.step, yref: "paper", y: 1, yanchor: "bottom", text, showarrow: false, font: { color: color("--curve-second") } }] };
+}
+
+function layout(base) {
+  const plain = plainLayout(TITLES[base] ?? base, say("step", "步"), base === "loss" ? 320 : 220);
   plain.yaxis.exponentformat = "power";
-  return { ...plain, showlegend: tracesOf(panel).length > 1, hovermode: "x unified", uirevision: run };
+  return { ...plain, ...marksOf(base), showlegend: panels.get(base).length > 1, hovermode: "x unified", uirevision: run };
 }
 
 const CONFIG = {
   responsive: true, displaylogo: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   modeBarButtonsToAdd: [{
-    name: "Logarithmic", title: "Logarithmic / linear scale", icon: { width: 24, height: 24, path: "M3 21V3h2v16h16v2zM7 17c6 0 8-4 9-12h2c-1 9-4 14-11 14z" },
+    name: "Logarithmic", title: say("Logarithmic / linear scale", "对数 / 线性坐标"), icon: { width: 24, height: 24, path: "M3 21V3h2v16h16v2zM7 17c6 0 8-4 9-12h2c-1 9-4 14-11 14z" },
     click: (plot) => window.Plotly.relayout(plot, { "yaxis.type": plot.layout.yaxis.type === "log" ? "linear" : "log" }),
   }],
 };
 
+const plotOf = (base) => root.querySelector(`[data-panel="${CSS.escape(base)}"]`);
+
+// The element of a panel, in its place; null while it is folded away: a hidden chart has no width.
+function placed(base, index) {
+  const home = isFolded(base) ? folded : main;
+  let plot = plotOf(base);
+  if (home === folded && !fold.open) return plot?.remove(), null;
+  if (!plot) {
+    plot = document.createElement("div");
+    plot.dataset.panel = base;
+  }
+  if (home.children[index] !== plot) home.insertBefore(plot, home.children[index] ?? null);
+  return plot;
+}
+
+function traced(series) {
+  return (trace) => {
+    const [x, y] = series[trace.name] ?? [[], []];
+    const few = trace.evaluated || x.length < 40; // a lone point has no line
+    return { type: "scatter", mode: few ? "lines+markers" : "lines", marker: { size: 4 }, name: trace.label, x, y, ...style(trace) };
+  };
+}
+
 async function draw(series) {
   const library = await plotly();
-  for (const panel of PANELS) {
-    let plot = root.querySelector(`[data-panel=${panel.key}]`);
-    if (!plot) {
-      plot = document.createElement("div");
-      plot.dataset.panel = panel.key;
-      root.appendChild(plot);
-    }
-    const traces = tracesOf(panel).map(([name, label]) => {
-      const [x, y] = series[name] ?? [[], []];
-      const few = name.startsWith("eval_loss") || x.length < 40; // a lone point has no line
-      return { type: "scatter", mode: few ? "lines+markers" : "lines", marker: { size: 4 }, name: label, x, y, ...style(name) };
-    });
-    await library.react(plot, traces, layout(panel), CONFIG);
+  const bases = [...panels.keys()], hidden = bases.filter(isFolded);
+  fold.hidden = !hidden.length;
+  fold.firstChild.textContent = say(`${hidden.length} more figures`, `另外 ${hidden.length} 项指标`);
+  for (const base of bases) {
+    const group = isFolded(base) ? hidden : bases.filter((each) => !isFolded(each));
+    const plot = placed(base, group.indexOf(base));
+    if (plot) await library.react(plot, panels.get(base).map(traced(series)), layout(base), CONFIG);
   }
   drawn = true;
 }
@@ -67,12 +125,13 @@ async function draw(series) {
 async function extend(series) {
   const library = await plotly();
   if (series.loss) series.loss_smoothed = [series.loss[0], series.loss[1].map(smooth)];
-  for (const panel of PANELS) {
-    const indices = tracesOf(panel).map(([name], index) => (series[name] ? index : -1)).filter((index) => index >= 0);
-    if (!indices.length) continue;
-    const names = indices.map((index) => tracesOf(panel)[index][0]);
+  for (const [base, traces] of panels) {
+    const plot = plotOf(base);
+    const indices = traces.map(({ name }, index) => (series[name] ? index : -1)).filter((index) => index >= 0);
+    if (!indices.length || !plot) continue;
+    const names = indices.map((index) => traces[index].name);
     const update = { x: names.map((name) => series[name][0]), y: names.map((name) => series[name][1]) };
-    await library.extendTraces(root.querySelector(`[data-panel=${panel.key}]`), update, indices);
+    await library.extendTraces(plot, update, indices);
   }
 }
 
@@ -86,11 +145,15 @@ async function refresh() {
   const answer = await server.curves(asked, cursor);
   if (asked !== run || !answer) return;
   live = answer.live;
+  note.textContent = live ? WAITING_WORDS : say("This run made no step.", "该运行没有完成任何一步。");
   const count = answer.series.loss?.[0].length ?? 0;
-  const fresh = Object.keys(answer.series).filter((name) => name.startsWith(OWN) && !validated.includes(name));
-  validated.push(...fresh);
-  if (fresh.length && drawn) {
-    cursor = 0; // one trace more: draw the whole run anew
+  const fresh = Object.keys(answer.series).filter((name) => !known.includes(name));
+  const chosen = JSON.stringify(answer.best) !== JSON.stringify(best);
+  known.push(...fresh);
+  best = answer.best;
+  if (fresh.length) arrange();
+  if ((fresh.length || chosen) && drawn) {
+    cursor = 0; // one trace or mark more: draw the whole run anew
     drawn = false;
     return;
   }
@@ -111,10 +174,11 @@ async function refresh() {
 
 function show(name) {
   run = name || null;
-  cursor = 0; ema = null; points = 0; drawn = false; live = true; ticks = 0; validated = [];
+  cursor = 0; ema = null; points = 0; drawn = false; live = true; ticks = 0; best = null; known = []; panels = new Map();
   element.dataset.points = 0;
   element.dataset.run = run ?? "";
-  root.replaceChildren();
+  main.replaceChildren();
+  folded.replaceChildren();
   root.hidden = true;
   note.hidden = false;
   tick();
@@ -134,8 +198,12 @@ async function tick() {
   }
 }
 
+function again() {
+  if (drawn) { cursor = 0; ticks = 0; tick(); }
+}
+
 watch("value", () => { if (props.value !== run) show(props.value); });
-new MutationObserver(() => { if (drawn) { cursor = 0; ticks = 0; tick(); } })
-  .observe(document.body, { attributes: true, attributeFilter: ["class"] });
+fold.addEventListener("toggle", again);
+new MutationObserver(again).observe(document.body, { attributes: true, attributeFilter: ["class"] });
 show(props.value);
 const timer = setInterval(() => element.isConnected ? tick() : clearInterval(timer), TICK_MS);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -13,6 +12,7 @@ from studio.config import load
 from studio.config.command import command
 from studio.errors import RunNotFound
 from studio.files import tail
+from studio.planning.advice import sentence
 from studio.runs import launchers
 from studio.runs.run import ACTIVE, UNKNOWN_KIND, Run, State
 from studio.runs.summary import Summary
@@ -24,6 +24,7 @@ from studio.ui.text import said
 
 POLL_S = 1.0
 LOG_BYTES = 16_000
+RETRY = said("Retry with", "重试，改用")
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -35,6 +36,8 @@ class RunsTab:
     timer: gr.Timer
     merge: gr.Button
     chat: gr.Button
+    again: gr.Button
+    retry: gr.Button
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,14 @@ class Actions:
     resume: gr.Button
     chat: gr.Button
     merge: gr.Button
+    again: gr.Button
     delete: gr.Button
+    retry: gr.Button
 
     @property
     def buttons(self) -> list[gr.Button]:
-        return [self.stop, self.stop_now, self.save, self.resume, self.chat, self.merge, self.delete]
+        plain = [self.stop, self.stop_now, self.save, self.resume, self.chat, self.merge, self.again, self.delete]
+        return [*plain, self.retry]
 
 
 def build(ctx: Context) -> RunsTab:
@@ -62,7 +68,8 @@ def build(ctx: Context) -> RunsTab:
     status = gr.HTML(elem_id="run-status")
     actions = _actions()
     confirm = _deletion(ctx, table, actions.delete)
-    charts = live.curves(ctx)
+    live.notes()
+    charts, remarks = live.curves(ctx), live.remarks(ctx)
     with gr.Accordion(said("Log", "日志"), open=False):
         log = gr.Textbox(lines=14, max_lines=14, show_label=False, autoscroll=True, elem_id="run-log", buttons=["copy"])
     with gr.Accordion(said("Configuration", "配置"), open=False):
@@ -71,13 +78,17 @@ def build(ctx: Context) -> RunsTab:
 
     ticking = [timer, seen, status, log, actions.row, *actions.buttons]
     gr.on(
-        [table.select, table.change], partial(on_select, ctx), table, [charts, yaml, shell, confirm, *ticking], **QUIET
+        [table.select, table.change],
+        partial(on_select, ctx),
+        table,
+        [charts, remarks, yaml, shell, confirm, *ticking],
+        **QUIET,
     )
     timer.tick(partial(on_tick, ctx), [table, seen], ticking, **QUIET)
     for button, name in ((actions.stop, "STOP"), (actions.stop_now, "STOP_NOW"), (actions.save, "SAVE")):
         button.click(partial(on_request, ctx, name), table, None, api_name=f"{name.lower()}_run")
     actions.resume.click(partial(on_resume, ctx), table, table, api_name="resume_run")
-    return RunsTab(table, timer, actions.merge, actions.chat)
+    return RunsTab(table, timer, actions.merge, actions.chat, actions.again, actions.retry)
 
 
 def _actions() -> Actions:
@@ -90,7 +101,9 @@ def _actions() -> Actions:
             _action("Resume", "继续训练", "run-resume"),
             _action("Chat with it", "对话", "run-chat"),
             _action("Merge", "合并", "run-merge"),
+            _action("Use these settings again", "再次使用这些设置", "run-again"),
             _action("Delete", "删除", "run-delete", "stop"),
+            _action("Retry", "重试", "run-retry", "primary"),
         )
 
 
@@ -121,10 +134,10 @@ def on_select(ctx: Context, run_id: str) -> list[Any]:
     """Everything about a run that was just chosen."""
     run = _find(ctx, run_id)
     if run is None:
-        return ["", "", "", gr.update(visible=False), *_nothing()]
+        return ["", "", "", "", gr.update(visible=False), *_nothing()]
     if run.kind == UNKNOWN_KIND:  # its config cannot be read; its state says so
-        return [run.id, "", "", gr.update(visible=False), *_view(run)]
-    return [run.id, load.dump(run.config), command(run.config), gr.update(visible=False), *_view(run)]
+        return [run.id, run.id, "", "", gr.update(visible=False), *_view(run)]
+    return [run.id, run.id, load.dump(run.config), command(run.config), gr.update(visible=False), *_view(run)]
 
 
 def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:
@@ -196,7 +209,8 @@ def _view(run: Run) -> list[Any]:
 
 def _nothing() -> list[Any]:
     hint = '<p class="empty">Choose a run above to see its curves, its log and what can be done with it.</p>'
-    return [gr.Timer(active=False), "", hint, "", gr.update(visible=False), *[gr.update(interactive=False)] * 7]
+    none = [*[gr.update(interactive=False)] * 8, gr.update(visible=False)]
+    return [gr.Timer(active=False), "", hint, "", gr.update(visible=False), *none]
 
 
 def _buttons(run: Run, state: State) -> list[Any]:
@@ -209,27 +223,19 @@ def _buttons(run: Run, state: State) -> list[Any]:
         training and not active and bool(run.checkpoints()),
         output is not None,
         output is not None and output.name == "adapter",
+        training,
         not active,
     )
-    return [gr.update(interactive=possible) for possible in can]
+    return [*(gr.update(interactive=possible) for possible in can), _retry(run, state)]
+
+
+def _retry(run: Run, state: State) -> Any:
+    """The button of a failed run that says what another try would have instead."""
+    changes = run.error.get("retry") if state is State.FAILED and run.kind == "train" else None
+    if not changes:
+        return gr.update(visible=False)
+    return gr.update(visible=True, interactive=True, value=f"{RETRY} {sentence(changes)}")
 
 
 def _status(run: Run, summary: Summary) -> str:
-    return cards.head(summary) + cards.bar(summary) + (cards.failure(run, summary) or _outcome(run))
-
-
-def _outcome(run: Run) -> str:
-    """What came out."""
-    result = run.result
-    if not result:
-        return ""
-    figures = " · ".join(f"{escape(key)} {_figure(value)}" for key, value in result.items() if _is_figure(value))
-    return f'<div class="card good"><p>{figures}</p><p><code>{escape(str(run.output))}</code></p></div>'
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return cards.head(summary) + cards.bar(summary) + (cards.failure(run, summary) or cards.outcome(run))

@@ -34,14 +34,16 @@ def on_find(text: str) -> list[dict[str, Any]]:
 
 
 def _rank(option: Option, words: list[str]) -> int | None:
-    """0 for a key that begins so, then keys and labels that hold all words, then hints; None for the others."""
-    names = f"{option.key} {option.key.replace('_', ' ')} {' '.join(option.label)}".lower()
+    """0 for a key that begins so, then names with words that do, names that hold them, hints; None for the others."""
+    names = f" {option.key} {option.key.replace('_', ' ')} {' '.join(option.label)}".lower()
     hints = f"{option.en} {option.zh} {' '.join(map(str, option.choices))}".lower()
-    if option.key.startswith("_".join(words)):
-        return 0
-    if all(word in names for word in words):
-        return 1
-    return 2 if all(word in names or word in hints for word in words) else None
+    fits = (
+        option.key.startswith("_".join(words)),
+        all(f" {word}" in names for word in words),
+        all(word in names for word in words),
+        all(word in names or word in hints for word in words),
+    )
+    return fits.index(True) if any(fits) else None
 
 
 def _told(option: Option) -> dict[str, Any]:
