@@ -15,6 +15,9 @@ from studio.errors import ConfigError, Problem, ServingError
 from studio.runs import launchers, outputs
 from studio.runs.store import Store
 from studio.serving import servers
+from studio.serving.servers import Endpoint
+from studio.serving.speaker import speaker
+from studio.serving.wording import SERVERS_OWN, wording
 
 
 def main(words: Sequence[str]) -> int:
@@ -31,8 +34,16 @@ def main(words: Sequence[str]) -> int:
     code = follow(run, until=lambda run: servers.endpoint(run) is not None)
     if endpoint := servers.endpoint(run):
         say(f"{endpoint.server.url}/v1 answers as {', '.join(model.name for model in endpoint.served)}")
+        for name in worded_otherwise(endpoint):
+            say(f"{name} was trained with another chat template than its base: send its chat_template.jinja along")
         say(f"The API key is in {run.path / 'server.json'}. To stop it: python -m studio runs stop {run.id}")
     return code
+
+
+def worded_otherwise(endpoint: Endpoint) -> list[str]:
+    """Adapters that the server by itself asks in other words than they have learnt."""
+    adapters = [model for model in endpoint.served if not model.is_base]
+    return [model.name for model in adapters if wording(speaker(model.path)) != SERVERS_OWN]
 
 
 def _read(arguments: argparse.Namespace, store: Store) -> ServeConfig:

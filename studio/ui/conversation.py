@@ -45,12 +45,17 @@ def text(content: Any) -> str:
 
 def answered(history: Sequence[Turn], view: View) -> list[Turn]:
     """The history with an answer as far as it has come, and why it came no further."""
-    turns = [*history, {"role": "assistant", "content": view.text}] if view.text else list(history)
+    turns = [*history, {"role": "assistant", "content": with_thoughts(view.text)}] if view.text else list(history)
     if view.error:
         return [*turns, note(view.error)]
     if view.state is State.DONE and not view.text:
         return [*turns, note("The model ended its answer before the first word.")]
     return turns
+
+
+def with_thoughts(text: str) -> str:
+    """An answer whose thoughts were begun by the prompt, as templates of reasoning models do, with their beginning."""
+    return f"<think>{text}" if "</think>" in text and "<think>" not in text else text
 
 
 def note(sentence: str) -> Turn:

@@ -17,12 +17,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from studio import templates
+from studio.cli import serve
 from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
 from studio.files import write_json
 from studio.runs import process
 from studio.runs.run import Run
 from studio.serving import servers
+from studio.serving.client import Server
 from studio.serving.speaker import bases, memory_gb
 from studio.settings import ASSETS, Settings
 from studio.ui.context import Context
@@ -73,6 +75,9 @@ def test_a_template_that_is_not_the_base_models_is_told_below_the_picker(ctx: Co
     assert "chat template" not in chat_pickers.remark(ctx, str(adapter))
     (adapter / "chat_template.jinja").write_text(templates.text("alpaca"))
     assert "asked with the chat template that it was trained with" in chat_pickers.remark(ctx, str(adapter))
+    served = (servers.Served("seedling", str(SEEDLING), True), servers.Served("mine", str(adapter), False))
+    endpoint = servers.Endpoint(ctx.store.get(adapter.parent.name), Server("http://127.0.0.1:1"), served)
+    assert serve.worded_otherwise(endpoint) == ["mine"], "the command that serves says so too"
 
 
 def test_the_mode_of_thinking_goes_with_the_question() -> None:

@@ -37,6 +37,15 @@ def test_again_drops_what_came_after_the_last_prompt() -> None:
     assert conversation.again([]) == []
 
 
+def test_thoughts_that_the_prompt_began_are_shown_as_thoughts() -> None:
+    def shown(text: str) -> str:
+        return str(conversation.answered([USER], View(State.DONE, text))[-1]["content"])
+
+    assert shown("so\n</think>\n\nHi") == "<think>so\n</think>\n\nHi"
+    assert shown("<think>so</think>Hi") == "<think>so</think>Hi"
+    assert shown("Hi") == "Hi"
+
+
 def test_partial_answer_stays_beside_its_error() -> None:
     turns = conversation.answered([USER], View(State.FAILED, "half an ans", error="The answer broke off"))
     assert [conversation.text(turn["content"]) for turn in turns] == ["Hello", "half an ans", "The answer broke off"]
