@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -67,7 +68,8 @@ def variables(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def finished(studio: Studio, home: Path) -> tuple[str, subprocess.CompletedProcess[str]]:
     """The id of a training of three steps, and what its command printed."""
-    done = studio("train", *SHORT, "max_steps=3", "run_name=three steps")
+    looks = ["val_size=2", "eval_steps=2", "sample_prompts=Who are you?"]
+    done = studio("train", *SHORT, *looks, "max_steps=3", "run_name=three steps")
     assert done.returncode == 0, done.stdout + done.stderr
     return Store(home / "saves").list("train")[-1].id, done
 
@@ -214,6 +216,8 @@ def test_a_training_is_followed_to_its_end(finished: tuple[str, subprocess.Compl
     run_id, done = finished
     assert f"Run {run_id}" in done.stdout
     assert "step 3/3 · loss " in done.stdout
+    assert re.search(r"validation after step 2: loss [\d.]+, perplexity [\d.]+, token accuracy [\d.]+", done.stdout)
+    assert "answer after step 3: 'Who are you?' → '" in done.stdout
     assert "completed: steps 3" in done.stdout
     assert done.stdout.rstrip().endswith("/adapter")
 
@@ -263,6 +267,7 @@ def test_ctrl_c_saves_and_a_resumed_run_can_be_stopped_at_once(studio: Studio, h
         cwd=ROOT, env=variables(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert train.stdout
+    assert train.stdout.readline().startswith("plan: fits: ")
     run_id = train.stdout.readline().split()[1]
     while not train.stdout.readline().startswith("step "):
         assert train.poll() is None
