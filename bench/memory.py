@@ -126,7 +126,7 @@ def main(words: list[str]) -> int:
     home = Path(tempfile.mkdtemp(prefix="memory-", dir=_place()))
     try:
         data = _make_data(home / "data")
-        chosen = [each for each in TRAININGS if all(word in _name(each).split() for word in words)]
+        chosen = [each for each in TRAININGS if all(word in name_of(each).split() for word in words)]
         models = _make_models(home, {each[0] for each in chosen})
         trainings = [_training(each, models, data) for each in chosen]
         return _measure(home, trainings)
@@ -144,7 +144,7 @@ def _place() -> Path:
     return folder
 
 
-def _name(each: tuple[str, int, int, bool, dict[str, Any]]) -> str:
+def name_of(each: tuple[str, int, int, bool, dict[str, Any]]) -> str:
     model, rows, tokens, checkpointing, keys = each
     bits = f"{keys['quantization_bit']}-bit" if "quantization_bit" in keys else ""
     method = keys.get("finetuning_type", "lora")
@@ -170,7 +170,7 @@ def _training(each: tuple[str, int, int, bool, dict[str, Any]], models: dict[str
     config = parse(TrainConfig, {**values, **keys})
     fullest = batch.of(config, Lengths(tokens, tokens))
     expected = estimate(config, shape.read(models[model]), fullest, on_gpu=True, checkpointing=checkpointing)
-    return Training(_name(each), model, config, expected)
+    return Training(name_of(each), model, config, expected)
 
 
 def _measure(home: Path, trainings: list[Training]) -> int:
