@@ -115,7 +115,8 @@ class DataOptions(Rendering):
     )
     packing: bool = option(
         False,
-        en="Fill every sequence up to the cutoff with several rows (each sees only itself). Fewer, fuller steps.",
-        zh="把多行装入同一序列直到截断长度（各行互不可见），步数更少、更满。",
+        en="Fill every sequence up to the cutoff with several rows (each sees only itself): fewer, fuller steps. Stage "
+        "pt always does.",
+        zh="把多行装入同一序列直到截断长度（各行互不可见），步数更少、更满。pt 阶段总是如此。",
         group="advanced",
     )

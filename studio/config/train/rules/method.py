@@ -50,6 +50,16 @@ def _is_lora(config: TrainConfig) -> bool:
     return config.finetuning_type == "lora"
 
 
+def _noise_beside_a_reference(config: TrainConfig) -> Problem | None:
+    compares = needs_reference(config) or config.stage in ("grpo", "rloo")
+    if not (config.neftune_noise_alpha and compares):
+        return None
+    return Problem(
+        "neftune_noise_alpha",
+        f"{config.stage} compares likelihoods, which noise of its own in each blurs: leave it empty",
+    )
+
+
 def _one_kind_of_adapter(config: TrainConfig) -> Problem | None:
     others = [key for key in ("use_dora", "pissa_init", "use_rslora") if getattr(config, key)]
     if not (_is_lora(config) and config.use_adalora and others):
@@ -163,6 +173,7 @@ def _equal_rates_of_adaptive(config: TrainConfig) -> Problem | None:
 
 
 RULES = (
+    _noise_beside_a_reference,
     _one_kind_of_adapter,
     _width_to_prune,
     _equal_rates_of_adaptive,
