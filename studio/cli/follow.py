@@ -86,15 +86,26 @@ def _stop(run: Run) -> None:
 
 def _step(event: dict[str, Any], status: dict[str, Any]) -> str:
     parts = [f"step {event['step']}/{status.get('total_steps') or '?'}"]
-    parts += [f"{label} {_figure(event[key])}" for key, label in FIGURES.items() if event.get(key) is not None]
+    figures = {**event, **event.get("metrics", {})}
+    parts += [f"{label} {_figure(figures[key])}" for key, label in FIGURES.items() if figures.get(key) is not None]
     if status.get("eta_s") is not None:
         parts.append(f"{duration(status['eta_s'])} left")
     return " · ".join(parts)
 
 
-FIGURES = {"loss": "loss", "learning_rate": "lr", "tokens_per_s": "tokens/s", "memory_gb": "GB"}
+def _validation(event: dict[str, Any]) -> str:
+    figures = {"loss": event["eval_loss"], **event.get("metrics", {})}
+    told = [f"{label} {_figure(figures[key])}" for key, label in VALIDATED.items() if key in figures]
+    where = f" on {event['dataset']}" if event.get("dataset") else ""
+    return f"validation after step {event['step']}{where}: {', '.join(told)}"
+
+
+STAGES = {"rewards/margins": "margin", "rewards/accuracies": "accuracy", "reward": "reward", "kl": "KL"}
+FIGURES = {"loss": "loss", **STAGES, "learning_rate": "lr", "tokens_per_s": "tokens/s", "memory_gb": "GB"}
+VALIDATED = {"loss": "loss", "perplexity": "perplexity", "token_accuracy": "token accuracy", **STAGES}
 LASTING: dict[str, Callable[[dict[str, Any]], str]] = {
-    "eval": lambda event: f"validation after step {event['step']}: loss {_figure(event['eval_loss'])}",
+    "eval": _validation,
+    "sample": lambda event: f"answer after step {event['step']}: {event['prompt']!r} → {event['answer']!r}",
     "checkpoint": lambda event: f"saved {event['path']}",
     "note": lambda event: f"{event['level']}: {event['text']}",
 }
