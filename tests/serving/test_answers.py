@@ -8,6 +8,7 @@ import os
 import stat
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,13 +285,21 @@ def test_panes_stream_side_by_side_and_fail_alone(
     assert "nobody" in nobody.error
 
 
-def test_a_template_that_goes_with_the_request_is_used(endpoint: Endpoint) -> None:
+SILENT = "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "enable_thinking", "prompt"),
+    [("alpaca", None, "### Instruction:\nWho are you?\n\n### Response:\n"), ("qwen3", False, SILENT)],
+)
+def test_a_template_that_goes_with_the_request_is_used(
+    endpoint: Endpoint, name: str, enable_thinking: bool | None, prompt: str
+) -> None:
     """As if the rendered text had been sent, and not with the template of the server."""
-    alpaca = Wording(templates.text("alpaca"))
-    prompt = "### Instruction:\nWho are you?\n\n### Response:\n"
+    sampling, worded = replace(GREEDY, enable_thinking=enable_thinking), Wording(templates.text(name))
 
     async def both() -> tuple[View, Any]:
-        view = await last(Round([Pane(endpoint.server, "seedling", WHO, GREEDY, alpaca)]))
+        view = await last(Round([Pane(endpoint.server, "seedling", WHO, sampling, worded)]))
         async with Client(endpoint.server) as client:
             plain = {"model": "seedling", "prompt": prompt, "temperature": 0.0, "max_tokens": 24}
             return view, await client.post("/v1/completions", plain)
