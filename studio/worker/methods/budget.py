@@ -9,9 +9,12 @@ from peft import AdaLoraConfig, LoraConfig, PeftModel
 from torch import nn
 from torch.optim import Optimizer
 
+from studio.errors import ModelError
+
 WARM_UP_SHARE = 0.1  # of the steps before the first rank is pruned
 SETTLING_SHARE = 0.2  # of the steps after the last one
 ORTHOGONALITY = 0.5  # weight of the pull towards orthogonal factors, which the ranks' importance is read from
+FEWEST_STEPS = 10
 STATE = "adalora"  # key of an optimizer's saved state
 
 
@@ -52,19 +55,29 @@ class Budget:
     def save(self, _: Optimizer, whole: dict[str, Any]) -> dict[str, Any]:
         """Hook: what is saved of the optimizer, with what is known here."""
         seen = {"importance": self._allocator.exp_avg_ipt, "uncertainty": self._allocator.exp_avg_unc}
-        return {**whole, STATE: {"step": self._step, "pattern": self._pattern, "last": self._allocator.ipt, **seen}}
+        return {**whole, STATE: {"step": self._step, "pattern": self._pattern, **seen}}
 
     def load(self, _: Optimizer, whole: dict[str, Any]) -> dict[str, Any]:
         """Hook: take what is known here out of what was saved of the optimizer."""
         seen = whole[STATE]
         self._step, self._pattern = seen["step"], seen["pattern"]
-        self._allocator.ipt, self._allocator.exp_avg_ipt = dict(seen["last"]), dict(seen["importance"])
-        self._allocator.exp_avg_unc = dict(seen["uncertainty"])
+        places = {name: weight.device for name, weight in self._model.base_model.model.named_parameters()}
+        self._allocator.exp_avg_ipt, self._allocator.exp_avg_unc = (
+            {name: value.to(places[name]) for name, value in seen[key].items()} for key in ("importance", "uncertainty")
+        )
+        self._allocator.ipt = dict(self._allocator.exp_avg_ipt)  # the next step replaces it, but looks for its names
         return {key: value for key, value in whole.items() if key != STATE}
 
 
 def schedule(optimizer: Optimizer, model: PeftModel, total_steps: int) -> None:
-    """Have every step of `optimizer` prune the adapter of `model`."""
+    """Have every step of `optimizer` prune the adapter of `model`.
+
+    Raises:
+        ModelError: there are too few steps to learn what may go.
+    """
+    if total_steps < FEWEST_STEPS:
+        what = f"{total_steps} steps are too few to learn which ranks may go; train for {FEWEST_STEPS} at least"
+        raise ModelError(f"use_adalora: {what}, or set it to false")
     budget = Budget(model, total_steps)
     optimizer.register_step_pre_hook(budget.pull)
     optimizer.register_step_post_hook(budget.prune)

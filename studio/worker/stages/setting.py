@@ -61,6 +61,8 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "per_device_eval_batch_size": config.per_device_eval_batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "gradient_checkpointing": _checkpoints(setting),
+        # layers of 8 bits keep their inputs where only the reentrant kind lets go of them
+        "gradient_checkpointing_kwargs": {"use_reentrant": config.quantization_bit == 8},
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.lr_scheduler_type,
         "lr_scheduler_kwargs": scheduler_options(config.lr_scheduler_kwargs),

@@ -226,6 +226,11 @@ def test_a_resumed_training_goes_on_exactly(train: Train, wide_model: Path, keys
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_ranks_are_not_pruned_in_a_few_steps(train: Train) -> None:
+    with pytest.raises(ModelError, match="use_adalora: 4 steps are too few"):
+        train(use_adalora=True, **STEPS)
+
+
 def test_ranks_are_pruned_to_the_budget(train: Train, wide_model: Path) -> None:
     keys = {"use_adalora": True, "adalora_init_r": 6, "lora_rank": 2, "max_steps": 20}
     run = train(model_name_or_path=str(wide_model), **{**STEPS, **keys})

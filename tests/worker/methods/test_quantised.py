@@ -112,6 +112,13 @@ def test_a_training_with_evaluations_resumes_exactly_and_its_adapter_fits(
     assert (tuned(IDS).logits - plain(IDS).logits).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_activations_computed_twice_are_the_same(train: Train, biased: Path, bits: int) -> None:
+    keys = {"model_name_or_path": str(biased), "quantization_bit": bits, "max_steps": 3, "save_steps": 0}
+    once, twice = (train(f"run-{again}", gradient_checkpointing=again, **keys) for again in (False, True))
+    assert twice.losses == pytest.approx(once.losses, abs=1e-6)
+
+
 def test_a_worker_process_trains_in_4_bits(start: Start) -> None:
     worker = start(quantization_bit=4, optim="paged_adamw_8bit", max_steps=2, save_steps=0)
     assert worker.wait() == 0, worker.log
