@@ -40,12 +40,26 @@ def test_every_loss_learns_to_prefer(stage: StageTrain, loss: str) -> None:
     assert last["loss"] < first["loss"]
 
 
-def test_validation_rows_tell_whether_it_is_learnt(stage: StageTrain) -> None:
-    run = stage("dpo", "pairs", val_size=4, eval_steps=10, learning_rate=3e-3)
-    validated = run.events("eval")
-    assert [event["step"] for event in validated] == [10, 20]
-    assert validated[-1]["eval_loss"] < 0.6
-    assert validated[-1]["metrics"]["rewards/accuracies"] == 1
+@pytest.mark.parametrize("loss", ["sigmoid", "orpo", "simpo"])
+def test_validation_rows_tell_whether_it_is_learnt(stage: StageTrain, loss: str) -> None:
+    run = stage("dpo", "pairs", pref_loss=loss, val_size=4, eval_steps=10, learning_rate=3e-3)
+    first, last = run.events("eval")
+    assert (first["step"], last["step"]) == (10, 20)
+    assert last["eval_loss"] < first["eval_loss"]
+    assert last["metrics"]["rewards/accuracies"] == 1
+    assert last["metrics"]["rewards/margins"] > 0.05
+
+
+def test_accumulated_batches_make_one_large_batch(stage: StageTrain, other_model: Path) -> None:
+    for loss in ("sigmoid", "simpo"):
+        keys = {**ONCE, "max_steps": 2, "learning_rate": 1e-4, "pref_loss": loss}
+        large = stage("dpo", "pairs", f"{loss}-large", **keys)
+        small = stage(
+            "dpo", "pairs", f"{loss}-small", **keys | {"per_device_train_batch_size": 4}, gradient_accumulation_steps=3
+        )
+        norms = [[event["grad_norm"] for event in run.events("step")] for run in (large, small)]
+        assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+        assert list(large.losses.values()) == pytest.approx(list(small.losses.values()), abs=1e-5)
 
 
 class Policies:
