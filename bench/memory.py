@@ -33,6 +33,7 @@ ROOM_GB = 70.0  # of an 80 GB device
 AT_ONCE = 4
 STEPS = 3
 LONGEST = 8192
+PROMPT_TOKENS = 24
 ROWS = 48
 PATIENCE_S = 240
 SHAPES: dict[str, dict[str, Any]] = {
@@ -168,9 +169,15 @@ def _training(each: tuple[str, int, int, bool, dict[str, Any]], models: dict[str
         "save_steps": 0,
     }
     config = parse(TrainConfig, {**values, **keys})
-    fullest = batch.of(config, Lengths(tokens, tokens))
+    fullest = batch.of(config, lengths_of(tokens, keys))
     expected = estimate(config, shape.read(models[model]), fullest, on_gpu=True, checkpointing=checkpointing)
     return Training(name_of(each), model, config, expected)
+
+
+def lengths_of(tokens: int, keys: dict[str, Any]) -> Lengths:
+    """Those of its rows: as long as the cutoff, but only prompts go into an online stage."""
+    length = PROMPT_TOKENS if keys.get("stage") == "grpo" else tokens
+    return Lengths(length, length)
 
 
 def _measure(home: Path, trainings: list[Training]) -> int:

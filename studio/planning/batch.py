@@ -14,7 +14,7 @@ ONLINE = ("grpo", "rloo")
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of the rows of a training set, after cutting: of the longest, and on average."""
+    """Tokens of the sequences of a training set, after cutting: of the longest, and on average."""
 
     longest: int
     mean: float
@@ -37,9 +37,14 @@ class Batch:
     masked: bool
 
 
+def sequences(config: TrainConfig) -> int:
+    """How many a row stands for: a preference is two."""
+    return 2 if config.stage in PAIRS else 1
+
+
 def of(config: TrainConfig, lengths: Lengths, context: int | None = None) -> Batch:
     """The fullest batch that is to be expected of rows of such lengths, for a model that takes `context` tokens."""
-    rows = config.per_device_train_batch_size * (2 if config.stage in PAIRS else 1)
+    rows = config.per_device_train_batch_size * sequences(config)
     if config.packing or config.stage == "pt":
         length = min(config.cutoff_len, context or config.cutoff_len)
         return Batch(rows * length, rows * length, masked=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from studio.config.train import TrainConfig
 from studio.planning import head, optimizer, parameters, precision
 from studio.planning.activations import Work, inputs_bytes, layer_bytes, layers_bytes, passing_bytes
-from studio.planning.batch import Batch
+from studio.planning.batch import ONLINE, Batch
 from studio.planning.parameters import count
 from studio.planning.shape import Shape
 
@@ -62,7 +62,13 @@ def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, chec
         reference=_reference(work) / GB,
         context=CUDA_CONTEXT_GB if on_gpu else PROCESS_GB,
     )
-    moments = [_loading(work), _end(work), _step(work), *(_recomputed(work) if checkpointing else [_turning(work)])]
+    moments = [
+        _loading(work),
+        _end(work),
+        _step(work),
+        _writing(work),
+        *(_recomputed(work) if checkpointing else [_turning(work)]),
+    ]
     fullest = max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.tensors_gb)
     return replace(fullest, context=fullest.context + SLACK * fullest.tensors_gb)
 
@@ -92,6 +98,14 @@ def _recomputed(work: Work) -> list[Moment]:
         {"activations": inputs + cast_weights(work), "logits": head.head_bytes(work), "gradients": accumulated},
         {"activations": inputs + one + passing_bytes(work), "gradients": accumulated},
     ]
+
+
+def _writing(work: Work) -> Moment:
+    """Online stages have the model write the answers of a whole step, which keeps keys and values of all tokens."""
+    if work.config.stage not in ONLINE:
+        return {}
+    tokens = work.batch.tokens * work.config.gradient_accumulation_steps
+    return {"activations": 2 * work.shape.layers * work.shape.keys * work.precision.computed * tokens}
 
 
 def _accumulated(work: Work) -> int:
@@ -147,11 +161,13 @@ def _frozen_bytes(work: Work, is_linear: bool, size: int, stored: int) -> int:
 
 
 def _reference(work: Work) -> int:
-    """A second model that the loss compares with: a copy, or below an adapter the model itself."""
+    """Models beside the trained one: a reference, which below an adapter is the model itself, and a reward model."""
     config = work.config
     compared = config.stage in REFERENCED and config.pref_loss not in head.UNREFERENCED
-    if config.stage in ("grpo", "rloo"):
+    if config.stage in ONLINE:
         compared = config.kl_coef > 0
+    other = work.shape.parameters * work.precision.computed  # of another model one knows no more than that
+    judge = other if config.stage in ONLINE and config.reward_model else 0
     if compared and config.ref_model:
-        return work.shape.parameters * work.precision.computed
-    return weights(work) if compared and config.finetuning_type != "lora" else 0
+        return other + judge
+    return judge + (weights(work) if compared and config.finetuning_type != "lora" else 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from studio.config.train import TrainConfig
-from studio.planning.batch import Lengths
+from studio.planning.batch import ONLINE, Lengths, sequences
 from studio.planning.rows import Known
 
 
@@ -38,7 +38,7 @@ def of(config: TrainConfig, parts: Sequence[Known]) -> Schedule:
     batches = ceil(items / config.per_device_train_batch_size)
     an_epoch = max(1, ceil(batches / config.gradient_accumulation_steps))
     steps = config.max_steps if config.max_steps > 0 else ceil(config.num_train_epochs * an_epoch)
-    return Schedule(rows, steps, round(rows * mean * steps / an_epoch))
+    return Schedule(rows, steps, round(rows * _row_tokens(config, mean) * steps / an_epoch))
 
 
 def _rows(config: TrainConfig, parts: Sequence[Known]) -> int | None:
@@ -61,6 +61,8 @@ def _mixed(config: TrainConfig, counts: Sequence[int]) -> int:
 
 def _items(config: TrainConfig, parts: Sequence[Known], rows: int, mean: float) -> int:
     """What a batch is made of: rows, or sequences that are filled with them."""
+    if config.stage in ONLINE:
+        return rows * config.num_generations
     if not config.packing and config.stage != "pt":
         return rows
     filled = [part.sequences for part in parts if part.sequences is not None]
@@ -70,4 +72,13 @@ def _items(config: TrainConfig, parts: Sequence[Known], rows: int, mean: float) 
 
 
 def _item_tokens(config: TrainConfig, mean: float) -> float:
-    return config.cutoff_len if config.packing or config.stage == "pt" else mean
+    if config.packing or config.stage == "pt":
+        return config.cutoff_len
+    return _row_tokens(config, mean) / (config.num_generations if config.stage in ONLINE else 1)
+
+
+def _row_tokens(config: TrainConfig, mean: float) -> float:
+    """Of all that is computed for a row; answers that are yet to be written are taken to be as long as they may be."""
+    if config.stage in ONLINE:
+        return config.num_generations * (mean + config.max_completion_length)
+    return mean * sequences(config)

@@ -12,7 +12,6 @@ from bench import memory as bench
 from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.planning import batch, shape
-from studio.planning.batch import Lengths
 from studio.planning.memory import Memory, estimate
 from studio.settings import ROOT
 
@@ -40,7 +39,7 @@ def _planned(name: str) -> Memory:
     model, rows, tokens, checkpointing, keys = TRAININGS[name]
     values = {"dataset": "a", "per_device_train_batch_size": rows, "cutoff_len": tokens, "max_steps": bench.STEPS}
     config = parse(TrainConfig, {**values, "gradient_accumulation_steps": 2, **keys})
-    fullest = batch.of(config, Lengths(tokens, tokens))
+    fullest = batch.of(config, bench.lengths_of(tokens, keys))
     described = bench.SHAPES[model]
     return estimate(config, shape.of(described, dict(_header(described))), fullest, True, checkpointing)
 
