@@ -61,7 +61,7 @@ def rewards_of(run: Finished) -> list[float]:
     return [event["metrics"]["reward"] for event in run.events("step") if "reward" in event["metrics"]]
 
 
-def figures(run: Finished) -> list[tuple[object, ...]]:
+def figures(run: Finished) -> list[tuple[int, float, dict[str, float]]]:
     return [(event["step"], event["loss"], event["metrics"]) for event in run.events("step")]
 
 
@@ -133,6 +133,18 @@ def test_a_resumed_training_is_exact(train: Train, keys: dict[str, object]) -> N
     output = "model/model" if keys["finetuning_type"] == "full" else "adapter/adapter_model"
     left, right = (load_file(run.run_dir / f"{output}.safetensors") for run in (resumed, whole))
     assert all(torch.equal(left[key], right[key]) for key in right)
+
+
+def test_an_adapter_that_is_gone_on_with_is_resumed_beside_its_reference(train: Train) -> None:
+    steps = {**SHORT, **FORMAT, "finetuning_type": "lora", "max_steps": 4, "learning_rate": 3e-2}
+    begun = train("begun", **steps)
+    more = {**steps, "save_steps": 2, "kl_coef": 0.1, "adapter_name_or_path": str(begun.run_dir / "adapter")}
+    whole = train("whole", **more)
+    name = "checkpoints/checkpoint-2"
+    shutil.copytree(whole.run_dir / name, whole.run_dir.parent / "resumed" / name)
+    resumed = train("resumed", **more, resume_from_checkpoint=name)
+    assert figures(resumed) == figures(whole)[2:]
+    assert figures(whole)[0][2]["kl"] == 0 < figures(resumed)[0][2]["kl"]
 
 
 def test_a_stop_does_not_wait_for_an_answer_and_is_resumed_exactly(

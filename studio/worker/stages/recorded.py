@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 from datasets import Dataset, IterableDataset
+from peft import PeftModel
 from transformers import PrinterCallback, Trainer
 
 from studio.runs import events
@@ -78,6 +79,12 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
         self.progress.last_checkpoint = name
         outputs.rotate(self.desk.run_dir, self.keep, self._best_checkpoint())
         self.desk.reporter.event(Checkpoint(self.state.global_step, name, at=time.time()))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if isinstance(self.model, PeftModel) and len(self.model.peft_config) > 1:
+            # beside a second adapter, which TRL keeps as the reference, transformers forgets the one that is trained
+            self.model.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
 
     def _determine_best_metric(self, *_: Any, **__: Any) -> bool:
         return False  # Progress knows the best; a learning rate that follows the loss would have it judged here too
