@@ -77,12 +77,6 @@ def _added(always: Memory, moment: Moment) -> dict[str, float]:
     return {part: getattr(always, part) + size / GB for part, size in moment.items()}
 
 
-def _loading(work: Work) -> Moment:
-    """Weights come as they are computed with; in 8 bits they are only held when all have come."""
-    whole = work.shape.parameters * work.precision.computed if work.config.quantization_bit == 8 else 0
-    return {"weights": max(0, whole - weights(work)), "optimizer": -_states(work)}
-
-
 def _turning(work: Work) -> Moment:
     """The end of the way forth and the begin of the way back, when most activations are there."""
     logits = head.head_bytes(work)
