@@ -63,7 +63,6 @@ def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, chec
         context=CUDA_CONTEXT_GB if on_gpu else PROCESS_GB,
     )
     moments = [
-        _loading(work),
         _end(work),
         _step(work),
         _writing(work),
