@@ -30,7 +30,7 @@ class Relief:
     after_gb: float
 
     def __str__(self) -> str:
-        figures = f"about {self.after_gb:.1f} GB instead of {self.before_gb:.1f}"
+        figures = f"about {self.after_gb:.2f} GB instead of {self.before_gb:.2f}"
         return f"Set {advice.sentence(self.changes)}: that needs {figures}."
 
 
