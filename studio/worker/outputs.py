@@ -29,6 +29,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
+OTHER_TEMPLATES = "additional_chat_templates"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM_BYTES = 1_000_000
 
@@ -95,6 +96,8 @@ def copy_tokenizer(source: Path, target: Path, tokenizer: PreTrainedTokenizerBas
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copy2(source / name, target / name)
+    if (source / OTHER_TEMPLATES).is_dir():
+        shutil.copytree(source / OTHER_TEMPLATES, target / OTHER_TEMPLATES, dirs_exist_ok=True)
     if tokenizer is not None:
         _write_template(target, tokenizer.chat_template)
         _write_end(source, target, tokenizer)
@@ -106,7 +109,7 @@ def _write_template(target: Path, template: str | dict[str, str] | None) -> None
         write_text(target / "chat_template.jinja", text)
         _forget_other(target / "tokenizer_config.json", text)
     for name, text in others.items():
-        folder = target / "additional_chat_templates"
+        folder = target / OTHER_TEMPLATES
         folder.mkdir(exist_ok=True)
         write_text(folder / f"{name}.jinja", str(text))
 

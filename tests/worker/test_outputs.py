@@ -83,6 +83,23 @@ def test_another_template_is_the_only_one(base_model: Path, tmp_path: Path) -> N
         assert ("chat_template" in json.loads((folder / "tokenizer_config.json").read_text())) is (template is None)
 
 
+def test_a_model_with_a_template_for_tools_keeps_both(base_model: Path, tmp_path: Path) -> None:
+    qwen, plain = templates.text("qwen3"), templates.text("chatml")
+    named = [{"name": "default", "template": plain}, {"name": "tool_use", "template": qwen}]
+    config = json.loads((base_model / "tokenizer_config.json").read_text())
+    (base_model / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": named}))
+    assert models.chat_template(base_model) == plain
+    folder = tmp_path / "both"
+    folder.mkdir()
+    outputs.copy_tokenizer(base_model, folder, tokenizers.load(base_model, False, enable_thinking=False))
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    outputs.copy_tokenizer(folder, merged)
+    for place in (folder, merged):
+        kept = AutoTokenizer.from_pretrained(place).chat_template
+        assert kept == {"default": plain, "tool_use": templates.with_thinking(qwen, False)}
+
+
 def test_a_conversation_needs_a_template(train: Train, base_model: Path) -> None:
     with pytest.raises(ModelError, match="has no chat template: name one, as template: chatml does"):
         train(model_name_or_path=str(base_model), **QUICK)
