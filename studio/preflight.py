@@ -14,12 +14,12 @@ from studio.config.data import DataConfig
 from studio.config.load import parse
 from studio.config.option import split_names
 from studio.config.train import TrainConfig
-from studio.datasets import checks, statistics
+from studio.datasets import checks, rewards, statistics
 from studio.datasets.formats import Conversation
 from studio.datasets.placeholders import CODES_OF, unfilled
 from studio.datasets.purposes import MADE_FOR, PURPOSES, misfit
 from studio.datasets.registry import Registry
-from studio.errors import Cancelled, ConfigError, DatasetError, ModelError, Problem
+from studio.errors import Cancelled, ConfigError, DatasetError, ModelError, Problem, RewardError
 from studio.files import folder_bytes
 
 # a file that was not checked before is checked at once if that delays nobody
@@ -48,6 +48,7 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
         *_datasets("eval_dataset", values, registry),
         *_model(values),
         *_trackers(values.get("report_to")),
+        *_rewards(values, registry),
     ]
     try:
         config = parse(TrainConfig, values)
@@ -100,6 +101,17 @@ def _trackers(given: Any) -> Iterator[Problem]:
     names = split_names(given)
     if isinstance(names, list | tuple):
         yield from trackers.problems(tuple(map(str, names)), os.environ)
+
+
+def _rewards(values: Mapping[str, Any], registry: Registry) -> Iterator[Problem]:
+    """A person's own rewards, read but not run."""
+    names = split_names(values.get("reward_funcs")) if values.get("stage") in ("grpo", "rloo") else ()
+    for name in names if isinstance(names, list | tuple) else ():
+        if ":" in str(name):
+            try:
+                rewards.find(str(name), registry.data_dir)
+            except RewardError as error:
+                yield Problem("reward_funcs", str(error))
 
 
 def _report(registry: Registry, name: str) -> checks.Report | None:

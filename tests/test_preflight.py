@@ -125,6 +125,20 @@ def refusal(registry: Registry, **values: Any) -> str:
     return f"{problem.where}: {problem.what}"
 
 
+def test_a_reward_of_ones_own_is_read_beforehand_and_not_run(registry: Registry) -> None:
+    register(registry, "fern", [json.dumps(GOOD)])
+    (registry.data_dir / "rewards").mkdir()
+    (registry.data_dir / "rewards/mine.py").write_text("raise SystemExit\ndef brief(answers): pass\n")
+    given = {"stage": "grpo", "dataset": "fern", "trust_reward_code": True}
+    preflight.train_config({**given, "reward_funcs": "mine.py:brief, length"}, registry)
+    assert refusal(registry, **given, reward_funcs="mine.py:long") == (
+        "reward_funcs: mine.py has no function 'long'; it has brief"
+    )
+    assert refusal(registry, **given, reward_funcs=["no.py:brief"]).startswith(
+        "reward_funcs: there is no Python file no.py in "
+    )
+
+
 def said_by_the_worker(registry: Registry, name: str) -> str:
     """Why a training ends at this set."""
     source = Source.of(TrainConfig(dataset=(name,)), registry, name)

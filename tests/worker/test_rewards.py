@@ -86,9 +86,10 @@ def test_length(ids: int, worth: float) -> None:
     assert builtin.length(10)(answered("x", ids=ids)) == [worth]
 
 
-def write(folder: Path, text: str) -> Path:
-    (folder / "mine.py").write_text(text)
-    return folder
+def write(data_dir: Path, text: str) -> Path:
+    (data_dir / "rewards").mkdir(exist_ok=True)
+    (data_dir / "rewards/mine.py").write_text(text)
+    return data_dir
 
 
 def test_a_function_is_given_what_it_names(tmp_path: Path) -> None:
@@ -149,11 +150,13 @@ def test_what_a_function_gets_wrong_is_told(tmp_path: Path, body: str, told: str
     ("name", "text", "told"),
     [
         ("mine.py:nothing", "def reward(answers): pass\nLIMIT = 3\n", "has no function 'nothing'; it has reward"),
-        ("mine.py:LIMIT", "LIMIT = 3\n", "has no function 'LIMIT'; it has none"),
-        ("mine.py:reward", "def reward(answers:\n", r"mine.py does not load: mine.py, line 1: "),
-        ("mine.py:reward", "import no_such_module\n", "does not load: mine.py, line 1: ModuleNotFoundError"),
+        ("mine.py:LIMIT", "LIMIT = 3\n", "LIMIT in mine.py is no function but 3"),
+        ("mine.py:reward", "from math import *\n", "reward in mine.py is no function but None"),
+        ("mine.py:reward", "def reward(answers:\n", r"mine.py is not Python: line 1: "),
+        ("mine.py:reward", "reward = '\0'\n", r"mine.py is not Python: .*null"),
+        ("mine.py:reward", "import no_such_module\ndef reward(answers): pass\n", "does not load: mine.py, line 1: Mod"),
         ("mine.py:reward", "def reward(answer): pass\n", "wants answer, but a reward is given questions, answers, "),
-        ("other.py:reward", "", "other.py is not a Python file in .*; there is mine.py"),
+        ("other.py:reward", "", "there is no Python file other.py in .*; there is mine.py"),
         ("../mine.py:reward", "", "is not a name inside"),
         ("/etc/passwd:reward", "", "is not a name inside"),
         (":reward", "", "is not a name inside"),
@@ -165,12 +168,11 @@ def test_what_cannot_be_loaded_is_told(tmp_path: Path, name: str, text: str, tol
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
-    folder = tmp_path / "rewards"
-    folder.mkdir()
-    (write(tmp_path, "def reward(answers): return [1]\n") / "mine.py").rename(tmp_path / "outside.py")
-    (folder / "mine.py").symlink_to(tmp_path / "outside.py")
+    mine = write(tmp_path, "def reward(answers): return [1]\n") / "rewards/mine.py"
+    mine.rename(tmp_path / "outside.py")
+    mine.symlink_to(tmp_path / "outside.py")
     with pytest.raises(RewardError, match="is not a name inside"):
-        person.load("mine.py:reward", folder)
+        person.load("mine.py:reward", tmp_path)
 
 
 def config(folder: Path, *names: str, **keys: object) -> TrainConfig:
@@ -179,20 +181,18 @@ def config(folder: Path, *names: str, **keys: object) -> TrainConfig:
 
 
 def test_the_rewards_of_a_run_are_named_as_charts_show_them(tmp_path: Path) -> None:
-    (tmp_path / "rewards").mkdir()
-    write(tmp_path / "rewards", "def reward(answers): return [3] * len(answers)\n")
+    write(tmp_path, "def reward(answers): return [3] * len(answers)\n")
     trusted = config(tmp_path, "exact_match", "mine.py:reward", "length", trust_reward_code=True)
     built = rewards.build(trusted, tmp_path)
     assert list(built) == ["exact_match", "mine.reward", "length"]
     assert built["mine.reward"](answered("a")) == [3]
-    with pytest.raises(RewardError, match=r"mine.py:reward is code in .*: read it, then set trust_reward_code: true"):
+    with pytest.raises(RewardError, match=r"mine.py:reward is code: read it, then set trust_reward_code: true"):
         rewards.build(config(tmp_path, "mine.py:reward"), tmp_path)
-    with pytest.raises(RewardError, match=r"best is not one of exact_match, .*, nor FILE.py:FUNCTION"):
-        rewards.build(config(tmp_path, "best"), tmp_path)
 
 
 def test_the_example_of_the_readme_works(tmp_path: Path) -> None:
     example = README.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    (tmp_path / "brief.py").write_text(example)
+    (tmp_path / "rewards").mkdir()
+    (tmp_path / "rewards/brief.py").write_text(example)
     reward = person.load("brief.py:brief", tmp_path)
     assert reward(answered("Paris", "It is Paris", "London", reference="Paris")) == [1, pytest.approx(1 / 3), 0]

@@ -32,14 +32,9 @@ def build(config: TrainConfig, run_dir: Path) -> dict[str, Reward]:
 def _named(name: str, config: TrainConfig, run_dir: Path) -> Reward:
     if name in FUNCTIONS:
         return FUNCTIONS[name](config, run_dir)
-    folder = Path(config.dataset_dir) / "rewards"
-    if ":" not in name:
-        raise RewardError(
-            f"reward_funcs: {name} is not one of {', '.join(FUNCTIONS)}, nor FILE.py:FUNCTION in {folder}"
-        )
     if not config.trust_reward_code:
-        raise RewardError(f"reward_funcs: {name} is code in {folder}: read it, then set trust_reward_code: true")
-    return person.load(name, folder)
+        raise RewardError(f"reward_funcs: {name} is code: read it, then set trust_reward_code: true")
+    return person.load(name, Path(config.dataset_dir))
 
 
 def _scored(config: TrainConfig, run_dir: Path) -> Reward:

@@ -15,21 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from studio.errors import PathError, RewardError
-from studio.files import inside
+from studio.datasets.rewards import find
+from studio.errors import RewardError
 from studio.worker.rewards.answers import Answers, Reward
 
 SHOWN = 300  # characters of a prompt or an answer
 
 
-def load(name: str, folder: Path) -> Reward:
-    """The reward named FILE.py:FUNCTION in `folder`; the file is run.
+def load(name: str, data_dir: Path) -> Reward:
+    """The reward named FILE.py:FUNCTION below `data_dir`/rewards; the file is run.
 
     Raises:
         RewardError: there is no such file or function, it does not load, or it wants what nobody gives.
     """
-    file, _, function = name.partition(":")
-    found = _function(_path(file, folder), function)
+    found = _function(*find(name, data_dir))
     wanted = _wanted(found, name)
 
     def reward(answers: Answers) -> list[float]:
@@ -40,17 +39,6 @@ def load(name: str, folder: Path) -> Reward:
         return _checked(values, name, answers)
 
     return reward
-
-
-def _path(file: str, folder: Path) -> Path:
-    try:
-        path = inside(folder, file)
-    except PathError as error:
-        raise RewardError(f"reward_funcs: {error}") from error
-    if path.suffix != ".py" or not path.is_file():
-        known = ", ".join(sorted(each.name for each in folder.glob("*.py"))) or "no Python file"
-        raise RewardError(f"reward_funcs: {file} is not a Python file in {folder}; there is {known}")
-    return path
 
 
 def _function(path: Path, name: str) -> Callable[..., Any]:
@@ -66,8 +54,7 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
         raise RewardError(f"{path.name} does not load: {_line(error, path)}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        known = ", ".join(key for key, value in vars(module).items() if inspect.isfunction(value)) or "none"
-        raise RewardError(f"reward_funcs: {path.name} has no function {name!r}; it has {known}")
+        raise RewardError(f"{name} in {path.name} is no function but {function!r:.{SHOWN}}")
     return function  # type: ignore[no-any-return]
 
 
@@ -126,8 +113,6 @@ def _fails(function: Callable[..., Any], given: dict[str, Any]) -> bool:
 
 def _line(error: Exception, path: Path) -> str:
     """What went wrong, and the last line of the person's own file on the way there."""
-    if isinstance(error, SyntaxError):
-        return f"{path.name}, line {error.lineno}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     place = f"{path.name}, line {lines[-1]}" if lines else path.name
     return f"{place}: {type(error).__name__}: {error}"
