@@ -14,6 +14,7 @@ from studio.runs import events
 from studio.ui.app import TAB_IDS
 from tests.browser.conftest import Studio
 
+MARGINS = ("rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected", "logps/chosen")
 pytestmark = pytest.mark.browser
 
 
@@ -25,14 +26,29 @@ def used(studio: Studio) -> Studio:
         run.request("CLAIM")
         for step in range(1, 200):
             loss = 2.5 / step**0.5 + (0.4 if step % 37 == 0 else 0)
+            if step % 40 == 1:
+                events.append(run.metrics, events.Sample(step - 1, "Who are you?", f"I am number {step // 80}.", 0.0))
+                events.append(run.metrics, events.Eval(step, loss, 0.0, metrics={name: step / 200 for name in MARGINS}))
             events.append(
                 run.metrics,
                 events.Step(
-                    step, loss, 2e-4 * (1 - step / 200), 1 / step, step * 800, 4000 + step, step / 60, 0.6, 0.0
+                    step,
+                    loss,
+                    2e-4 * (1 - step / 200),
+                    1 / step,
+                    step * 800,
+                    4000 + step,
+                    step / 60,
+                    0.6,
+                    0.0,
+                    {name: step / 150 for name in MARGINS},
                 ),
             )
         if reason == "failed":
             write_json(run.path / "error.json", {"kind": "RowError", "message": "row 7: no output", "hint": "Fix it."})
+        else:
+            best = {"best_step": 161, "best_metric": "loss", "best_value": 0.197}
+            write_json(run.path / "result.json", {"output": "adapter", "steps": 199, "train_loss": 0.4, **best})
         write_json(run.path / "exit.json", {"code": 0, "signal": None, "reason": reason, "at": time.time()})
         time.sleep(1.1)  # ids sort by the second
     return studio
@@ -48,7 +64,10 @@ def test_every_tab(
         page.locator(f"#tab-{tab}-button:visible").click()
         page.locator(f"#tab-{tab}").wait_for()
         if tab == "runs":
-            page.wait_for_function("document.querySelectorAll('[data-panel] .main-svg').length >= 5")
+            page.locator("#run-remarks .sample li").nth(1).wait_for()
+            page.get_by_text("more figures").click()
+            page.wait_for_function(f"document.querySelectorAll('[data-panel] .main-svg').length >= {5 + len(MARGINS)}")
+            page.locator("[data-panel=loss]").get_by_text("best: step 161").wait_for()
         if tab == "datasets":
             page.locator("#datasets-table").get_by_text("sharegpt_demo").click()
             page.locator("#data-rows .turn").first.wait_for()

@@ -29,7 +29,7 @@ def form() -> Form:
 
 def values_of(form: Form, updates: list[Any]) -> dict[str, Any]:
     """What handlers that fill the form put into it, by key."""
-    widgets = updates[1 + len(form.sections) :]
+    widgets = updates[2 + len(form.sections) :]
     return {option.key: update["value"] for option, update in zip(form.options, widgets, strict=True)}
 
 
@@ -123,9 +123,10 @@ def test_yaml_of_llama_factory_fills_the_form_and_says_how_it_was_read(form: For
     values = values_of(form, updates)
     assert values["dataset"] == ["identity", "alpaca_demo"]
     assert (values["run_name"], values["optim"]) == ("y", "muon")
-    assert all(f"<code>{key}</code>" in updates[0] for key in ("output_dir", "use_muon", "plot_loss"))
-    assert "<code>stage</code>" not in updates[0]
-    assert "lora" not in shown_sections(form, updates[1:])
+    assert all(f"<code>{key}</code>" in updates[1] for key in ("output_dir", "use_muon", "plot_loss"))
+    assert "<code>stage</code>" not in updates[1]
+    assert updates[0] == train.BLANK
+    assert "lora" not in shown_sections(form, updates[2:])
 
 
 def test_broken_yaml_names_the_line(form: Form, tmp_path: Path) -> None:
@@ -168,8 +169,8 @@ def test_a_failed_run_is_tried_again_with_what_its_card_says(ctx: Context, form:
     run = ctx.store.create(config)
     write_json(run.path / "error.json", {"kind": "x", "message": "y", "retry": {"per_device_train_batch_size": 1}})
     again, retried = (train.on_again(ctx, form, run.id, changed) for changed in (False, True))
-    assert "big &lt;try&gt;" in retried[0]
-    assert "per_device_train_batch_size: 1" in retried[0]
+    assert "big &lt;try&gt;" in retried[1]
+    assert "per_device_train_batch_size: 1" in retried[1]
     assert load.parse(TrainConfig, form.read(list(values_of(form, again).values()))) == config
     assert values_of(form, retried) == values_of(form, again) | {"per_device_train_batch_size": 1}
 

@@ -58,9 +58,11 @@ class TrainTab:
 
 @dataclass(frozen=True)
 class Filling:
-    """How the whole form is filled at once: what a handler gives first becomes the line above it."""
+    """How the whole form is filled at once. A handler gives the name of the preset, the line above the form, then what
+    `Form.fill` gives."""
 
     form: Form
+    preset: gr.Dropdown
     told: gr.HTML
     look: Callable[..., Any]
     inputs: list[Any]
@@ -70,7 +72,7 @@ class Filling:
         """Fill by `handler` at `event`, then look at the form as if a person had filled it. What the handler gives
         after the form goes to the components `also`."""
         # through the queue: an error of an event that goes past it never reaches the page
-        outputs = [self.told, *self.form.filled, *also]
+        outputs = [self.preset, self.told, *self.form.filled, *also]
         event(handler, inputs, outputs, show_progress="hidden", api_visibility="private").then(
             self.look, self.inputs, self.checked, **QUIET
         )
@@ -101,7 +103,7 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     gr.on([anyway.input, *_edits(form)], look, [anyway, *fields], checked, trigger_mode="always_last", **QUIET)
     controlling = [form.component(key) for key in form.controlling]
     gr.on(_edits(form, form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
-    filling = Filling(form, told, look, [anyway, *fields], checked)
+    filling = Filling(form, preset, told, look, [anyway, *fields], checked)
     filling.on(preset.input, partial(on_preset, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
@@ -137,7 +139,7 @@ def on_preset(form: Form, name: str, datasets: list[str]) -> list[Any]:
     """Fill the form from a shipped configuration; datasets that were chosen before stay chosen."""
     # it may be incomplete on purpose (no dataset yet), so it is not validated here
     values = {} if name == BLANK else dict(load.preset(name))
-    return ["", *form.fill({**values, "dataset": datasets} if datasets else values)]
+    return [name, "", *form.fill({**values, "dataset": datasets} if datasets else values)]
 
 
 @shown
@@ -147,7 +149,7 @@ def on_upload(form: Form, path: str) -> list[Any]:
         values = load.parse_yaml(file.read(), "the YAML file")
     values.pop("schema_version", None)
     config = load.parse(TrainConfig, values)
-    return [_reading(values, config), *form.fill(_own(config))]
+    return [BLANK, _reading(values, config), *form.fill(_own(config))]
 
 
 @shown
@@ -155,7 +157,7 @@ def on_advice(ctx: Context, form: Form, *values: Any) -> list[Any]:
     """Change the settings to what fits into memory."""
     given = form.read(values)
     verdict = _plan(ctx, preflight.train_config(given, ctx.registry)).verdict
-    return ["", *form.fill({**given, **((verdict and verdict.retry) or {})})]
+    return [gr.skip(), "", *form.fill({**given, **((verdict and verdict.retry) or {})})]
 
 
 @shown
@@ -167,7 +169,7 @@ def on_again(ctx: Context, form: Form, run_id: str, changed: bool) -> list[Any]:
     changes = run.error.get("retry", {}) if changed else {}
     what = f" with <code>{escape(sentence(changes))}</code>" if changes else ""
     told = f'<div class="card"><p>The settings of <b>{escape(run.name)}</b>{what}.</p></div>'
-    return [told, *form.fill({**_own(run.config), **changes})]
+    return [BLANK, told, *form.fill({**_own(run.config), **changes})]
 
 
 def on_open(ctx: Context, form: Form, anyway: bool, *values: Any) -> list[Any]:
