@@ -23,7 +23,7 @@ THINKING = "{{%- if enable_thinking is not defined %}}{{%- set enable_thinking =
 class Template:
     """`tokens` are those that it writes beside bos_token and eos_token; `end` of them ends an answer.
 
-    Where `end` is empty, eos_token does.
+    Where `end` is empty, eos_token does. <think>, and [INST] of older models, may well be spelled in pieces.
     """
 
     name: str
@@ -44,26 +44,26 @@ TEMPLATES = dict(
             "<|START_OF_TURN_TOKEN|> <|SYSTEM_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|>"),
         _of("deepseek"),
         _of("deepseek3", others="<｜User｜> <｜Assistant｜>"),
-        _of("deepseekr1", others="<｜User｜> <｜Assistant｜> <think> </think>"),
+        _of("deepseekr1", others="<｜User｜> <｜Assistant｜>"),
         _of("default"),
         _of("exaone", "[|endofturn|]", "[|system|] [|user|] [|assistant|]"),
         _of("gemma", "<end_of_turn>", "<start_of_turn>"),
         _of("glm4", "<|user|>", "<|observation|> <|assistant|> <|system|> [gMASK] <sop>"),
-        _of("glm4_moe", "<|user|>", "<|observation|> <|assistant|> <|system|> [gMASK] <sop> <think> </think>"),
+        _of("glm4_moe", "<|user|>", "<|observation|> <|assistant|> <|system|> [gMASK] <sop>"),
         _of("granite3", "<|end_of_text|>", "<|start_of_role|> <|end_of_role|>"),
         _of("intern2", *CHATML),
         _of("llama2"),
         _of("llama3", "<|eot_id|>", "<|start_header_id|> <|end_header_id|>"),
         _of("llama4", "<|eot|>", "<|header_start|> <|header_end|>"),
         _of("ministral", others="[INST] [/INST]"),
-        _of("mistral", others="[INST] [/INST]"),
+        _of("mistral"),
         _of("mistral_small", others="[INST] [/INST] [SYSTEM_PROMPT] [/SYSTEM_PROMPT]"),
         _of("moonlight", "<|im_end|>", "<|im_system|> <|im_user|> <|im_assistant|> <|im_middle|>"),
         _of("openchat", "<|end_of_turn|>"),
         _of("phi", "<|end|>", "<|system|> <|user|> <|assistant|>"),
         _of("phi4", "<|im_end|>", "<|im_start|> <|im_sep|>"),
         _of("qwen", *CHATML),
-        _of("qwen3", "<|im_end|>", "<|im_start|> <think> </think>"),
+        _of("qwen3", *CHATML),
         _of("vicuna"),
         _of("zephyr"),
     )

@@ -26,7 +26,7 @@ class Renderer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._known = tokenizer.special_tokens_map
-        self._templates: dict[bool, tuple[str, bool]] = {}
+        self._templates: dict[bool, tuple[str, int]] = {}
         self._rewriting: dict[bool, bool] = {}
         self._endings = tuple(filter(None, (str(token) for token in tokenizer.added_tokens_decoder.values())))
         self._specials = re.compile("|".join(map(re.escape, sorted(self._endings, key=len, reverse=True))) or "(?!)")
@@ -36,13 +36,13 @@ class Renderer:
     ) -> tuple[str, list[Span] | None]:
         """The text, and the answers that the template marks; None where it marks none at all."""
         try:
-            template, marked = self._template(tools)
+            template, marks = self._template(tools)
             with RENDERING:
                 texts, spans = render_jinja_template(
                     [messages],
                     tools=tools,
                     chat_template=template,
-                    return_assistant_tokens_mask=marked,
+                    return_assistant_tokens_mask=marks > 0,
                     add_generation_prompt=prompt,
                     **self._known,
                 )
@@ -50,7 +50,7 @@ class Renderer:
             raise RowError(number, f"the model's chat template refuses it: {error}") from error
         except ValueError as error:
             raise ModelError(f"the tokenizer cannot render a conversation: {error}") from error
-        return texts[0], [(start, end) for start, end in spans[0]] if marked else None
+        return texts[0], [(start, end) for start, end in spans[0]] if marks else None
 
     def document(self, text: str) -> str:
         """Plain text between the tokens that begin and end a document."""
@@ -70,7 +70,7 @@ class Renderer:
 
     def stem(self, text: str) -> str:
         """`text` without the token that some templates write at its very end, behind the one that ends the answer."""
-        bare = text.removesuffix(str(self._tokenizer.eos_token))
+        bare = text.removesuffix(self._tokenizer.eos_token or "")
         return bare if bare.rstrip().endswith(self._endings) else text
 
     def rewrites(self, tools: Any) -> bool:
@@ -88,8 +88,12 @@ class Renderer:
             return False
         return not whole.startswith(self.stem(part))
 
-    def _template(self, tools: Any) -> tuple[str, bool]:
-        """The template for rows with or without tools, and whether it marks answers."""
+    def marks_once(self, tools: Any) -> bool:
+        """Whether the template marks answers in one place, so never one answer in several parts."""
+        return self._template(tools)[1] == 1
+
+    def _template(self, tools: Any) -> tuple[str, int]:
+        """The template for rows with or without tools, and in how many places it marks answers."""
         key = bool(tools)
         if key not in self._templates:
             if not self._tokenizer.chat_template:
@@ -97,7 +101,7 @@ class Renderer:
                     f"{self._tokenizer.name_or_path} has no chat template: name one, as template: chatml does"
                 )
             template = self._tokenizer.get_chat_template(tools=tools)
-            self._templates[key] = template, GENERATION.search(template) is not None
+            self._templates[key] = template, len(GENERATION.findall(template))
         return self._templates[key]
 
 
@@ -145,9 +149,11 @@ class Turns:
     def _answer(self, index: int) -> tuple[str, list[Span]]:
         """The conversation up to and with an answer, and where that stands in it."""
         through, marks = self._render(self._messages[: index + 1])
-        if marks is not None:
+        if marks is not None and self._renderer.marks_once(self._tools):
             return through, marks[-1:]
         before, _ = self._render(self._messages[:index], prompt=True)
+        if marks is not None:
+            return through, [span for span in marks if span[1] > len(before)]
         if not through.startswith(before):
             tail = next(before[n:] for n in range(len(before)) if before[n] != through[n : n + 1])
             raise RowError(

@@ -48,6 +48,21 @@ MERGING = """\
 {%- if loop.last and message['role'] == 'assistant' %}{{- '<|im_end|>' }}{%- endif %}
 {%- endfor %}
 """
+# marks an answer in two parts
+PARTED = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message['role'] + '\n' }}
+{%- if message['role'] == 'assistant' %}
+{%- generation %}{{- message['content'][:2] }}{%- endgeneration %}
+{{- '|' }}
+{%- generation %}{{- message['content'][2:] + '<|im_end|>' }}{%- endgeneration %}
+{%- else %}
+{{- message['content'] + '<|im_end|>' }}
+{%- endif %}
+{{- '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
+"""
 
 
 @pytest.fixture
@@ -163,6 +178,13 @@ def test_turns_that_are_merged_when_the_conversation_goes_on(tokenizer: PreTrain
     question = "<|im_start|>user\n1+1?<|im_end|><|im_start|>assistant\n"
     rows = shown(tokenizer, Conversation(called("", "2").messages))
     assert rows == [question + '«add{"a": 1}<|im_end|>»', question + 'add{"a": 1}[two]«2<|im_end|>»']
+
+
+def test_an_answer_that_is_marked_in_parts_is_learnt_whole(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = PARTED
+    ends = chatml("Hi<|im_end|>", "«He»|«llo<|im_end|>»", "2+2?<|im_end|>", "« 4»|« <|im_end|>»")
+    assert shown(tokenizer, conversation(*TALK)) == [ends]
+    assert shown(tokenizer, conversation(*TALK), LAST) == [ends.replace("«He»|«llo<|im_end|>»", "He|llo<|im_end|>")]
 
 
 def test_an_end_of_text_behind_the_last_answer_only_is_no_rewriting(tokenizer: PreTrainedTokenizerBase) -> None:
