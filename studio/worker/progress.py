@@ -127,7 +127,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
     def _perplexity(self, loss: float) -> dict[str, float]:
         config = self._config
-        is_likelihood = config.stage in LANGUAGE and not (config.use_dft_loss or config.label_smoothing_factor)
+        changes = (config.use_dft_loss, config.label_smoothing_factor, config.z_loss_coef, config.moe_aux_loss_coef)
+        is_likelihood = config.stage in LANGUAGE and not any(changes)
         return {"perplexity": math.exp(loss)} if is_likelihood and loss < LARGEST_LOSS else {}
 
     def _mark(self, state: TrainerState) -> tuple[float, float]:

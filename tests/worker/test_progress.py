@@ -61,7 +61,9 @@ def test_a_dataset_that_is_validated_by_itself_is_named(tmp_path: Path) -> None:
     assert event["metrics"] == {"entropy": 0.5, "perplexity": pytest.approx(math.e)}
 
 
-@pytest.mark.parametrize("keys", [{"stage": "dpo"}, {"use_dft_loss": True}, {"label_smoothing_factor": 0.1}])
+@pytest.mark.parametrize(
+    "keys", [{"stage": "dpo"}, {"use_dft_loss": True}, {"label_smoothing_factor": 0.1}, {"z_loss_coef": 1e-4}]
+)
 def test_only_a_likelihood_has_a_perplexity(tmp_path: Path, keys: dict[str, object]) -> None:
     [event] = logged(tmp_path, {"eval_loss": 1.0}, **keys).events("eval")
     assert event["metrics"] == {}

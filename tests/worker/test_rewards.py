@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.config.train import TrainConfig
+from studio.config.train.reward import REWARDS
 from studio.errors import RewardError
 from studio.worker import rewards
 from studio.worker.rewards import Answers, builtin, person
@@ -188,6 +189,10 @@ def test_the_rewards_of_a_run_are_named_as_charts_show_them(tmp_path: Path) -> N
     assert built["mine.reward"](answered("a")) == [3]
     with pytest.raises(RewardError, match=r"mine.py:reward is code: read it, then set trust_reward_code: true"):
         rewards.build(config(tmp_path, "mine.py:reward"), tmp_path)
+
+
+def test_every_reward_that_can_be_chosen_is_there() -> None:
+    assert tuple(rewards.FUNCTIONS) == REWARDS
 
 
 def test_the_example_of_the_readme_works(tmp_path: Path) -> None:

@@ -219,6 +219,15 @@ def test_a_broken_loss_ends_the_run_and_names_the_last_good_checkpoint(train: Tr
         train(**BREAKING, save_steps=3, logging_steps=3)
 
 
+def test_a_validation_is_a_mean_over_its_tokens_in_whatever_batches(train: Train, data_dir: Path) -> None:
+    lengths = [{"instruction": "Count.", "input": "", "output": " ".join(map(str, range(n * n)))} for n in range(1, 8)]
+    register(data_dir, demo=lengths[:2], held=lengths)
+    keys = {**WHOLE, "finetuning_type": "full", "learning_rate": 1e-9, "eval_dataset": "held"}
+    one, many = (train(str(size), **keys, per_device_eval_batch_size=size).events("eval")[0] for size in (1, 5))
+    assert one["eval_loss"] == pytest.approx(many["eval_loss"], abs=1e-5)
+    assert one["metrics"] == pytest.approx(many["metrics"], abs=1e-4)
+
+
 def test_an_exploding_loss_ends_the_run_before_it_is_no_number_any_more(train: Train) -> None:
     with pytest.raises(Diverged, match=r"explodes: it began at 6\.4.* before step \d+ are still good") as error:
         train(**BREAKING)

@@ -8,10 +8,12 @@ before training, and batches are padded where it fails.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import mul
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 from trl.data_utils import pack_dataset
 
@@ -25,7 +27,30 @@ ISOLATION_TOLERANCE = 0.05  # of the logits' spread, on average: measured 0.002 
 
 
 class SupervisedTrainer(Recorded, SFTTrainer):  # type: ignore[misc]  # trl is untyped
-    """Supervised fine-tuning."""
+    """Supervised fine-tuning. A validation is a mean over its tokens, however they lie in batches."""
+
+    _tokens: list[int]  # that count, of each batch validated so far
+    _losses: list[float]
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **keys: Any) -> EvalLoopOutput:
+        self._tokens, self._losses = [], []
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **keys)
+        output.metrics[f"{metric_key_prefix}_loss"] = self._by_token(self._losses)
+        for name, values in self._metrics["eval"].items():
+            if len(values) == len(self._tokens):
+                self._metrics["eval"][name] = [self._by_token(values)]
+        return output
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **keys: Any) -> tuple[Any, Any, Any]:
+        loss, logits, labels = super().prediction_step(model, inputs, *args, **keys)
+        self._tokens.append(int((inputs["labels"][:, 1:] != IGNORED).sum()))
+        self._losses.append(float(loss))
+        return loss, logits, labels
+
+    def _by_token(self, values: list[float]) -> float:
+        sums = [sum(map(mul, values, self._tokens)), float(sum(self._tokens))]
+        total, tokens = self.accelerator.reduce(torch.tensor(sums, device=self.args.device), "sum").tolist()
+        return float(total / tokens)
 
 
 def build(setting: Setting) -> Recorded:
