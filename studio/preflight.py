@@ -174,13 +174,7 @@ def _unknown_tokens(config: TrainConfig) -> Iterator[Problem]:
         return
     known = {**models.added_tokens(folder), **dict.fromkeys((*config.add_tokens, *config.add_special_tokens))}
     if lacking := templates.lacking(config.template, known):
-        these = ", ".join(lacking)
-        yield Problem(
-            "template",
-            f"the tokenizer does not know {these}, so {config.template} spells them in pieces, which are learnt more "
-            f"slowly: add them (add_special_tokens: {','.join(lacking)} with resize_vocab: true), or take a template "
-            "of plain words: alpaca, default or vicuna",
-        )
+        yield Problem("template", templates.spelled(config.template, lacking))
 
 
 def _about_template(config: TrainConfig) -> Iterator[str]:

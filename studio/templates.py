@@ -7,7 +7,7 @@ eos_token. Imports no transformers: pages and checks ask here, too.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -158,6 +158,15 @@ def with_thinking(source: str, enable_thinking: bool | None) -> str:
 def lacking(name: str, known: Collection[str]) -> list[str]:
     """Tokens of a template that a tokenizer which knows those would spell in pieces; none where nothing is known."""
     return [token for token in find(name).tokens if token not in known] if known else []
+
+
+def spelled(name: str, lacking: Sequence[str]) -> str:
+    """The sentence about tokens that a tokenizer lacks."""
+    return (
+        f"the tokenizer does not know {', '.join(lacking)}, so {name} spells them in pieces, which are learnt more "
+        f"slowly: add them (add_special_tokens: {','.join(lacking)} with resize_vocab: true), or take a template of "
+        "plain words: alpaca, default or vicuna"
+    )
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from studio import models, trackers
+from studio import models, templates, trackers
 from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
 from studio.datasets.masking import Masking
@@ -83,6 +83,7 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
     desk.clock.lap("data")
     desk.reporter.phase("tokenising")
     tokenizer = tokens.load()
+    _check_template(desk, config, tokenizer)
     held = [_prepare(desk, config, recipe, registry) for recipe in own]
     if config.streaming:
         data = mixing.stream(config, recipes, held, cutoff_len, lambda text: desk.reporter.note("warning", text))
@@ -92,6 +93,13 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
         desk.reporter.note("warning", remark)
     desk.clock.lap("tokenising")
     return tokenizer, data
+
+
+def _check_template(desk: Desk, config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Of a model that was not on this machine nothing could be said before."""
+    known = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    if config.template and (lacking := templates.lacking(config.template, known)):
+        desk.reporter.note("warning", templates.spelled(config.template, lacking))
 
 
 def _prepare(desk: Desk, config: TrainConfig, recipe: Recipe, registry: Registry) -> Prepared:

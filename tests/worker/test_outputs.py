@@ -51,6 +51,7 @@ def test_an_adapter_brings_template_mode_and_end(train: Train, base_model: Path,
     assert text == templates.with_thinking(templates.text("qwen3"), False)
     assert prompt(adapter) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     assert ends(adapter) == ("<|im_end|>", [2, 0])
+    assert "spells them in pieces" not in run.notes
     merged = tmp_path / "merged"
     merged.mkdir()
     fold._copy_rest(base_model, adapter, merged, "auto")
@@ -98,6 +99,12 @@ def test_a_model_with_a_template_for_tools_keeps_both(base_model: Path, tmp_path
     for place in (folder, merged):
         kept = AutoTokenizer.from_pretrained(place).chat_template
         assert kept == {"default": plain, "tool_use": templates.with_thinking(qwen, False)}
+
+
+def test_tokens_that_are_spelled_are_told_in_the_run(train: Train) -> None:
+    run = train(template="llama3", **QUICK)
+    assert "the tokenizer does not know <|eot_id|>, <|start_header_id|>, <|end_header_id|>, so llama3" in run.notes
+    assert AutoTokenizer.from_pretrained(run.run_dir / "adapter").eos_token == "<|im_end|>"
 
 
 def test_a_conversation_needs_a_template(train: Train, base_model: Path) -> None:

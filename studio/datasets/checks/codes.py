@@ -245,8 +245,9 @@ CODES: dict[str, Code] = {
     "tools_left_out": Code(
         "warning",
         Words(
-            "Rows whose tools the model's template leaves out", "Choose a model that knows tools: they teach nothing."
+            "Rows whose tools the model's template leaves out",
+            "Choose a model or a template that knows tools: they teach nothing.",
         ),
-        Words("模型模板不呈现其工具的行", "请选择支持工具的模型：这些行学不到内容。"),
+        Words("模型模板不呈现其工具的行", "请选择支持工具的模型或模板：这些行学不到内容。"),
     ),
 }
