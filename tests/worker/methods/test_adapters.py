@@ -86,7 +86,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
         {"pissa_init": True, "pissa_iter": -1},
         {"pissa_init": True, "pissa_convert": True},
         {"pissa_init": True, "pissa_convert": True, "use_rslora": True, "lora_rank": 4},
-        {"use_adalora": True, "max_steps": 20, "lora_rank": 2},
+        {"use_adalora": True, "max_steps": 12, "lora_rank": 2},
         {"additional_target": "embed_tokens"},
         {"additional_target": "lm_head,norm"},
     ],
@@ -215,13 +215,16 @@ def test_an_adapter_of_another_shape_is_refused(train: Train, wide_model: Path, 
 
 @pytest.mark.parametrize("keys", [{"pissa_init": True}, {"use_adalora": True}, {"additional_target": "embed_tokens"}])
 def test_a_resumed_training_goes_on_exactly(train: Train, wide_model: Path, keys: dict[str, Any]) -> None:
-    steps = {"max_steps": 20, "save_steps": 10, "save_total_limit": 9, "model_name_or_path": str(wide_model), **keys}
+    half = 10 if "use_adalora" in keys else 2
+    saved = {"max_steps": 2 * half, "save_steps": half, "save_total_limit": 9}
+    steps = {**saved, "model_name_or_path": str(wide_model), **keys}
     whole = train("whole", **steps, learning_rate=1e-2)
     resumed_dir = whole.run_dir.parent / "resumed"
     (resumed_dir / "checkpoints").mkdir(parents=True)
-    (whole.run_dir / "checkpoints/checkpoint-10").rename(resumed_dir / "checkpoints/checkpoint-10")
-    resumed = train("resumed", **steps, learning_rate=1e-2, resume_from_checkpoint="checkpoints/checkpoint-10")
-    assert resumed.losses == {step: loss for step, loss in whole.losses.items() if step > 10}
+    checkpoint = f"checkpoints/checkpoint-{half}"
+    (whole.run_dir / checkpoint).rename(resumed_dir / checkpoint)
+    resumed = train("resumed", **steps, learning_rate=1e-2, resume_from_checkpoint=checkpoint)
+    assert resumed.losses == {step: loss for step, loss in whole.losses.items() if step > half}
     ours, theirs = (load_file(run.run_dir / "adapter/adapter_model.safetensors") for run in (resumed, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -232,7 +235,7 @@ def test_ranks_are_not_pruned_in_a_few_steps(train: Train) -> None:
 
 
 def test_ranks_are_pruned_to_the_budget(train: Train, wide_model: Path) -> None:
-    keys = {"use_adalora": True, "adalora_init_r": 6, "lora_rank": 2, "max_steps": 20}
+    keys = {"use_adalora": True, "adalora_init_r": 6, "lora_rank": 2, "max_steps": 12}
     run = train(model_name_or_path=str(wide_model), **{**STEPS, **keys})
     weights = load_file(run.run_dir / "adapter/adapter_model.safetensors")
     ranks = [int((weight.abs().sum(1) > 0).sum()) for name, weight in weights.items() if "lora_A" in name]

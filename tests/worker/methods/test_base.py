@@ -58,9 +58,16 @@ def left(run: Finished) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    "keys", [{}, {"quantization_bit": 4}, {"finetuning_type": "freeze"}, {"finetuning_type": "full"}], ids=str
+    ("tied", "keys"),
+    [
+        (True, {}),
+        (False, {}),
+        (True, {"quantization_bit": 4}),
+        (False, {"finetuning_type": "freeze"}),
+        (True, {"finetuning_type": "full"}),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_new_tokens_are_trained_and_saved(
     train: Train,
     wide_model: Path,
@@ -122,18 +129,22 @@ def test_a_vocabulary_that_fits_its_tokenizer_is_left_alone(wide_model: Path, tm
 
 
 @pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "llama3"])
-def test_positions_are_stretched_to_the_cutoff(train: Train, wide_model: Path, kind: str) -> None:
-    run = train(model_name_or_path=str(wide_model), rope_scaling=kind, cutoff_len=1500, **{**STEPS, "max_steps": 2})
-    base = run.run_dir / "base"
+def test_positions_are_stretched_to_the_cutoff(wide_model: Path, tmp_path: Path, kind: str) -> None:
+    base = prepare(wide_model, tmp_path, rope_scaling=kind, cutoff_len=1500).path
     rope = json.loads((base / "config.json").read_text())["rope_parameters"]
     assert (rope["rope_type"], rope["factor"]) == (kind, 3.0)
     assert models.within_context(base, 99_999) == 1536
     assert models.within_context(wide_model, 99_999) == 512
-    model, _ = left(run)
-    plain = AutoModelForCausalLM.from_pretrained(wide_model)
+    stretched, plain = (AutoModelForCausalLM.from_pretrained(folder) for folder in (base, wide_model))
     ids = torch.arange(1200)[None] % 300
-    assert (logits(model.unload(), ids) - logits(plain, ids)).abs().max() > 1e-3
+    assert (logits(stretched, ids) - logits(plain, ids)).abs().max() > 1e-3
     assert os.path.samefile(base / "model.safetensors", wide_model / "model.safetensors")  # nothing of it has changed
+
+
+def test_a_stretched_model_is_left_with_its_adapter(train: Train, wide_model: Path) -> None:
+    run = train(model_name_or_path=str(wide_model), rope_scaling="yarn", cutoff_len=600, **{**STEPS, "max_steps": 1})
+    assert run.json("adapter/base.json")["path"] == str(run.run_dir / "base")
+    assert models.within_context(run.run_dir / "base", 99_999) == 1024
 
 
 @pytest.mark.parametrize(
