@@ -150,8 +150,13 @@ def test_the_plan_follows_the_form(ctx: Context, form: Form) -> None:
 
 def test_what_does_not_fit_can_be_made_to(ctx: Context, form: Form) -> None:
     values = filled(form, per_device_train_batch_size=4096, cutoff_len=65536, gradient_checkpointing=False)
-    memory = json.loads(train.on_change(ctx, form, False, *values)[0])["plan"]["memory"]
-    assert memory["fits"] is False
+    told, question, *_ = train.on_change(ctx, form, False, *values)
+    assert json.loads(told)["plan"]["memory"]["fits"] is False
+    assert [problem["where"] for problem in json.loads(told)["problems"]] == ["memory"]
+    assert question["visible"] is True
+    with pytest.raises(gr.Error, match="will not fit"):
+        train.on_start(ctx, form, False, False, *values)
+    assert ctx.store.list() == []
     changed = list(values_of(form, train.on_advice(ctx, form, *values)).values())
     assert json.loads(train.on_change(ctx, form, False, *changed)[0])["plan"]["memory"]["fits"] is True
 

@@ -68,7 +68,7 @@ function marksOf(base) {
   if (best?.metric !== base) return {};
   const line = { type: "line", x0: best.step, x1: best.step, yref: "paper", y0: 0, y1: 1, line: { width: 1, dash: "dash", color: color("--curve-second") } };
   const text = say(`best: step ${best.step}`, `最佳：第 ${best.step} 步`);
-  return { shapes: [line], annotations: [{ x: best.step, yref: "paper", y: 1, yanchor: "bottom", text, showarrow: false, font: { color: color("--curve-second") } }] };
+  return { shapes: [line], annotations: [{ x: best.step, yref: "paper", y: 1, yanchor: "top", text, showarrow: false, font: { color: color("--curve-second") } }] };
 }
 
 function layout(base) {

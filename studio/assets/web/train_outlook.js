@@ -20,7 +20,7 @@ function time(seconds) {
 
 function problem({ where, what, group }) {
   const name = group ? button(where, () => goTo(group, where), "row-link") : make("b", "", where);
-  return make("li", "", name, group ? "" : ": ", what);
+  return make("li", "", name, ": ", what);
 }
 
 function listed(problems) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -123,9 +123,9 @@ def on_change(ctx: Context, form: Form, anyway: bool, *values: Any) -> tuple[str
     except ConfigError as error:
         told = train_outlook.problems(error, form.changed(given))
         return told, _question(False, False), "", "", gr.update(interactive=False)
-    found = preflight.outlook(config, ctx.registry)
+    found, plan = _look(ctx, config)
     doubtful = bool(found.warnings)
-    told = train_outlook.ready(config, found, _plan(ctx, config), form.changed(given))
+    told = train_outlook.ready(config, found, plan, form.changed(given))
     may_start = gr.update(interactive=anyway or not doubtful)
     return told, _question(doubtful, anyway), command(config), load.dump(config), may_start
 
@@ -183,7 +183,7 @@ def on_start(ctx: Context, form: Form, wait: bool, anyway: bool, *values: Any) -
     """Create the run and start it. A double click gets the run that its first half started."""
     given = form.read(values) | {"dataset_dir": str(ctx.settings.data_dir)}
     config = preflight.train_config(given, ctx.registry)
-    if not anyway and (warnings := preflight.outlook(config, ctx.registry).warnings):
+    if not anyway and (warnings := _look(ctx, config)[0].warnings):
         raise ConfigError([*warnings, Problem("Train anyway", "tick it if that is as it should be")])
     run = launchers.begin(ctx.store, config, wait, twin_within_s=DOUBLE_CLICK_S)
     if not wait and queue.ahead(run.path):
@@ -197,6 +197,14 @@ def _edits(form: Form, keys: Sequence[str] | None = None) -> list[Any]:
     pairs = [(option.key, widget) for option, widget in zip(form.options, form.components, strict=True)]
     kept = [(key, widget) for key, widget in pairs if keys is None or key in keys]
     return [widget.change if key in form.picked else widget.input for key, widget in kept]
+
+
+def _look(ctx: Context, config: TrainConfig) -> tuple[preflight.Outlook, planning.Plan]:
+    """What the checks say of the data, what the training will take, and that it is too much as one more warning."""
+    found, plan = preflight.outlook(config, ctx.registry), _plan(ctx, config)
+    if plan.verdict is None or plan.verdict.fits:
+        return found, plan
+    return replace(found, warnings=(*found.warnings, Problem("memory", plan.verdict.words))), plan
 
 
 def _plan(ctx: Context, config: TrainConfig) -> planning.Plan:
