@@ -60,7 +60,7 @@ def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, chec
         activations=0.0,
         logits=0.0,
         reference=_reference(work) / GB,
-        context=CUDA_CONTEXT_GB if on_gpu else PROCESS_GB,
+        context=CUDA_CONTEXT_GB if on_gpu else PROCESS_GB + _pairs(batch) / GB,
     )
     moments = [
         _end(work),
@@ -70,6 +70,12 @@ def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, chec
     ]
     fullest = max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.tensors_gb)
     return replace(fullest, context=fullest.context + SLACK * fullest.tensors_gb)
+
+
+def _pairs(batch: Batch) -> int:
+    """The mask of a flat batch comes of comparing two tables of 64-bit numbers, one entry for each pair of tokens. On a
+    GPU they are gone before anything else is there; in the memory of a process they showed in the peak."""
+    return 2 * 8 * batch.tokens * batch.span if batch.masked else 0
 
 
 def _added(always: Memory, moment: Moment) -> dict[str, float]:
