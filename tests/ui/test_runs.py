@@ -74,6 +74,16 @@ def test_a_failed_run_offers_what_its_card_says(ctx: Context) -> None:
     assert button["value"].endswith("per_device_train_batch_size: 1, gradient_checkpointing: true")
 
 
+def test_a_run_that_the_kernel_ended_is_offered_a_lighter_try(ctx: Context) -> None:
+    run = ctx.store.create(CONFIG.model_copy(update={"per_device_train_batch_size": 64}))
+    run.request("CLAIM")
+    told = {"code": None, "signal": 9, "reason": "failed", "out_of_memory": True, "at": time.time()}
+    write_json(run.path / "exit.json", told)
+    button = runs.on_select(ctx, run.id)[-1]
+    assert button["visible"] is True
+    assert ": " in button["value"].removeprefix(str(runs.RETRY))  # an option and its value
+
+
 def test_the_outcome_names_the_figures_and_the_best_checkpoint(ctx: Context) -> None:
     best = {"best_step": 3, "best_metric": "rewards/margins", "best_value": 0.51234}
     run = ctx.store.create(CONFIG)

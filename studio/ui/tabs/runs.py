@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio import planning
 from studio.config import load
 from studio.config.command import command
 from studio.errors import RunNotFound
@@ -42,7 +43,7 @@ class RunsTab:
 
 @dataclass(frozen=True)
 class Actions:
-    """What can be done with the chosen run; `buttons` in the order of `_buttons`."""
+    """What can be done with the chosen run; `buttons` in the order of `_buttons`, then the one of `_retry`."""
 
     row: gr.Row
     stop: gr.Button
@@ -136,8 +137,8 @@ def on_select(ctx: Context, run_id: str) -> list[Any]:
     if run is None:
         return ["", "", "", "", gr.update(visible=False), *_nothing()]
     if run.kind == UNKNOWN_KIND:  # its config cannot be read; its state says so
-        return [run.id, run.id, "", "", gr.update(visible=False), *_view(run)]
-    return [run.id, run.id, load.dump(run.config), command(run.config), gr.update(visible=False), *_view(run)]
+        return [run.id, run.id, "", "", gr.update(visible=False), *_view(ctx, run)]
+    return [run.id, run.id, load.dump(run.config), command(run.config), gr.update(visible=False), *_view(ctx, run)]
 
 
 def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:
@@ -148,7 +149,7 @@ def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:
     if _fingerprint(run) == seen:
         clock = gr.skip() if run.is_active else gr.Timer(active=False)  # nothing more will happen to an ended run
         return [clock, *[gr.skip()] * (len(_nothing()) - 1)]
-    return _view(run)
+    return _view(ctx, run)
 
 
 @shown
@@ -195,7 +196,7 @@ def _fingerprint(run: Run) -> str:
     return f"{run.id}:{run.state}:{stamps}"
 
 
-def _view(run: Run) -> list[Any]:
+def _view(ctx: Context, run: Run) -> list[Any]:
     summary = summary_of(run)
     return [
         gr.Timer(active=State(summary.state) in ACTIVE),
@@ -204,6 +205,7 @@ def _view(run: Run) -> list[Any]:
         tail(run.log, LOG_BYTES),
         gr.update(visible=True),
         *_buttons(run, State(summary.state)),
+        _retry(ctx, run, State(summary.state)),
     ]
 
 
@@ -226,12 +228,13 @@ def _buttons(run: Run, state: State) -> list[Any]:
         training,
         not active,
     )
-    return [*(gr.update(interactive=possible) for possible in can), _retry(run, state)]
+    return [gr.update(interactive=possible) for possible in can]
 
 
-def _retry(run: Run, state: State) -> Any:
+def _retry(ctx: Context, run: Run, state: State) -> Any:
     """The button of a failed run that says what another try would have instead."""
-    changes = run.error.get("retry") if state is State.FAILED and run.kind == "train" else None
+    machine = planning.look(ctx.settings.saves_dir)
+    changes = planning.another_try(run, ctx.registry, machine) if state is State.FAILED else {}
     if not changes:
         return gr.update(visible=False)
     return gr.update(visible=True, interactive=True, value=f"{RETRY} {sentence(changes)}")

@@ -166,7 +166,7 @@ def on_again(ctx: Context, form: Form, run_id: str, changed: bool) -> list[Any]:
     run = ctx.store.get(run_id)
     if not isinstance(run.config, TrainConfig):
         raise RunError(f"{run.name} is no training: it has no settings for this form")
-    changes = run.error.get("retry", {}) if changed else {}
+    changes = planning.another_try(run, ctx.registry, planning.look(ctx.settings.saves_dir)) if changed else {}
     what = f" with <code>{escape(sentence(changes))}</code>" if changes else ""
     told = f'<div class="card"><p>The settings of <b>{escape(run.name)}</b>{what}.</p></div>'
     return [BLANK, told, *form.fill({**_own(run.config), **changes})]
