@@ -131,6 +131,6 @@ def _thawed(config: TrainConfig, shape: Shape) -> Callable[[Tensor], bool]:
 def _thawed_layers(config: TrainConfig, layers: int) -> range:
     wanted = config.freeze_trainable_layers
     if config.use_llama_pro:  # the last of each block of layers
-        stride = max(1, layers // max(1, wanted))
+        stride = max(1, layers // max(1, abs(wanted)))
         return range(stride - 1, layers, stride)
     return range(max(0, layers - wanted), layers) if wanted >= 0 else range(min(layers, -wanted))

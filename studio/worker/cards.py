@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from studio.errors import ConfigError, DatasetError, SeedbedError
+from studio.worker.outputs import FULL
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # as torch, CUDA's libraries and the allocator of a CPU say it
 NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 NO_SUCH_TOKEN = ("index out of range in self", "device-side assert")
@@ -77,10 +76,12 @@ def _diverged(error: SeedbedError, text: str, run_dir: Path) -> Card:
         return Card(type(error).__name__, text)
     if config.fp16:
         return Card(type(error).__name__, text, retry={"fp16": False, "bf16": True})
-    gentler = {"learning_rate": float(f"{config.learning_rate / 10:.2g}")}
-    if not (config.warmup_steps or config.warmup_ratio):
-        gentler["warmup_ratio"] = 0.05
-    return Card(type(error).__name__, text, retry=gentler)
+    from studio.planning.advice import changed
+
+    slower = {"learning_rate": float(f"{config.learning_rate / 10:.2g}")}
+    warmer = {**slower, "warmup_ratio": 0.05}
+    warms_up = config.warmup_steps or config.warmup_ratio or changed(config, warmer) is None
+    return Card(type(error).__name__, text, retry=slower if warms_up else warmer)
 
 
 def _loss_zero(error: SeedbedError, text: str, run_dir: Path) -> Card:
