@@ -104,13 +104,21 @@ def test_doubtful_data_is_asked_about_and_then_trained_on(ctx: Context, form: Fo
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_presets_fill_the_form(form: Form, name: str) -> None:
-    values = values_of(form, train.on_preset(form, name, []))
+def test_presets_fill_the_form(ctx: Context, form: Form, name: str) -> None:
+    values = values_of(form, train.on_preset(ctx, form, name, []))
     preset = load.preset(name)
     assert values["dataset"] == list(split_names(preset.get("dataset", "")))
     known = {**preset, "dataset": ["identity"]}
     assert load.parse(TrainConfig, form.read(form.write(known))) == load.parse(TrainConfig, known)
-    assert values_of(form, train.on_preset(form, name, ["mine"]))["dataset"] == ["mine"]
+
+
+def test_a_preset_keeps_the_datasets_that_it_can_learn_from(ctx: Context, form: Form) -> None:
+    def kept(name: str) -> list[str]:
+        datasets: list[str] = values_of(form, train.on_preset(ctx, form, name, ["alpaca_demo"]))["dataset"]
+        return datasets
+
+    assert kept("identity") == kept("lora") == kept(train.BLANK) == ["alpaca_demo"]
+    assert kept("dpo") == list(split_names(load.preset("dpo")["dataset"]))
 
 
 def test_yaml_of_llama_factory_fills_the_form_and_says_how_it_was_read(form: Form, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     controlling = [form.component(key) for key in form.controlling]
     gr.on(_edits(form, form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
     filling = Filling(form, preset, told, look, [anyway, *fields], checked)
-    filling.on(preset.input, partial(on_preset, form), [preset, form.component("dataset")])
+    filling.on(preset.input, partial(on_preset, ctx, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
     tab.select(
@@ -135,11 +135,14 @@ def on_shift(form: Form, *values: Any) -> list[Any]:
     return form.visible(values)
 
 
-def on_preset(form: Form, name: str, datasets: list[str]) -> list[Any]:
-    """Fill the form from a shipped configuration; datasets that were chosen before stay chosen."""
+def on_preset(ctx: Context, form: Form, name: str, datasets: list[str]) -> list[Any]:
+    """Fill the form from a shipped configuration. Datasets that were chosen before stay chosen, unless it brings one
+    and cannot learn from those."""
     # it may be incomplete on purpose (no dataset yet), so it is not validated here
     values = {} if name == BLANK else dict(load.preset(name))
-    return [name, "", *form.fill({**values, "dataset": datasets} if datasets else values)]
+    own = {**values, "dataset": datasets}
+    keeps = datasets and not ("dataset" in values and _misfits(ctx, own))
+    return [name, "", *form.fill(own if keeps else values)]
 
 
 @shown
@@ -230,6 +233,15 @@ def _loading_row() -> tuple[gr.Dropdown, gr.UploadButton]:
             said("Load a YAML file", "加载 YAML 文件"), file_types=[".yaml", ".yml"], size="sm", min_width=160
         )
     return preset, upload
+
+
+def _misfits(ctx: Context, values: Mapping[str, Any]) -> bool:
+    """Whether a training with `values` is refused for its datasets."""
+    try:
+        preflight.train_config(values, ctx.registry)
+    except ConfigError as error:
+        return any(problem.where == "dataset" for problem in error.problems)
+    return False
 
 
 def _question(doubtful: bool, anyway: bool) -> Any:
