@@ -45,6 +45,8 @@ def sequences(config: TrainConfig) -> int:
 def of(config: TrainConfig, lengths: Lengths, context: int | None = None) -> Batch:
     """The fullest batch that is to be expected of rows of such lengths, for a model that takes `context` tokens."""
     rows = config.per_device_train_batch_size * sequences(config)
+    if config.stage == "kto":  # one answer alone has no other to be compared with
+        rows = max(2, rows)
     if config.packing or config.stage == "pt":
         length = min(config.cutoff_len, context or config.cutoff_len)
         return Batch(rows * length, rows * length, masked=True)

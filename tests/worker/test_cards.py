@@ -12,6 +12,7 @@ from studio.config.load import load_run_config, parse
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError
 from studio.worker import cards, door
+from studio.worker.divergence import Diverged, LossZero
 from tests.worker.conftest import Disk, Finished, make_model, register, write_config
 
 Fail = Callable[..., dict[str, Any]]
@@ -82,6 +83,16 @@ def test_a_disk_without_room(disk: Disk, tiny_model: Path, data_dir: Path) -> No
     card = cards.of(raised.value, disk.path / "run", "saving")
     assert (card.kind, card.retry) == ("DiskFull", {"save_total_limit": 1})
     assert "keep fewer checkpoints" in card.hint
+
+
+def test_what_fp16_breaks_is_tried_again_in_bf16(tmp_path: Path, tiny_model: Path, data_dir: Path) -> None:
+    write_config(tmp_path, "train", tiny_model, data_dir, {"fp16": True})
+    for error in (Diverged("the loss is not a number", {}), LossZero("the loss was exactly zero", {})):
+        card = cards.of(error, tmp_path, "training")
+        assert (card.kind, card.retry) == (type(error).__name__, {"fp16": False, "bf16": True})
+    write_config(tmp_path / "other", "train", tiny_model, data_dir, {"warmup_steps": 3})
+    assert cards.of(LossZero("zero", {}), tmp_path / "other", "training").retry == {}
+    assert cards.of(Diverged("nan", {}), tmp_path / "other", "training").retry == {"learning_rate": 1e-4}
 
 
 def test_problems_of_a_configuration_stand_alone(tmp_path: Path) -> None:
