@@ -129,7 +129,7 @@ def _run(desk: Desk, trainer: Recorded, checkpoint: Path | None) -> bool:
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Interrupted:
-        say("stopped while validating")
+        say("stopped in the middle of a validation or an answer")
     finally:
         trackers.close(tuple(trainer.args.report_to))
     stopped = desk.requests.stop and trainer.state.global_step < trainer.state.max_steps

@@ -26,4 +26,4 @@ def test_the_reward_rises(train: Train, keys: dict[str, object]) -> None:
     rewards = rewards_of(run)
     assert mean(rewards[-4:]) > mean(rewards[:4])
     assert run.events("eval")[-1]["metrics"]["reward"] >= 0
-    assert {event["step"] for event in run.events("sample")} >= {0, 6, 12, 18}
+    assert {event["step"] for event in run.events("sample")} >= {0, 6, 12}

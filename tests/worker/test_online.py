@@ -37,7 +37,7 @@ SUMS = {
     "learning_rate": 2e-3,
     "reward_funcs": "number_match",
     "max_completion_length": 12,
-    "max_steps": 18,
+    "max_steps": 14,
 }
 BRIEF = """
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def test_the_reward_rises(train: Train, keys: dict[str, object]) -> None:
     assert {"reward_std", "completions/mean_length", "entropy", f"rewards/{reward}/mean"} <= set(metrics)
     assert ("kl" in metrics) == ("kl_coef" in keys)
     samples = run.events("sample")
-    assert len(samples) >= 15
+    assert len(samples) >= 14
     assert samples[0]["prompt"].startswith("What is")
 
 
