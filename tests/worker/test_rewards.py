@@ -139,6 +139,7 @@ def test_numbers_of_numpy_and_torch_are_numbers(tmp_path: Path) -> None:
         ),
         ("import json; json.loads('{')", "failed: mine.py, line 2: JSONDecodeError"),
         ("raise SystemError", "failed: mine.py, line 2: SystemError"),
+        ("exit(3)", "failed: mine.py, line 2: SystemExit: 3"),
     ],
 )
 def test_what_a_function_gets_wrong_is_told(tmp_path: Path, body: str, told: str) -> None:
@@ -157,6 +158,9 @@ def test_what_a_function_gets_wrong_is_told(tmp_path: Path, body: str, told: str
         ("mine.py:reward", "reward = '\0'\n", r"mine.py is not Python: .*null"),
         ("mine.py:reward", "import no_such_module\ndef reward(answers): pass\n", "does not load: mine.py, line 1: Mod"),
         ("mine.py:reward", "def reward(answer): pass\n", "wants answer, but a reward is given questions, answers, "),
+        ("mine.py:reward", "def reward(words, **rest): pass\n", "wants words, but a reward is given"),
+        ("mine.py:reward", "reward = max\n", "does not say what it takes: wrap it"),
+        ("mine.py:reward", "exit()\ndef reward(answers): pass\n", "does not load: mine.py, line 1: SystemExit"),
         ("other.py:reward", "", "there is no Python file other.py in .*; there is mine.py"),
         ("../mine.py:reward", "", "is not a name inside"),
         ("/etc/passwd:reward", "", "is not a name inside"),

@@ -19,6 +19,7 @@ from studio.datasets.rewards import find
 from studio.errors import RewardError
 from studio.worker.rewards.answers import Answers, Reward
 
+FAILURES = (Exception, SystemExit)  # the code is anybody's
 SHOWN = 300  # characters of a prompt or an answer
 
 
@@ -28,14 +29,16 @@ def load(name: str, data_dir: Path) -> Reward:
     Raises:
         RewardError: there is no such file or function, it does not load, or it wants what nobody gives.
     """
-    found = _function(*find(name, data_dir))
+    path, function_name = find(name, data_dir)
+    found = _function(path, function_name)
     wanted = _wanted(found, name)
 
     def reward(answers: Answers) -> list[float]:
         try:
             values = found(**_given(answers, wanted))
-        except Exception as error:
-            raise RewardError(_told(name, found, wanted, answers, error)) from error
+        except FAILURES as error:
+            first = next((i for i in range(len(answers)) if _fails(found, _given(answers.only(i), wanted))), 0)
+            raise RewardError(f"{name} failed: {_line(error, path)}; {_about(answers, first)}") from error
         return _checked(values, name, answers)
 
     return reward
@@ -50,7 +53,7 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
     sys.modules[module_name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FAILURES as error:
         raise RewardError(f"{path.name} does not load: {_line(error, path)}") from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -60,13 +63,16 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
 
 def _wanted(function: Callable[..., Any], name: str) -> frozenset[str]:
     """The names that the function takes."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(each.kind is each.VAR_KEYWORD for each in parameters):
-        return frozenset(OFFERED)
-    foreign = [each.name for each in parameters if each.name not in OFFERED and each.default is each.empty]
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:  # some that are written in C
+        raise RewardError(f"{name} does not say what it takes: wrap it in a function of your own") from error
+    named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    foreign = [each.name for each in named if each.name not in OFFERED and each.default is each.empty]
     if foreign:
         raise RewardError(f"{name} wants {', '.join(foreign)}, but a reward is given {', '.join(OFFERED)}")
-    return frozenset(each.name for each in parameters) & OFFERED.keys()
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    return frozenset(OFFERED) if takes_all else frozenset(each.name for each in named) & OFFERED.keys()
 
 
 def _given(answers: Answers, wanted: frozenset[str]) -> dict[str, Any]:
@@ -97,21 +103,15 @@ def _checked(values: Any, name: str, answers: Answers) -> list[float]:
     return [float(value) for value in rewards]
 
 
-def _told(name: str, function: Callable[..., Any], wanted: frozenset[str], answers: Answers, error: Exception) -> str:
-    """The error with its place, and the first answer that causes it alone; of none, the first."""
-    index = next((i for i in range(len(answers)) if _fails(function, _given(answers.only(i), wanted))), 0)
-    return f"{name} failed: {_line(error, Path(inspect.getfile(function)))}; {_about(answers, index)}"
-
-
 def _fails(function: Callable[..., Any], given: dict[str, Any]) -> bool:
     try:
         function(**given)
-    except Exception:  # noqa: BLE001  # it is anybody's
+    except FAILURES:
         return True
     return False
 
 
-def _line(error: Exception, path: Path) -> str:
+def _line(error: BaseException, path: Path) -> str:
     """What went wrong, and the last line of the person's own file on the way there."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     place = f"{path.name}, line {lines[-1]}" if lines else path.name
