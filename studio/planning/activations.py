@@ -128,7 +128,8 @@ def _input(work: Work, layer: int, role: str, matrices: int) -> int:
 def _is_private(work: Work) -> bool:
     """Whether each adapter casts its input for itself. Above quantised weights PEFT leaves that to autocast."""
     wider = work.precision.adapter > work.precision.computed
-    return wider and bool(work.parameters.targets) and not work.config.quantization_bit
+    quantised = work.config.quantization_bit or work.shape.packed
+    return wider and bool(work.parameters.targets) and not quantised
 
 
 def _is_cast(work: Work, layer: int) -> bool:

@@ -35,7 +35,6 @@ class Machine:
     """Where a training would run, in bytes: `gpu` is the one that it would take, None on a machine without."""
 
     gpu: Gpu | None
-    memory_total: int
     memory_free: int
     disk_free: int
 
@@ -45,19 +44,14 @@ class Machine:
         return self.gpu.name if self.gpu else "CPU"
 
     @property
-    def total(self) -> int:
-        return self.gpu.total if self.gpu else self.memory_total
-
-    @property
     def free(self) -> int:
         return self.gpu.free if self.gpu else self.memory_free
 
 
 def look(saves: Path) -> Machine:
     """This machine now; the disk is that of the folder `saves`."""
-    memory = psutil.virtual_memory()
     disk = shutil.disk_usage(saves if saves.exists() else saves.parent)
-    return Machine(_own_gpu(), memory.total, memory.available, disk.free)
+    return Machine(_own_gpu(), psutil.virtual_memory().available, disk.free)
 
 
 def gpus() -> Iterator[Gpu]:

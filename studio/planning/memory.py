@@ -12,10 +12,10 @@ from studio.config.train import TrainConfig
 from studio.planning import head, optimizer, parameters, precision
 from studio.planning.activations import Work, inputs_bytes, layer_bytes, layers_bytes, passing_bytes
 from studio.planning.batch import ONLINE, Batch
+from studio.planning.machine import GB
 from studio.planning.parameters import count
 from studio.planning.shape import Shape
 
-GB = 1e9
 Moment = dict[str, int]  # bytes beside what is always there, by part
 CUDA_CONTEXT_GB = 0.7
 SLACK = 0.04  # of the tensors: what the allocator holds beside them

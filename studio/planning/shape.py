@@ -17,7 +17,8 @@ from studio.files import read_record
 LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.(\d+)\.")
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
 HEADS = ("lm_head", "embed_out")
-PACKED = ("I32", "U8", "I8", "F8_E4M3", "F8_E5M2")  # weights that were quantised before
+PACKED = (".qweight", ".weight_packed")  # as GPTQ, AWQ and compressed-tensors name quantised matrices
+OF_PACKED = (".scales", ".qzeros", ".g_idx", ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,6 @@ class Shape:
     `tensors` are the parameters that a loaded model has: a tied head is not there a second time.
     """
 
-    architecture: str
     layers: int
     hidden: int
     heads: int
@@ -126,33 +126,52 @@ def of(config: Mapping[str, Any], header: Mapping[str, Any]) -> Shape:
     """
     text = config.get("text_config") or config
     tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
-    tensors = tuple(_tensors(header, tied))
     try:
         hidden, heads = int(_first(text, "hidden_size", "n_embd")), int(_first(text, "num_attention_heads", "n_head"))
         head_width = int(text.get("head_dim") or hidden // heads)
+        query, keys = heads * head_width, int(text.get("num_key_value_heads") or heads) * head_width
+        intermediate = _intermediate(text, hidden)
+        tensors = tuple(_tensors(header, tied, _matrices(hidden, query, keys, intermediate)))
         return Shape(
-            architecture=str((config.get("architectures") or ["unknown"])[0]),
             layers=int(_first(text, "num_hidden_layers", "n_layer")),
             hidden=hidden,
             heads=heads,
-            query=heads * head_width,
-            keys=int(text.get("num_key_value_heads") or heads) * head_width,
-            intermediate=_intermediate(text, hidden),
+            query=query,
+            keys=keys,
+            intermediate=intermediate,
             vocabulary=int(text["vocab_size"]),
             context=text.get("max_position_embeddings"),
             gated=any("gate" in tensor.module for tensor in tensors),
-            packed=any(tensor["dtype"] in PACKED for tensor in header.values()),
+            packed=any(name.endswith(PACKED[0]) for name in header),  # the other kind is unpacked for a training
             tensors=tensors,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"config.json does not give the sizes of a language model ({error})") from error
 
 
-def _tensors(header: Mapping[str, Any], tied: bool) -> Iterable[Tensor]:
+def _tensors(header: Mapping[str, Any], tied: bool, matrices: Mapping[str, tuple[int, ...]]) -> Iterable[Tensor]:
     for name, entry in header.items():
-        tensor = Tensor(name, tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0])
-        if not (tied and tensor.is_head):
+        begin, end = entry["data_offsets"]
+        tensor = Tensor(name, tuple(entry["shape"]), end - begin)
+        if name.endswith(PACKED):
+            yield Tensor(f"{tensor.path}.weight", matrices.get(tensor.module, tensor.shape), end - begin)
+        elif name.endswith(OF_PACKED):
+            yield Tensor(name, (0,), end - begin)  # no parameters, but bytes
+        elif not (tied and tensor.is_head):
             yield tensor
+
+
+def _matrices(hidden: int, query: int, keys: int, intermediate: int) -> dict[str, tuple[int, ...]]:
+    """What quantised matrices stand for, which their own shapes do not tell."""
+    return {
+        "q_proj": (query, hidden),
+        "k_proj": (keys, hidden),
+        "v_proj": (keys, hidden),
+        "o_proj": (hidden, query),
+        "gate_proj": (intermediate, hidden),
+        "up_proj": (intermediate, hidden),
+        "down_proj": (hidden, intermediate),
+    }
 
 
 def _first(values: Mapping[str, Any], *keys: str) -> Any:

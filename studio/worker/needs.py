@@ -48,8 +48,8 @@ def check_tokens(data: Rows, vocabulary: int) -> None:
 
 def own_machine() -> Machine:
     """This machine as if this process had not taken any memory of it yet."""
-    own, memory = psutil.Process().memory_info().rss, psutil.virtual_memory()
-    return Machine(_own_gpu(), memory.total, memory.available + own, disk_free=0)
+    own = psutil.Process().memory_info().rss
+    return Machine(_own_gpu(), psutil.virtual_memory().available + own, disk_free=0)
 
 
 def _own_gpu() -> Gpu | None:

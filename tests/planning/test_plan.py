@@ -31,8 +31,8 @@ from studio.runs.events import Step
 from studio.runs.store import Store
 
 GB = 10**9
-ROOMY = Machine(None, 32 * GB, 24 * GB, 500 * GB)
-H100 = Machine(Gpu(0, "NVIDIA H100 80GB HBM3", 80 * GB, 1 * GB, 0), 64 * GB, 50 * GB, 500 * GB)
+ROOMY = Machine(None, 24 * GB, 500 * GB)
+H100 = Machine(Gpu(0, "NVIDIA H100 80GB HBM3", 80 * GB, 1 * GB, 0), 50 * GB, 500 * GB)
 
 
 @pytest.fixture
@@ -265,8 +265,8 @@ def test_another_try_is_known_by_the_card_or_by_the_kernel(registry: Registry, s
 
 def test_this_machine_is_looked_at(tmp_path: Path) -> None:
     here = look(tmp_path / "saves")
-    assert 0 < here.memory_free <= here.memory_total
+    assert here.memory_free > 0
     assert here.disk_free > 0
     assert here.device == (here.gpu.name if here.gpu else "CPU")
-    assert (H100.free, H100.total, H100.device) == (79 * GB, 80 * GB, "NVIDIA H100 80GB HBM3")
+    assert (H100.free, H100.device) == (79 * GB, "NVIDIA H100 80GB HBM3")
     assert isinstance(list(machine.gpus()), list)
