@@ -14,7 +14,7 @@ from studio import models
 from tests.worker.conftest import Train
 
 DATA = Path(__file__).resolve().parents[3] / "data"
-STEPS = {"max_steps": 14, "save_steps": 0, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+STEPS = {"max_steps": 20, "save_steps": 0, "per_device_train_batch_size": 6, "gradient_accumulation_steps": 1}
 
 
 @pytest.mark.parametrize(
