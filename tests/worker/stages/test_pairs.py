@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pytest
+import torch
 
 from studio.config.load import parse
 from studio.config.train import TrainConfig
@@ -64,6 +66,15 @@ def gain(run: Finished) -> tuple[float, float]:
 def model(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
     """A tiny model that has opinions: a reward has something to tell apart at once."""
     return make_model(tmp_path_factory.mktemp("model"), tokenizer_dir, initializer_range=0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """So small a model only waits for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("stage", "method"), LEGAL)
