@@ -27,6 +27,7 @@ from studio.worker.methods import adapters, vocabulary
 
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  # as safetensors spells them
 CHANGED = "tmp/start"  # below the run's folder
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx")  # of these only the first kind is read
 MADE_BY = "made_by"  # key of config.json: without it, a merged model would have the configuration of the plain one
 
 
@@ -70,9 +71,9 @@ def prepare(config: TrainConfig, info: ModelInfo, run_dir: Path) -> ModelInfo:
 
 
 def copy(source: Path, target: Path, replaced: dict[str, torch.Tensor]) -> None:
-    """A model folder with some of its weights `replaced`; files that stay as they are take no room of their own."""
+    """A model folder with some of its weights `replaced`; weights that stay as they are take no room of their own."""
     for path in source.iterdir():
-        if path.is_file() and path.suffix != ".safetensors":
+        if path.is_file() and path.suffix not in WEIGHTS:
             shutil.copy2(path, target / path.name)
     for name in models.weight_files(source):
         changed = replaced.keys() & models.read_header(source / name).keys()

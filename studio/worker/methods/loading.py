@@ -33,6 +33,7 @@ def load(config: TrainConfig, info: ModelInfo, tokenizer: PreTrainedTokenizerBas
     computed_in = precision(config)
     trained_whole = config.finetuning_type == "full" and not config.pure_bf16
     keys: dict[str, Any] = {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id} if head == "reward" else {}
+    torch.manual_seed(config.seed)  # a new head is made by chance
     kind = AutoModelForSequenceClassification if head == "reward" else AutoModelForCausalLM
     try:
         model = kind.from_pretrained(

@@ -62,6 +62,7 @@ def test_a_reward_head_gives_one_number(tiny_model: Path) -> None:
     model = load(tiny_model, head="reward")
     assert model(torch.tensor([[5, 6, 7]])).logits.shape == (1, 1)
     assert model.config.pad_token_id == 0
+    assert torch.equal(model.score.weight, load(tiny_model, head="reward").score.weight)
 
 
 def test_experts_are_balanced_as_much_as_asked(tiny_model: Path, train: Train, tmp_path: Path) -> None:
