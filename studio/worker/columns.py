@@ -1,7 +1,7 @@
 """What rows become for each kind of training: columns of token ids, for one row of a dataset one or several.
 
-All is rendered, masked and cut by `encode`, as the page shows it: what is longer than the cutoff loses its end. Only
-text to go on with loses nothing: it is carried on in further rows.
+All is rendered, masked and cut by `encode`, as the page shows it. Only text to go on with loses nothing: what is longer
+than the cutoff is carried on in further rows.
 """
 
 from __future__ import annotations
@@ -9,14 +9,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Protocol, TypeAlias, cast
 
 import pyarrow
 from transformers import PreTrainedTokenizerBase
 
-from studio.datasets.formats import Row
+from studio.datasets.formats import Feedback, Row
 from studio.datasets.masking import Masking
-from studio.worker.encode import IGNORED, Encoded, Flaw, Labelled, Numbered, encode, flaw_of, label, sequences
+from studio.worker.encode import (
+    IGNORED,
+    Encoded,
+    Flaw,
+    Labelled,
+    Numbered,
+    encode,
+    flaw_of,
+    kept_places,
+    label,
+    sequences,
+)
 from studio.worker.prompts import prompted
 
 NumberedRow: TypeAlias = tuple[int, Row]
@@ -95,53 +108,44 @@ def _documents(
 
 
 def _pairs(rows: Iterable[NumberedRow], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[EncodedRow]:
-    answers = (row for row, _ in _answers(rows, tokenizer, masking))
-    for chosen, rejected in zip(answers, answers, strict=True):
-        yield _pair(chosen, rejected, masking.cutoff_len)
+    for row, (chosen, rejected) in _answers(rows, tokenizer, masking):
+        yield _pair(chosen, rejected, kept_places(row, (chosen, rejected), masking.cutoff_len))
 
 
-def _pair(chosen: Labelled, rejected: Labelled, cutoff_len: int) -> Pair:
-    begin = min(_begin(chosen), _begin(rejected))
+def _pair(chosen: Labelled, rejected: Labelled, kept: range) -> Pair:
+    begin = min(chosen.answer.start, rejected.answer.start)
     # tokens may run over the end of the prompt: the answers begin where the two part
     shared = zip(chosen.ids[:begin], rejected.ids[:begin], strict=True)
     begin = next((place for place, (one, other) in enumerate(shared) if one != other), begin)
-    better, worse = (row.ids[begin : min(_end(row), cutoff_len)] for row in (chosen, rejected))
-    cut = sum(max(0, _end(row) - cutoff_len) for row in (chosen, rejected))
-    return Pair(chosen.ids[:begin], better, worse, cut, chosen.lost or rejected.lost)
+    better, worse = (row.ids[begin : min(row.answer.stop, kept.stop)] for row in (chosen, rejected))
+    cut = kept.start + sum(max(0, row.answer.stop - kept.stop) for row in (chosen, rejected))
+    return Pair(chosen.ids[kept.start : begin], better, worse, cut, chosen.lost or rejected.lost)
 
 
 def _judged(rows: Iterable[NumberedRow], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[EncodedRow]:
-    for row, good in _answers(rows, tokenizer, masking):
-        begin, end = _begin(row), _end(row)
-        kept = row.ids[begin : min(end, masking.cutoff_len)]
-        yield Judged(row.ids[:begin], kept, good, max(0, end - masking.cutoff_len), row.lost)
+    for row, parts in _answers(rows, tokenizer, masking):
+        kept = kept_places(row, parts, masking.cutoff_len)
+        verdicts = (row.good,) if isinstance(row, Feedback) else (True, False)
+        for part, good in zip(parts, verdicts, strict=True):
+            begin, end = part.answer.start, part.answer.stop
+            cut = kept.start + max(0, end - kept.stop)
+            yield Judged(part.ids[kept.start : begin], part.ids[begin : min(end, kept.stop)], good, cut, part.lost)
 
 
 def _answers(
     rows: Iterable[NumberedRow], tokenizer: PreTrainedTokenizerBase, masking: Masking
-) -> Iterator[tuple[Labelled, bool]]:
-    """The judged answers of rows, each with its conversation, and whether it is a good one."""
-    verdicts: deque[bool] = deque()
+) -> Iterator[tuple[Row, list[Labelled]]]:
+    """Rows with their judged answers, each answer behind its conversation."""
+    waiting: deque[Row] = deque()
     last_only = replace(masking, mask_history=True, train_on_prompt=False)
 
     def conversations() -> Iterator[Numbered]:
         for number, row in rows:
-            for name, sequence, _ in sequences(row, masking):
-                verdicts.append(name in ("chosen", "good"))
-                yield number, sequence
+            waiting.append(row)
+            yield from ((number, sequence) for _, sequence, _ in sequences(row, masking))
 
-    for row in label(conversations(), tokenizer, last_only):
-        yield row, verdicts.popleft()
-
-
-def _begin(row: Labelled) -> int:
-    """Where the answer begins: behind all other tokens if there is none."""
-    return row.first_trained - 1 if row.first_trained else len(row.ids)
-
-
-def _end(row: Labelled) -> int:
-    """Where the answer ends; templates write a line end or the like behind it."""
-    return next((place for place in range(len(row.labels), 0, -1) if row.labels[place - 1] != IGNORED), 0)
+    for _, parts in groupby(label(conversations(), tokenizer, last_only), key=attrgetter("number")):
+        yield waiting.popleft(), list(parts)
 
 
 PAIR = Columns(_pairs, pyarrow.schema([(name, IDS) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]))

@@ -76,17 +76,25 @@ class Labelled:
     @property
     def trained(self) -> int:
         """Tokens that count in the loss."""
-        return self.trained_within(len(self.labels))
+        return self.trained_within(range(len(self.labels)))
 
     @property
     def first_trained(self) -> int:
         """The place, from 1, of the first such token; 0 without any."""
         return next((place for place, token in enumerate(self.labels, 1) if token != IGNORED), 0)
 
-    def trained_within(self, cutoff_len: int) -> int:
-        """Tokens that count in the loss when the row is cut."""
-        kept = self.labels[:cutoff_len]
-        return len(kept) - kept.count(IGNORED)
+    @property
+    def answer(self) -> range:
+        """The places from the first such token to the last; at the end, and empty, without any."""
+        end = len(self.labels)
+        while end and self.labels[end - 1] == IGNORED:
+            end -= 1
+        return range(self.first_trained - 1, end) if end else range(len(self.labels), len(self.labels))
+
+    def trained_within(self, kept: range) -> int:
+        """Tokens that count in the loss when all but the places `kept` are cut off."""
+        labels = self.labels[kept.start : kept.stop]
+        return len(labels) - labels.count(IGNORED)
 
 
 def encode(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[Encoded]:
@@ -99,6 +107,20 @@ def encode(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking
     keep = masking.cutoff_len
     for row in label(rows, tokenizer, masking):
         yield Encoded(row.ids[:keep], row.labels[:keep], max(0, len(row.ids) - keep), row.lost, row.again)
+
+
+def kept_places(value: Row, parts: Sequence[Labelled], cutoff_len: int) -> range:
+    """The places that are kept of each of the sequences that are made of a row.
+
+    Most rows lose their end. Before a judged answer the prompt gives way, from its beginning and down to half of the
+    room; only what is still too long of the answer loses its end. Two answers to one prompt are kept behind the same
+    part of it.
+    """
+    if not isinstance(value, Preference | Feedback):
+        return range(cutoff_len)
+    begin, end = min(part.answer.start for part in parts), max(part.answer.stop for part in parts)
+    first = max(0, min(end - cutoff_len, begin - cutoff_len // 2))
+    return range(first, first + cutoff_len)
 
 
 def flaw_of(cut: int, lost: str) -> Flaw:
@@ -115,15 +137,15 @@ def explain(number: int, value: Row, tokenizer: PreTrainedTokenizerBase, masking
         RowError: the template leaves out something of the row's tools. Otherwise as `encode` does.
     """
     special = tokenizer.added_tokens_decoder.keys()
-    segments = []
+    named = []
     for name, sequence, mask in sequences(value, masking):
         parts = list(label([(number, sequence)], tokenizer, mask))
         for place, part in enumerate(parts, 1):
             if part.lost:
                 raise RowError(number, told(part.lost))
-            title = f"part {place} of {len(parts)}" if len(parts) > 1 else name
-            segments.append(Segment(title, tuple(_pieces(part, special, mask.cutoff_len))))
-    return MaskView(tuple(segments))
+            named.append((f"part {place} of {len(parts)}" if len(parts) > 1 else name, part))
+    kept = kept_places(value, [part for _, part in named], masking.cutoff_len)
+    return MaskView(tuple(Segment(name, tuple(_pieces(part, special, kept))) for name, part in named))
 
 
 def sequences(value: Row, masking: Masking) -> list[tuple[str, Conversation | Text, Masking]]:
@@ -220,11 +242,11 @@ def _label(rendered: _Rendered, places: Places, masking: Masking) -> Labelled:
     return Labelled(rendered.number, rendered.text, places, ids, labels, rendered.lost, rendered.again)
 
 
-def _pieces(row: Labelled, special: Iterable[int], cutoff_len: int) -> Iterator[Piece]:
+def _pieces(row: Labelled, special: Iterable[int], kept: range) -> Iterator[Piece]:
     """Characters go to the first token that has a part of them, those of no token to the token before."""
     offsets = row.places.spans()
     begins = [0, *(max(start, end_before) for (start, _), (_, end_before) in zip(offsets[1:], offsets, strict=False))]
     ends = [*begins[1:], len(row.text)]
     for place, (token, start, end) in enumerate(zip(row.ids, begins, ends, strict=True)):
         trained = row.labels[place] != IGNORED
-        yield Piece(token, row.text[start:end], trained, token in special, cut=place >= cutoff_len)
+        yield Piece(token, row.text[start:end], trained, token in special, cut=place not in kept)

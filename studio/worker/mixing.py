@@ -158,7 +158,7 @@ def _usable(parts: Sequence[Prepared], cutoff_len: int) -> tuple[list[Prepared],
             f"was before it: {figures.seen - figures.more} rows became {figures.seen} sequences"
         )
     if figures.cut:
-        remarks.append(f"{figures.cut} of {figures.rows} rows are longer than {cutoff_len} tokens and were cut there")
+        remarks.append(f"{figures.cut} of {figures.rows} rows are longer than {cutoff_len} tokens and were cut to them")
     return [part for part in parts if part.figures.rows], remarks
 
 

@@ -17,7 +17,7 @@ from studio import models
 from studio.config.data import DataConfig
 from studio.datasets import statistics
 from studio.datasets.checks.finding import Sightings
-from studio.datasets.formats import Preference, Row, Text
+from studio.datasets.formats import Feedback, Preference, Row, Text
 from studio.datasets.index import Index, indexed
 from studio.datasets.loading import Fault
 from studio.datasets.masking import Masking
@@ -158,8 +158,8 @@ def _measure_group(task: Task, parts: tuple[Part, ...]) -> Tally:
     tally, faults, kept = Tally(), list[Fault](), list[int]()
     rows = chain.from_iterable(read(task.source, part, faults.append, stage=None) for part in parts)
     try:
-        for number, value, sequences in _labelled(rows, task):
-            kept += _count(tally, number, value, sequences, task)
+        for number, value, sequences, places in _labelled(rows, task):
+            kept += _count(tally, number, value, sequences, places, task)
     except RowError as error:
         raise DatasetError(f"dataset {task.source.name}, {error}") from error
     tally.rows_read = tally.rows_measured + len(faults)
@@ -167,9 +167,9 @@ def _measure_group(task: Task, parts: tuple[Part, ...]) -> Tally:
     return tally
 
 
-def _labelled(rows: Iterator[tuple[int, Row]], task: Task) -> Iterator[tuple[int, Row, list[Labelled]]]:
-    """Each row with its sequences, through the function that the training uses."""
-    from studio.worker.encode import label, sequences
+def _labelled(rows: Iterator[tuple[int, Row]], task: Task) -> Iterator[tuple[int, Row, list[Labelled], range]]:
+    """Each row with its sequences and the places kept of them, through the functions that the training uses."""
+    from studio.worker.encode import kept_places, label, sequences
 
     first = next(rows, None)
     if first is None:
@@ -183,15 +183,18 @@ def _labelled(rows: Iterator[tuple[int, Row]], task: Task) -> Iterator[tuple[int
             yield from ((number, sequence) for _, sequence, _ in sequences(value, masking))
 
     for _, found in groupby(label(flat(), task.tokens.load(), masking), key=attrgetter("number")):
-        yield *waiting.popleft(), list(found)
+        (number, value), parts = waiting.popleft(), list(found)
+        yield number, value, parts, kept_places(value, parts, masking.cutoff_len)
 
 
-def _count(tally: Tally, number: int, value: Row, sequences: Sequence[Labelled], task: Task) -> list[int]:
+def _count(
+    tally: Tally, number: int, value: Row, sequences: Sequence[Labelled], places: range, task: Task
+) -> list[int]:
     """Count a row; the lengths of its sequences as they are kept, none where it is left out."""
     cutoff, counters = task.masking.cutoff_len, tally.counters
     lengths = [len(sequence.ids) for sequence in sequences]
     trained = [sequence.trained for sequence in sequences]
-    length, first = max(lengths), _first_trained(sequences)
+    length, first = max(lengths), _first_trained(value, sequences)
     tally.rows_measured += 1
     tally.tokens += sum(lengths)
     tally.trained += sum(trained)
@@ -207,23 +210,24 @@ def _count(tally: Tally, number: int, value: Row, sequences: Sequence[Labelled],
         return []
     if not _find(tally, number, length, first, cutoff):
         return []
-    left = [sequence for sequence in sequences if 0 < sequence.first_trained <= cutoff]
+    left = [sequence for sequence in sequences if sequence.trained_within(places)]
     kept = [min(len(sequence.ids), cutoff) for sequence in left]
     tally.kept_rows += 1
     tally.kept_tokens += sum(kept)
-    tally.kept_trained += sum(sequence.trained_within(cutoff) for sequence in left)
+    tally.kept_trained += sum(sequence.trained_within(places) for sequence in left)
     return kept
 
 
-def _first_trained(sequences: Sequence[Labelled]) -> int:
-    """The place, from 1, of the first trained token; 0 where there is none.
+def _first_trained(value: Row, sequences: Sequence[Labelled]) -> int:
+    """The place, from 1, of the first trained token, where a cutoff could take it; 0 where there is none.
 
-    Of two answers to one prompt both are needed, of a conversation in several renderings one is enough.
+    Of two answers to one prompt both are needed, of a conversation in several renderings one is enough. Before judged
+    answers the prompt gives way: no cutoff takes them whole, and 1 is as good as any place.
     """
     firsts = [sequence.first_trained for sequence in sequences]
-    if any(sequence.again for sequence in sequences):
-        return min(filter(None, firsts), default=0)
-    return max(firsts) if all(firsts) else 0
+    if isinstance(value, Preference | Feedback):
+        return int(all(firsts))
+    return min(filter(None, firsts), default=0)
 
 
 def _find(tally: Tally, number: int, length: int, first: int, cutoff: int) -> bool:

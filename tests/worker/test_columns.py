@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from studio.datasets.formats import Conversation, Feedback, Message, Preference, Row, Text
 from studio.datasets.masking import Masking
 from studio.worker.columns import COLUMNS
-from studio.worker.encode import IGNORED
+from studio.worker.encode import IGNORED, explain
 from studio.worker.prepared import Figures
 
 PROMPT = "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n"
@@ -71,18 +71,42 @@ def test_judged_answers_keep_their_judgement_and_a_pair_is_two_of_them(tokenizer
     ]
 
 
-def test_long_answers_lose_their_end_and_rows_without_a_difference_are_counted(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    prompt = len(ids(tokenizer, PROMPT))
+def test_a_long_prompt_gives_way_before_its_answers_do(tokenizer: PreTrainedTokenizerBase) -> None:
+    prompt, better, worse = (
+        ids(tokenizer, text) for text in (PROMPT, "I am Sprout.<|im_end|>", "I am nobody.<|im_end|>")
+    )
+    longest = max(len(better), len(worse))
+    for cutoff_len in (len(prompt) + longest, len(prompt) + longest - 3, 2 * longest):
+        [row] = columns("pair", tokenizer, PAIR, cutoff_len=cutoff_len)
+        assert row == {
+            "prompt_ids": prompt[len(prompt) + longest - cutoff_len :],
+            "chosen_ids": better,
+            "rejected_ids": worse,
+        }
+    [row] = columns("pair", tokenizer, PAIR, cutoff_len=10)  # half of the room is the prompt's
+    assert row == {"prompt_ids": prompt[-5:], "chosen_ids": better[:5], "rejected_ids": worse[:5]}
+    good, bad = columns("judged", tokenizer, PAIR, cutoff_len=10)
+    assert (good["prompt_ids"], good["completion_ids"]) == (prompt[-5:], better[:5])
+    assert (bad["prompt_ids"], bad["completion_ids"]) == (prompt[-5:], worse[:5])
+
+
+def test_what_is_kept_is_what_the_page_shows(tokenizer: PreTrainedTokenizerBase) -> None:
+    for cutoff_len in (10, 20, 256):
+        [row] = columns("pair", tokenizer, PAIR, cutoff_len=cutoff_len)
+        shown = explain(1, PAIR, tokenizer, Masking(cutoff_len)).segments
+        for segment, answer in zip(shown, (row["chosen_ids"], row["rejected_ids"]), strict=True):
+            kept = [piece for piece in segment.pieces if not piece.cut]
+            assert [piece.id for piece in kept if piece.trained] == answer
+            assert [piece.id for piece in kept][: len(row["prompt_ids"])] == row["prompt_ids"]
+
+
+def test_cut_pairs_and_those_without_a_difference_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
     same = Preference(QUESTION, PAIR.chosen, PAIR.chosen)
-    cases = [(256, (1, 0, 0, 1)), (prompt + 8, (1, 1, 0, 1)), (prompt + 2, (0, 0, 0, 2)), (prompt, (0, 0, 2, 0))]
-    for cutoff_len, expected in cases:
+    alike_at_first = Preference(QUESTION, Message("assistant", "I am A."), Message("assistant", "I am B."))
+    for cutoff_len, expected in ((256, (2, 0, 1)), (12, (2, 2, 1)), (4, (0, 0, 3))):
         figures = Figures()
-        kept = list(kept_of("pair", tokenizer, (PAIR, same), figures, cutoff_len=cutoff_len))
-        assert (figures.rows, figures.cut, figures.late, figures.alike) == expected
-        assert all(len(row.prompt_ids + row.chosen_ids) <= cutoff_len for row in kept)
-        assert all(len(row.prompt_ids + row.rejected_ids) <= cutoff_len for row in kept)
+        list(kept_of("pair", tokenizer, (PAIR, same, alike_at_first), figures, cutoff_len=cutoff_len))
+        assert (figures.rows, figures.cut, figures.alike) == expected
 
 
 def test_text_is_carried_on_in_further_rows_and_none_of_it_is_lost(tokenizer: PreTrainedTokenizerBase) -> None:

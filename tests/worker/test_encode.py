@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from studio.datasets.formats import Conversation, Feedback, Message, Preference, Text, ToolCall
+from studio.datasets.formats import Conversation, Feedback, Message, Preference, Row, Text, ToolCall
 from studio.datasets.loading import load
 from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import ModelError, RowError
 from studio.models import resolve
+from studio.worker.columns import COLUMNS
 from studio.worker.encode import BATCH_ROWS, IGNORED, _render, encode, explain, sequences
 from studio.worker.rendering import Renderer
 from tests.worker.conftest import CHATML, TEXT, UNMARKED
@@ -304,20 +306,37 @@ ROWS = {
 }
 
 
+def as_trained(
+    value: Row, tokenizer: PreTrainedTokenizerBase, masking: Masking
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Token ids and labels of each sequence of a row, as a training is given them."""
+    kind = {Preference: "pair", Feedback: "judged"}.get(type(value), "sequence")
+    [row] = COLUMNS[kind].encode([(7, value)], tokenizer, masking)
+    if kind == "sequence":
+        yield row.input_ids, row.labels
+    for answer in {"pair": ("chosen_ids", "rejected_ids"), "judged": ("completion_ids",)}.get(kind, ()):
+        prompt, ids = row.prompt_ids, getattr(row, answer)
+        yield prompt + ids, [IGNORED] * len(prompt) + ids
+
+
+def check_shown(value: Row, tokenizer: PreTrainedTokenizerBase, masking: Masking) -> None:
+    """All that a training is given is shown as kept; what stands behind a judged answer is shown and not given."""
+    shown = explain(7, value, tokenizer, masking)
+    for segment, (ids, labels) in zip(shown.segments, as_trained(value, tokenizer, masking), strict=True):
+        kept = [piece for piece in segment.pieces if not piece.cut]
+        behind = kept[len(ids) :] if isinstance(value, Preference | Feedback) else []
+        assert [piece.id for piece in kept[: len(kept) - len(behind)]] == ids
+        assert [piece.id if piece.trained else IGNORED for piece in kept] == [*labels, *[IGNORED] * len(behind)]
+        text = "".join(piece.text for piece in segment.pieces)
+        assert text == tokenizer.decode([piece.id for piece in segment.pieces])
+
+
 @pytest.mark.parametrize("masking", [Masking(512), Masking(12), Masking(512, train_on_prompt=True)], ids=str)
 @pytest.mark.parametrize("kind", ROWS)
 def test_what_is_shown_is_what_is_trained(tokenizer: PreTrainedTokenizerBase, kind: str, masking: Masking) -> None:
-    shown = explain(7, ROWS[kind], tokenizer, masking)
-    expected = sequences(ROWS[kind], masking)
-    assert [segment.label for segment in shown.segments] == [name for name, _, _ in expected]
-    for segment, (_, sequence, mask) in zip(shown.segments, expected, strict=True):
-        [row] = encode([(7, sequence)], tokenizer, mask)
-        kept = [piece for piece in segment.pieces if not piece.cut]
-        assert [piece.id for piece in kept] == row.input_ids
-        assert [piece.id if piece.trained else IGNORED for piece in kept] == row.labels
-        assert len(segment.pieces) - len(kept) == row.cut
-        text = "".join(piece.text for piece in segment.pieces)
-        assert text == tokenizer.decode([piece.id for piece in segment.pieces])
+    names = [segment.label for segment in explain(7, ROWS[kind], tokenizer, masking).segments]
+    assert names == [name for name, _, _ in sequences(ROWS[kind], masking)]
+    check_shown(ROWS[kind], tokenizer, masking)
 
 
 @pytest.mark.parametrize(
@@ -330,15 +349,8 @@ def test_what_is_shown_of_real_rows_is_what_is_trained(name: str) -> None:
     if "toolcall" in name:
         bundled.chat_template = TOOLED
     masking = Masking(300)
-    for number, value in islice(load(Registry(SHARED), name, leave_out=lambda fault: None), 60):
-        shown = explain(number, value, bundled, masking)
-        for segment, (_, sequence, mask) in zip(shown.segments, sequences(value, masking), strict=True):
-            [row] = encode([(number, sequence)], bundled, mask)
-            kept = [piece for piece in segment.pieces if not piece.cut]
-            assert [piece.id for piece in kept] == row.input_ids
-            assert [piece.id if piece.trained else IGNORED for piece in kept] == row.labels
-            text = "".join(piece.text for piece in segment.pieces)
-            assert text == bundled.decode([piece.id for piece in segment.pieces])
+    for _, value in islice(load(Registry(SHARED), name, leave_out=lambda fault: None), 60):
+        check_shown(value, bundled, masking)
 
 
 def test_only_the_judged_answer_is_learnt_from(tokenizer: PreTrainedTokenizerBase) -> None:

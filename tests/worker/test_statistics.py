@@ -151,6 +151,14 @@ def test_a_preference_counts_both_answers(tmp_path: Path) -> None:
     assert measured.turns == ((2, 1),)
 
 
+def test_no_cutoff_takes_a_judged_answer(tmp_path: Path) -> None:
+    rows = [{"instruction": "Hi " * 80, "chosen": "Hello there", "rejected": "No"}]
+    whole, cut = (measure(config(cutoff_len=length), registry(tmp_path, rows, RANKING)) for length in (256, 24))
+    assert (whole.kept_rows, cut.kept_rows) == (1, 1)
+    assert (whole.kept_trained, cut.kept_trained) == (whole.trained, whole.trained)
+    assert (whole.dropped, cut.dropped, cut.too_long) == (0, 0, 1)
+
+
 def test_text_is_trained_whole(tmp_path: Path) -> None:
     spec = {"file_name": "demo.jsonl", "columns": {"prompt": "text"}}
     measured = measure(config(), registry(tmp_path, [{"text": "Once upon a time."}], spec))

@@ -29,6 +29,10 @@ TEXTS = [{"text": f"Seed {n} grew into tree {n}. " * (1 + 5 * (n % 4))} for n in
 PAIRED = {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"}
 SETS = {
     "pairs": (PAIRS, {"ranking": True, "columns": PAIRED}),
+    "alike": (
+        [{**row, "chosen": "So " * 60 + "yes.", "rejected": "So " * 60 + "no."} for row in PAIRS],
+        {"ranking": True, "columns": PAIRED},
+    ),
     "judged": (
         JUDGED,
         {

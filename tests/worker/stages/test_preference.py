@@ -217,9 +217,13 @@ def test_a_dataset_of_another_purpose_is_refused(stage: StageTrain, kind: str, d
         stage(kind, dataset)
 
 
-def test_rows_without_a_difference_are_told(stage: StageTrain) -> None:
-    with pytest.raises(DatasetError, match=r"nothing to train on. 12 of 12 rows left out: .* cutoff_len"):
-        stage("dpo", "pairs", cutoff_len=16)
+def test_cut_rows_and_those_without_a_difference_are_told(stage: StageTrain) -> None:
+    assert (
+        "12 of 12 rows are longer than 16 tokens and were cut"
+        in stage("dpo", "pairs", max_steps=1, cutoff_len=16).notes
+    )
+    with pytest.raises(DatasetError, match=r"12 of 12 rows left out: their two answers are the same up to cutoff_len"):
+        stage("dpo", "alike", "alike", cutoff_len=48)
 
 
 def test_a_reference_of_another_vocabulary_is_refused(stage: StageTrain, tmp_path: Path, tokenizer_dir: Path) -> None:
