@@ -13,7 +13,7 @@ from studio.config.train import TrainConfig
 from studio.errors import ConfigError
 from studio.worker import cards, door
 from studio.worker.divergence import Diverged, LossZero
-from tests.worker.conftest import Disk, Finished, make_model, register, write_config
+from tests.worker.conftest import Disk, Finished, make_model, register, train_here, write_config
 
 Fail = Callable[..., dict[str, Any]]
 
@@ -60,12 +60,17 @@ def test_a_loss_that_is_no_number_is_tried_again_more_gently(fail: Fail) -> None
     assert error["retry"] == {"learning_rate": 0.1, "warmup_ratio": 0.05}
 
 
-def test_tokens_that_the_model_does_not_know(fail: Fail, tmp_path: Path, tokenizer_dir: Path) -> None:
+def test_tokens_that_the_model_does_not_know_until_it_grows(
+    fail: Fail, tmp_path: Path, tokenizer_dir: Path, data_dir: Path
+) -> None:
     small = make_model(tmp_path / "small", tokenizer_dir, vocab_size=256)
     error = fail(small)
     assert error["kind"] == "TokenizerMismatch"
     assert "the model knows only 256 tokens (0 to 255)" in error["message"]
     assert error["retry"] == {"resize_vocab": True}
+    write_config(tmp_path / "again", "train", small, data_dir, error["retry"])
+    train_here(tmp_path / "again")
+    assert Finished(tmp_path / "again").json("result.json")["steps"] == 6
 
 
 def test_a_row_at_fault_is_named_with_where_to_mend_it(fail: Fail, data_dir: Path) -> None:
