@@ -12,7 +12,7 @@ from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError
 from studio.planning import advice, batch, disk, parameters, past, rows, schedule, shape
 from studio.planning.advice import Changes
-from studio.planning.batch import Lengths
+from studio.planning.batch import Batch, Lengths
 from studio.planning.machine import GB, Machine
 from studio.planning.memory import Memory, estimate
 from studio.planning.past import Pace
@@ -117,7 +117,7 @@ def verdict(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machin
 
 def needed(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> Memory:
     """The memory of `config`, with checkpointing where it is left open and needed."""
-    fullest = batch.of(config, lengths, model.context)
+    fullest = _fullest(config, model, lengths)
     checkpointing = checkpoints(config, model, lengths, machine)
     return estimate(config, model, fullest, machine.gpu is not None, checkpointing)
 
@@ -126,9 +126,13 @@ def checkpoints(config: TrainConfig, model: Shape, lengths: Lengths, machine: Ma
     """Whether activations are computed twice: as configured, or where they would not fit otherwise."""
     if config.gradient_checkpointing is not None:
         return config.gradient_checkpointing
-    fullest = batch.of(config, lengths, model.context)
+    fullest = _fullest(config, model, lengths)
     without = estimate(config, model, fullest, machine.gpu is not None, checkpointing=False)
     return without.total_gb > COMFORT * machine.free / GB
+
+
+def _fullest(config: TrainConfig, model: Shape, lengths: Lengths) -> Batch:
+    return batch.of(config, lengths.cut(model.context or config.cutoff_len), model.context)
 
 
 def _shape(config: TrainConfig, unknown: list[str]) -> Shape | None:
@@ -148,7 +152,7 @@ def _known(config: TrainConfig, registry: Registry, unknown: list[str]) -> Seque
     for name in config.dataset:
         try:
             parts.append(rows.known(config, registry, name))
-        except DatasetError as error:
+        except (DatasetError, OSError) as error:  # a file may be gone at any moment
             unknown.append(f"{name}: {error}")
             return ()
         if not parts[-1].measured:

@@ -23,7 +23,7 @@ from studio.planning import another_try, look, machine, plan, schedule, shape
 from studio.planning.batch import Lengths
 from studio.planning.machine import Gpu, Machine
 from studio.planning.memory import estimate
-from studio.planning.plan import Plan, checkpoints
+from studio.planning.plan import Plan, checkpoints, needed
 from studio.planning.relief import relief
 from studio.planning.rows import Known, known
 from studio.runs import events
@@ -242,6 +242,12 @@ def test_every_part_grows_with_what_it_depends_on() -> None:
     assert memory(per_device_train_batch_size=4, label_smoothing_factor=0.1).logits > lora.logits
     assert memory(stage="dpo", finetuning_type="full").reference > 0 == memory(stage="dpo").reference
     assert memory(finetuning_type="full", optim="sgd").optimizer < full.optimizer
+
+
+def test_no_row_is_longer_than_the_model_takes() -> None:
+    config, model = parse(TrainConfig, {"dataset": "a", "cutoff_len": 100_000}), shape.read(folder_of("seedling"))
+    longest, beyond = (needed(config, model, Lengths(size, size), ROOMY) for size in (2048, 100_000))
+    assert longest == beyond
 
 
 def test_relief_of_a_training_that_ran_out_of_memory(registry: Registry) -> None:
