@@ -69,7 +69,10 @@ def gpus() -> Iterator[Gpu]:
 def _own_gpu() -> Gpu | None:
     """The one that a worker takes: the first that CUDA_VISIBLE_DEVICES names, or the first."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    return next((gpu for gpu in gpus() if str(gpu.index) == wanted), None)
+    if not wanted or wanted.startswith("-"):  # hidden from the worker
+        return None
+    named = (gpu for gpu in gpus() if str(gpu.index) == wanted or not wanted.isdecimal())
+    return next(named, None)
 
 
 @cache
