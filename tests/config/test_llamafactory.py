@@ -77,7 +77,7 @@ def test_a_key_without_effect_is_left_out_and_told(key):
 @pytest.mark.parametrize("sentence", [*INSTEAD.values(), *VALUES_INSTEAD.values()])
 def test_an_alternative_names_something_that_exists(sentence):
     words = set(sentence.replace(":", " ").replace(",", " ").split())
-    elsewhere = ("nothing", "one process", "text data", "the environment", "the Chat tab", "the run's own folder")
+    elsewhere = ("nothing", "text data", "the environment", "the Chat tab", "the run's own folder")
     assert words & OPTIONS or sentence.startswith(elsewhere) or "in the environment" in sentence
     assert {word for word in words if "_" in word and word.islower()} <= OPTIONS | CHOICES
 

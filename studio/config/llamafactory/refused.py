@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TEXT_ONLY = "text data with a text model"
-ONE_PROCESS = "one process for now: remove the key"
+ONE_PROCESS = "nothing: a training is one process for now, remove the key"
 NOTHING = "nothing: remove the key"
 LESS_MEMORY = "optim: adamw_8bit, galore_adamw or apollo_adamw, or finetuning_type: lora"
 ENVIRONMENT = "the environment: HF_TOKEN, which is never written to a run"
