@@ -59,9 +59,11 @@ def since(path: Path, cursor: int) -> dict[str, Any]:
 
 def _metrics(points: Sequence[events.Point], budget: int | None = None) -> Series:
     """A series for each further figure, of the rows that have it; thinned where there is a budget."""
+    rows = [point.metrics for point in points if point.metrics]
+    if not rows:
+        return {}
     numpy, series = _numpy(), {}
-    x = numpy.array([point.step for point in points])
-    rows = [point.metrics for point in points]
+    x = numpy.array([point.step for point in points if point.metrics])
     for name in sorted(set().union(*rows)):
         column = numpy.array([row.get(name) for row in rows], dtype=float)  # None -> NaN
         known = ~numpy.isnan(column)

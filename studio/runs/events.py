@@ -96,7 +96,7 @@ class Point(msgspec.Struct, gc=False):
     memory_gb: float | None = None
     eval_loss: float | None = None
     dataset: str = ""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] | None = None
 
 
 T = TypeVar("T")
