@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,22 +53,26 @@ def _foreseen(error: SeedbedError, text: str, run_dir: Path) -> Card:
 
 
 def _out_of_memory(text: str, run_dir: Path, phase: str) -> Card:
-    message, config = f"A batch does not fit into memory. {text.splitlines()[0]}", _training(run_dir)
+    config, why = _training(run_dir), text.splitlines()[0]
     if phase in READING:
+        alone = config is None or config.preprocessing_num_workers == 1
         hint = "Reading the rows took all memory: set preprocessing_num_workers: 1, or max_samples."
-        return Card("OutOfMemory", f"Memory ran out. {text.splitlines()[0]}", hint, {"preprocessing_num_workers": 1})
-    relief = _relief(config) if config else None
+        return Card("OutOfMemory", f"Memory ran out. {why}", hint, {} if alone else {"preprocessing_num_workers": 1})
+    message, relief = f"A batch does not fit into memory. {why}", _relief(config) if config else None
     if relief is None:
         return Card("OutOfMemory", message, "Choose a smaller model, or a machine with more memory.")
     return Card("OutOfMemory", message, str(relief), relief.changes)
 
 
 def _relief(config: Config) -> Any:
-    from studio.datasets.registry import Registry
-    from studio.planning.relief import relief
-    from studio.worker.needs import own_machine
+    """None also where there is not even the memory to think of one."""
+    with suppress(MemoryError, OSError):
+        from studio.datasets.registry import Registry
+        from studio.planning.relief import relief
+        from studio.worker.needs import own_machine
 
-    return relief(config, Registry(Path(config.dataset_dir)), own_machine())
+        return relief(config, Registry(Path(config.dataset_dir)), own_machine())
+    return None
 
 
 def _diverged(error: SeedbedError, text: str, run_dir: Path) -> Card:

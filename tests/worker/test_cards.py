@@ -46,11 +46,16 @@ def test_a_batch_beyond_all_memory(fail: Fail, data_dir: Path) -> None:
     assert "GB instead of" in error["hint"]
 
 
-def test_memory_that_runs_out_while_rows_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "retry"), [(None, {"preprocessing_num_workers": 1}), (1, {})])
+def test_memory_that_runs_out_while_rows_are_read(
+    tmp_path: Path, tiny_model: Path, data_dir: Path, workers: int | None, retry: dict[str, Any]
+) -> None:
+    write_config(tmp_path, "train", tiny_model, data_dir, {"preprocessing_num_workers": workers})
     with pytest.raises(MemoryError) as raised:
         bytearray(1 << 62)
     card = cards.of(raised.value, tmp_path, "tokenising")
-    assert (card.kind, card.retry) == ("OutOfMemory", {"preprocessing_num_workers": 1})
+    assert (card.kind, card.retry) == ("OutOfMemory", retry)
+    assert "max_samples" in card.hint
 
 
 def test_a_loss_that_is_no_number_is_tried_again_more_gently(fail: Fail) -> None:
