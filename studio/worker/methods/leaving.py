@@ -50,8 +50,8 @@ def adapter(config: TrainConfig, trained: PeftModel, run_dir: Path, draft: Path,
     folder = _leave_base(run_dir, info, {**whole, **residual}) if changed else info.path
     described.base_model_name_or_path, described.inference_mode = str(folder), True
     described.trainable_token_indices, described.ensure_weight_tying = None, False
-    stayed = [name for name in described.modules_to_save or () if any(f".{name}." in key for key in kept)]
-    described.modules_to_save = stayed or None
+    stayed = {name for name in described.modules_to_save or () if any(f".{name}." in key for key in kept)}
+    described.modules_to_save = sorted(stayed) or None
     described.save_pretrained(draft)
     save_file(kept, draft / "adapter_model.safetensors", metadata={"format": "pt"})
     outputs.write_base(draft, str(folder) if changed else config.model_name_or_path, folder)
