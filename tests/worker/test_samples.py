@@ -30,7 +30,7 @@ def samples(run: Finished) -> dict[int, list[str]]:
 
 @pytest.mark.parametrize(
     ("every", "keys"),
-    [(2, {}), (8, {"gradient_checkpointing": True, "bf16": True})],
+    [(4, {}), (8, {"gradient_checkpointing": True, "bf16": True})],
     ids=["plain", "checkpointed bf16"],
 )
 def test_the_curve_is_the_same_with_samples_and_without(train: Train, every: int, keys: dict[str, object]) -> None:
