@@ -34,10 +34,14 @@ from studio.worker.prompts import prompted
 
 NumberedRow: TypeAlias = tuple[int, Row]
 IDS = pyarrow.list_(pyarrow.int32())
+ROW = "row"  # which row of the dataset a sequence comes of: several may come of one
 
 
 class EncodedRow(Protocol):
-    """One row of the columns. `cut` tokens fell off; `lost` is as in `Encoded`."""
+    """One row of the columns, of row number `row`. `cut` tokens fell off; `lost` is as in `Encoded`."""
+
+    @property
+    def row(self) -> int: ...
 
     @property
     def cut(self) -> int: ...
@@ -53,6 +57,7 @@ class EncodedRow(Protocol):
 class Pair:
     """Two answers to one prompt, the better one first."""
 
+    row: int
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
@@ -71,6 +76,7 @@ class Pair:
 class Judged:
     """An answer that was found good (`label`) or bad."""
 
+    row: int
     prompt_ids: list[int]
     completion_ids: list[int]
     label: bool
@@ -104,7 +110,7 @@ def _documents(
         for begin in range(0, max(1, len(row.ids) - 1), size):
             ids = row.ids[begin : begin + size]
             labels = [IGNORED] * len(ids) if row.lost else [IGNORED, *ids[1:]]
-            yield Encoded(ids, labels, cut=0, lost=row.lost)
+            yield Encoded(row.number, ids, labels, cut=0, lost=row.lost)
 
 
 def _pairs(rows: Iterable[NumberedRow], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[EncodedRow]:
@@ -119,7 +125,8 @@ def _pair(chosen: Labelled, rejected: Labelled, kept: range) -> Pair:
     begin = next((place for place, (one, other) in enumerate(shared) if one != other), begin)
     better, worse = (row.ids[begin : min(row.answer.stop, kept.stop)] for row in (chosen, rejected))
     cut = kept.start + sum(max(0, row.answer.stop - kept.stop) for row in (chosen, rejected))
-    return Pair(chosen.ids[kept.start : begin], better, worse, cut, chosen.lost or rejected.lost)
+    prompt, lost = chosen.ids[kept.start : begin], chosen.lost or rejected.lost
+    return Pair(chosen.number, prompt, better, worse, cut, lost)
 
 
 def _judged(rows: Iterable[NumberedRow], tokenizer: PreTrainedTokenizerBase, masking: Masking) -> Iterator[EncodedRow]:
@@ -129,7 +136,8 @@ def _judged(rows: Iterable[NumberedRow], tokenizer: PreTrainedTokenizerBase, mas
         for part, good in zip(parts, verdicts, strict=True):
             begin, end = part.answer.start, part.answer.stop
             cut = kept.start + max(0, end - kept.stop)
-            yield Judged(part.ids[kept.start : begin], part.ids[begin : min(end, kept.stop)], good, cut, part.lost)
+            prompt, answer = part.ids[kept.start : begin], part.ids[begin : min(end, kept.stop)]
+            yield Judged(part.number, prompt, answer, good, cut, part.lost)
 
 
 def _answers(
@@ -148,17 +156,18 @@ def _answers(
         yield waiting.popleft(), list(parts)
 
 
-PAIR = Columns(_pairs, pyarrow.schema([(name, IDS) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]))
-JUDGED = Columns(_judged, pyarrow.schema([("prompt_ids", IDS), ("completion_ids", IDS), ("label", pyarrow.bool_())]))
-PROMPT = Columns(
-    cast(Any, prompted),
-    pyarrow.schema([("prompt_ids", IDS), ("prompt", pyarrow.string()), ("reference", pyarrow.string())]),
-)
-SEQUENCE_SCHEMA = pyarrow.schema([(name, IDS) for name in ("input_ids", "labels")])
+def _schema(**columns: pyarrow.DataType) -> pyarrow.Schema:
+    return pyarrow.schema({ROW: pyarrow.int64(), **columns})
+
+
+SEQUENCE = _schema(input_ids=IDS, labels=IDS)
+PAIR = _schema(prompt_ids=IDS, chosen_ids=IDS, rejected_ids=IDS)
+JUDGED = _schema(prompt_ids=IDS, completion_ids=IDS, label=pyarrow.bool_())
+PROMPT = _schema(prompt_ids=IDS, prompt=pyarrow.string(), reference=pyarrow.string())
 COLUMNS = {
-    "sequence": Columns(cast(Any, encode), SEQUENCE_SCHEMA),
-    "document": Columns(_documents, SEQUENCE_SCHEMA),
-    "pair": PAIR,
-    "judged": JUDGED,
-    "prompt": PROMPT,
+    "sequence": Columns(cast(Any, encode), SEQUENCE),
+    "document": Columns(_documents, SEQUENCE),
+    "pair": Columns(_pairs, PAIR),
+    "judged": Columns(_judged, JUDGED),
+    "prompt": Columns(cast(Any, prompted), PROMPT),
 }

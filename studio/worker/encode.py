@@ -36,12 +36,13 @@ Flaw = Literal["", "lost", "late", "silent", "alike"]  # why a row teaches nothi
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row: `labels` equal `input_ids` where a token is trained and IGNORED elsewhere; `cut` tokens fell off.
+    """Of row number `row`: `labels` equal `input_ids` where a token is trained and IGNORED elsewhere; `cut` fell off.
 
     `lost` says what of its tools the template leaves out; nothing of such a row is trained. `again`: a further sequence
     of the same row.
     """
 
+    row: int
     input_ids: list[int]
     labels: list[int]
     cut: int
@@ -106,7 +107,8 @@ def encode(rows: Iterable[Numbered], tokenizer: PreTrainedTokenizerBase, masking
     """
     keep = masking.cutoff_len
     for row in label(rows, tokenizer, masking):
-        yield Encoded(row.ids[:keep], row.labels[:keep], max(0, len(row.ids) - keep), row.lost, row.again)
+        cut = max(0, len(row.ids) - keep)
+        yield Encoded(row.number, row.ids[:keep], row.labels[:keep], cut, row.lost, row.again)
 
 
 def kept_places(value: Row, parts: Sequence[Labelled], cutoff_len: int) -> range:

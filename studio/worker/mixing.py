@@ -1,6 +1,7 @@
 """Several prepared datasets as one training set, and what is held out of them for validation.
 
-Rows are held out before the sets are mixed, so that a row that the mixture repeats is never on both sides.
+Rows are held out before the sets are mixed, and whole, so that neither a row that the mixture repeats nor the sequences
+that one row became are on both sides.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from math import ceil
+from operator import itemgetter
 from typing import Any, TypeAlias
 
+import numpy
 from datasets import Dataset, Features, IterableDataset, concatenate_datasets, interleave_datasets
 
 from studio.config.train import TrainConfig
 from studio.errors import DatasetError
+from studio.worker.columns import ROW
 from studio.worker.omission import told
 from studio.worker.prepared import Figures, Prepared, Recipe
 from studio.worker.rows import Part
@@ -50,11 +54,12 @@ def mix(config: TrainConfig, parts: Sequence[Prepared], own: Sequence[Prepared],
     if len(kept) < len(parts) and config.mix_strategy != "concat":
         raise DatasetError("a dataset has no row to learn from and cannot be interleaved. " + "; ".join(remarks))
     tables = [_table(part) for part in kept]
-    ends = tables[0][0], tables[-1][-1]
     validation = _own_validation(config, own, cutoff_len)
     if config.val_size:
-        tables, validation = _hold_out(tables, config.val_size, config.seed)
-    return Rows(_mixed(config, tables), validation, remarks, ends, cutoff_len)
+        tables, held = _hold_out(tables, config.val_size, config.seed)
+        validation = held.remove_columns(ROW)
+    tables = [table.remove_columns(ROW) for table in tables]
+    return Rows(_mixed(config, tables), validation, remarks, (tables[0][0], tables[-1][-1]), cutoff_len)
 
 
 def stream(
@@ -76,14 +81,22 @@ def stream(
     tables = [
         IterableDataset.from_generator(partial(_encoded, recipe, _Once(tell)), features=features) for recipe in recipes
     ]
-    two = list(islice(tables[0], 2))
     validation = _own_validation(config, own, cutoff_len)
     if config.val_size:
         share = ceil(config.val_size / len(tables))
-        validation = Dataset.from_list([row for table in tables for row in table.take(share)], features=features)
-        tables = [table.skip(share) for table in tables]
+        held = [_first_rows(table, share) for table in tables]
+        validation = Dataset.from_list([row for rows in held for row in rows], features=features).remove_columns(ROW)
+        tables = [table.skip(len(rows)) for table, rows in zip(tables, held, strict=True)]
+    tables = [table.remove_columns(ROW) for table in tables]
+    two = list(islice(tables[0], 2))
     shuffled = [table.shuffle(seed=config.seed, buffer_size=config.buffer_size) for table in tables]
     return Rows(_mixed(config, shuffled), validation, [], (two[0], two[-1]), cutoff_len)
+
+
+def _first_rows(table: IterableDataset, count: int) -> list[dict[str, Any]]:
+    """The sequences of the first `count` rows."""
+    by_row = groupby(table, key=itemgetter(ROW))
+    return [sequence for _, sequences in islice(by_row, count) for sequence in sequences]
 
 
 def _encoded(recipe: Recipe, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -118,7 +131,7 @@ def _own_validation(
 ) -> Dataset | dict[str, Dataset] | None:
     if not parts:
         return None
-    tables = {part.name: _table(part) for part in _usable(parts, cutoff_len)[0]}
+    tables = {part.name: _table(part).remove_columns(ROW) for part in _usable(parts, cutoff_len)[0]}
     return tables if config.eval_on_each_dataset else concatenate_datasets(list(tables.values()))
 
 
@@ -178,13 +191,22 @@ def _left_out(figures: Figures, cutoff_len: int) -> Iterator[str]:
 
 def _hold_out(tables: list[Dataset], val_size: float, seed: int) -> tuple[list[Dataset], Dataset]:
     """The tables without some rows chosen by chance, the same for the same seed, and those rows."""
-    total = sum(map(len, tables))
+    owners = [_owners(table) for table in tables]
+    counts = [int(owner[-1]) + 1 for owner in owners]
+    total = sum(counts)
     count = int(val_size) if val_size >= 1 else max(1, round(val_size * total))
     if count >= total:
         raise DatasetError(f"val_size {val_size:g} would hold out all {total} rows: lower it")
-    chosen = set(random.Random(seed).sample(range(total), count))
-    kept, begin = [], 0
-    for table in tables:
-        kept.append(table.select([row for row in range(len(table)) if begin + row not in chosen]))
-        begin += len(table)
-    return kept, concatenate_datasets(tables).select(sorted(chosen))
+    chosen = numpy.zeros(total, dtype=bool)
+    chosen[random.Random(seed).sample(range(total), count)] = True
+    begins = numpy.cumsum([0, *counts[:-1]])
+    held = [chosen[begin + owner] for begin, owner in zip(begins, owners, strict=True)]
+    pairs = list(zip(tables, held, strict=True))
+    kept = [table.select(numpy.flatnonzero(~out)) for table, out in pairs]
+    return kept, concatenate_datasets([table.select(numpy.flatnonzero(out)) for table, out in pairs])
+
+
+def _owners(table: Dataset) -> Any:
+    """For each sequence which row of the table it comes of, counted from 0."""
+    rows = table.data.column(ROW).to_numpy()
+    return numpy.cumsum(numpy.diff(rows, prepend=rows[0]) != 0)

@@ -37,7 +37,7 @@ from studio.worker.encode import Encoded
 from studio.worker.pool import Tokens, processes_for, spread
 from studio.worker.rows import Part, Source, parts_of, read
 
-VERSION = 4  # of what is stored: raised when the same rows would be encoded differently
+VERSION = 5  # of what is stored: raised when the same rows would be encoded differently
 BATCH_ROWS = 512
 PART_ROWS = 4096
 POLL_S = 0.1

@@ -21,6 +21,7 @@ Messages = list[dict[str, Any]]
 class Prompted:
     """A conversation up to its last answer. `prompt` is its messages as JSON, `reference` the answer ("": none)."""
 
+    row: int
     prompt_ids: list[int]
     prompt: str
     reference: str
@@ -51,7 +52,7 @@ def prompted(
         ids = tokens(text, tokenizer)
         lost = Turns(renderer, number, messages, tools).lost()
         cut = max(0, len(ids) - masking.cutoff_len)
-        yield Prompted(ids, json.dumps(messages, ensure_ascii=False), answer.content, cut, lost)
+        yield Prompted(number, ids, json.dumps(messages, ensure_ascii=False), answer.content, cut, lost)
 
 
 def question(text: str, tokenizer: PreTrainedTokenizerBase, default_system: str | None) -> list[int]:

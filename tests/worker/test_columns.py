@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from studio.datasets.formats import Conversation, Feedback, Message, Preference, Row, Text
 from studio.datasets.masking import Masking
-from studio.worker.columns import COLUMNS
+from studio.worker.columns import COLUMNS, ROW
 from studio.worker.encode import IGNORED, explain
 from studio.worker.prepared import Figures
 
@@ -28,7 +28,8 @@ def tokenizer(tokenizer_dir: Path) -> PreTrainedTokenizerBase:
 def columns(name: str, tokenizer: PreTrainedTokenizerBase, *rows: Row, **masking: Any) -> list[dict[str, Any]]:
     """What the rows become, without those that teach nothing."""
     kept = kept_of(name, tokenizer, rows, Figures(), **masking)
-    return [{key: getattr(row, key) for key in COLUMNS[name].schema.names} for row in kept]
+    names = [key for key in COLUMNS[name].schema.names if key != ROW]
+    return [{key: getattr(row, key) for key in names} for row in kept]
 
 
 def kept_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from studio.config.train import TrainConfig
 from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError
+from studio.worker import stages
 from studio.worker.mixing import Rows, mix, stream
 from studio.worker.pool import Tokens
 from studio.worker.prepared import Hooks, Prepared, Recipe, prepare
@@ -34,7 +36,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, size in SIZES.items()
     }
     late = [{"instruction": "why " * 100, "input": "", "output": "so"}] * 2
-    return register(tmp_path_factory.mktemp("data"), **rows, long=late)
+    novels = [{"instruction": "go on", "input": "", "output": f"{number} " * 90} for number in range(30)]
+    return register(tmp_path_factory.mktemp("data"), **rows, long=late, novels=novels)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,10 @@ def mixed(data_dir: Path, tokenizer_dir: Path) -> Mixed:
     registry = Registry(data_dir)
 
     def recipe(config: TrainConfig, name: str) -> Recipe:
-        return Recipe(Source.of(config, registry, name), Tokens(tokenizer_dir), Masking.of(config))
+        columns = stages.of(config).columns
+        return Recipe(
+            Source.of(config, registry, name), Tokens(tokenizer_dir), Masking.of(config), config.stage, columns
+        )
 
     def made(recipe: Recipe) -> Prepared:
         return prepare(recipe, data_dir / "prepared", registry.cache_dir, QUIET)
@@ -163,6 +169,21 @@ def test_rows_held_out_of_a_stream_are_never_trained_on(mixed: Mixed, said: Said
     held_out = said(rows.validation)
     assert held_out == [(name, number) for name in SIZES for number in (0, 1)]
     assert sorted(said(rows.train)) == sorted(set(everything()) - set(held_out))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_pieces_of_a_row_are_held_out_together(mixed: Mixed, tokenizer_dir: Path, streaming: bool) -> None:
+    tokenizer = Tokens(tokenizer_dir).load()
+
+    def numbers(rows: Any) -> Counter[str]:
+        texts = (tokenizer.decode(row["input_ids"]) for row in rows)
+        return Counter(Counter(re.findall(r"\d+", text)).most_common(1)[0][0] for text in texts)
+
+    rows = mixed(stage="pt", dataset="novels", val_size=6, streaming=streaming, max_steps=9)
+    trained, held = numbers(rows.train), numbers(rows.validation)
+    assert min((trained | held).values()) > 1  # each became several
+    assert (len(trained), len(held)) == (24, 6)
+    assert not trained.keys() & held.keys()
 
 
 def test_a_stream_with_nothing_to_learn_ends_with_the_reason(mixed: Mixed) -> None:
