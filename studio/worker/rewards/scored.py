@@ -18,7 +18,7 @@ from studio.datasets.masking import Masking
 from studio.errors import ModelError, PathError
 from studio.files import inside, read_record
 from studio.worker import tokenizer as tokenizers
-from studio.worker.columns import JUDGED
+from studio.worker.columns import COLUMNS
 from studio.worker.rewards.answers import Answers, Reward
 
 BATCH = 8
@@ -41,7 +41,7 @@ def load(config: TrainConfig, run_dir: Path) -> Reward:
 
     def reward(answers: Answers) -> list[float]:
         rows = [_row(messages, text) for messages, text in zip(answers.prompts, answers.texts, strict=True)]
-        encoded: list[Any] = list(JUDGED.encode(enumerate(rows, 1), tokenizer, masking))
+        encoded: list[Any] = list(COLUMNS["judged"].encode(enumerate(rows, 1), tokenizer, masking))
         ids = [row.prompt_ids + row.completion_ids for row in encoded]
         return [score for start in range(0, len(ids), BATCH) for score in _scores(model, ids[start : start + BATCH])]
 
