@@ -45,7 +45,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
     def __init__(self, desk: Desk, config: TrainConfig, tokens: int, datasets: Sequence[str] = ()) -> None:
         self.tokens = tokens
         self.last_checkpoint = ""
-        self.best = Best(config, sets=len(datasets) or 1)
+        self.best = Best(config, datasets)
         self._desk = desk
         self._config = config
         self._datasets = tuple(datasets)

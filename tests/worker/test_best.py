@@ -102,8 +102,8 @@ def test_an_adapter_is_restored_too(train: Train, data: Path) -> None:
     assert all(torch.equal(output[name], checkpoint[name]) for name in checkpoint)
 
 
-def best(sets: int = 1, **keys: object) -> Best:
-    return Best(TrainConfig(dataset="demo", load_best_model_at_end=True, **keys), sets)
+def best(*datasets: str, **keys: object) -> Best:
+    return Best(TrainConfig(dataset="demo", load_best_model_at_end=True, **keys), datasets)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,31 @@ def test_what_is_better_depends_on_the_metric(metric: str, values: list[float], 
 
 
 def test_several_sets_are_judged_by_their_mean() -> None:
-    judge, state = best(sets=2), TrainerState(global_step=1)
+    judge, state = best("a", "b"), TrainerState(global_step=1)
     assert [judge.judge(Eval(1, loss, 0.0, name), state) for name, loss in (("a", 1.0), ("b", 3.0))] == [False, True]
     assert state.best_metric == 2.0
     state.global_step = 2
     assert [judge.judge(Eval(2, loss, 0.0, name), state) for name, loss in (("a", 0.5), ("b", 3.6))] == [False, False]
+
+
+def test_of_several_sets_one_may_decide() -> None:
+    judge, state = best("b", "b_c", metric_for_best_model="eval_b_c_perplexity"), TrainerState(global_step=1)
+    found = [Eval(1, 9.0, 0.0, "b"), Eval(1, 1.0, 0.0, "b_c", {"perplexity": 2.7})]
+    assert [judge.judge(each, state) for each in found] == [False, True]
+    assert (state.best_metric, judge.metric) == (2.7, "b_c_perplexity")
+
+
+@pytest.mark.parametrize(("metric", "last"), [("loss", "a"), ("b_loss", "a"), ("loss", "b"), ("b_loss", "b")])
+def test_nothing_is_given_up_before_all_sets_are_validated(metric: str, last: str) -> None:
+    judge, state = best("a", "b", metric_for_best_model=metric, early_stopping_steps=1), TrainerState()
+    hopeless = []
+    for state.global_step, name, loss in ((1, "a", 1.0), (1, "b", 2.0), (2, "a", 1.5), (2, "b", 3.0)):
+        state.log_history.append({f"eval_{name}_loss": loss, "step": state.global_step})
+        judge.judge(Eval(state.global_step, loss, 0.0, name), state)
+        hopeless.append(judge.is_hopeless(state))
+        if (state.global_step, name) == (2, last):
+            break
+    assert hopeless == [False, False, False, True][: 4 if last == "b" else 3]
 
 
 def test_a_metric_that_validations_do_not_have_is_named_with_those_they_have() -> None:

@@ -154,6 +154,8 @@ ILLEGAL = [
     ({"load_best_model_at_end": True}, "load_best_model_at_end", "set val_size"),
     ({"early_stopping_steps": 2}, "early_stopping_steps", "set val_size"),
     ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "lr_scheduler_type", "set val_size"),
+    ({"lr_scheduler_type": "reduce_lr_on_plateau", **EACH, "metric_for_best_model": "b_loss"}, "lr_scheduler_type",
+     "follows one validation"),
     (EACH, "metric_for_best_model", "for example b_loss"),
     ({**DPO, "metric_for_best_model": "perplexity"}, "metric_for_best_model", "use loss"),
     ({"metric_for_best_model": "rewards/margins"}, "metric_for_best_model", "use loss"),

@@ -54,6 +54,13 @@ def _plateau_needs_validation(config: TrainConfig) -> Problem | None:
     return Problem("lr_scheduler_type", "reduce_lr_on_plateau follows the validation: set val_size or eval_dataset")
 
 
+def _plateau_of_one(config: TrainConfig) -> Problem | None:
+    apart = config.eval_on_each_dataset and config.eval_dataset
+    if config.lr_scheduler_type != "reduce_lr_on_plateau" or not apart:
+        return None
+    return Problem("lr_scheduler_type", "reduce_lr_on_plateau follows one validation: set eval_on_each_dataset: false")
+
+
 def _one_best(config: TrainConfig) -> Problem | None:
     chooses = config.load_best_model_at_end or config.early_stopping_steps is not None
     named = config.metric_for_best_model.removeprefix("eval_").startswith(
@@ -90,6 +97,7 @@ RULES = (
     _best_of_something,
     _stopping_needs_validation,
     _plateau_needs_validation,
+    _plateau_of_one,
     _one_best,
     _figure_of_stage,
     _samples_of_a_writer,
