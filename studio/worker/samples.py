@@ -66,7 +66,7 @@ class Samples(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         if step in self._taken or self._desk.requests.stop:
             return
         self._taken.add(step)
-        with _evaluating(model), torch.autocast(model.device.type, self._precision, self._precision != torch.float32):
+        with evaluating(model), torch.autocast(model.device.type, self._precision, self._precision != torch.float32):
             for prompt, ids in self._prompts.items():
                 answer = self._answer(model, ids)
                 if self._desk.requests.stop:
@@ -95,16 +95,8 @@ def ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int
     return [token for token in dict.fromkeys([tokenizer.eos_token_id, *known]) if token is not None]
 
 
-class _Stop(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self._desk.requests.stop, device=input_ids.device)
-
-
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Dropout and gradient checkpointing rest, then every part is in the mode that it was in."""
     trained = [module for module in model.modules() if module.training]
     model.eval()
@@ -113,6 +105,14 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for module in trained:
             module.training = True
+
+
+class _Stop(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self._desk.requests.stop, device=input_ids.device)
 
 
 def _lines(prompts: str | None) -> list[str]:

@@ -110,6 +110,12 @@ def test_a_model_whose_rows_see_each_other_is_noticed(tiny_model: Path, train: T
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     ends = data[0].input_ids, data[-1].input_ids
     assert keeps_rows_apart(model, *ends)
+    before = torch.get_rng_state()
+    dropout = torch.nn.functional.dropout
+    model.model.embed_tokens.register_forward_hook(lambda module, _, out: dropout(out, 0.5, module.training))
+    assert keeps_rows_apart(model.train(), *ends)  # as an adapter with dropout leaves it
+    assert model.training
+    assert torch.equal(before, torch.get_rng_state())
     blind = model.forward
     # an architecture that ignores positions, and so cannot know where a row begins
     model.forward = lambda position_ids=None, **inputs: blind(**inputs)  # type: ignore[method-assign]

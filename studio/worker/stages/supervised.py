@@ -20,6 +20,7 @@ from trl.data_utils import pack_dataset
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.worker.encode import IGNORED
+from studio.worker.samples import evaluating
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting, arguments
 
@@ -114,7 +115,7 @@ def keeps_rows_apart(model: PreTrainedModel, one: list[int], other: list[int]) -
     """Whether two rows of tokens laid end to end give the logits that each gives alone."""
     first, second = (torch.tensor([ids[:64]]) for ids in (one, other))
     positions = [torch.arange(ids.shape[1])[None] for ids in (first, second)]
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         alone = model(input_ids=second.to(model.device), use_cache=False).logits
         flat = model(
             input_ids=torch.cat([first, second], 1).to(model.device),
