@@ -6,6 +6,7 @@ people set; the rest of it waits, unmounted, behind "More", so that a hundred wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -223,8 +224,15 @@ class _Brush:
             return gr.Dropdown(TRISTATE, **common) if option.nullable else gr.Checkbox(**common)
         if option.kind in ("int", "float") and not option.nullable:
             # bounds are left to the validation, which says what is wrong instead of clamping what was typed
-            return gr.Number(precision=0 if option.kind == "int" else None, **common)
+            return gr.Number(precision=0 if option.kind == "int" else None, step=_step(option), **common)
         return _text_widget(option, choices, common)
+
+
+def _step(option: Option) -> float:
+    """What an arrow key adds: one more of the default's first digit. A whole one would make 0.0002 a 1."""
+    if option.kind == "int":
+        return 1
+    return float(10.0 ** math.floor(math.log10(option.default))) if option.default else 0.01
 
 
 def _text_widget(option: Option, choices: Sequence[Any] | None, common: dict[str, Any]) -> gr.components.Component:

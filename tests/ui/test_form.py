@@ -63,6 +63,11 @@ def test_values_survive_the_form(form: Form, key: str, value: Any) -> None:
     assert getattr(config, key) == value
 
 
+def test_an_arrow_key_adds_what_the_option_is_counted_in(form: Form) -> None:
+    steps = {key: form.component(key).step for key in ("learning_rate", "num_train_epochs", "val_size", "max_steps")}
+    assert steps == pytest.approx({"learning_rate": 0.0001, "num_train_epochs": 1, "val_size": 0.01, "max_steps": 1})
+
+
 def test_text_in_a_number_is_a_problem_with_its_key(form: Form) -> None:
     with pytest.raises(ConfigError) as error:
         load.parse(TrainConfig, form.read(changed(form, lora_alpha="abc", max_samples="1e")))
