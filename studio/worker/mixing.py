@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from math import ceil
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -93,10 +93,26 @@ def stream(
     return Rows(_mixed(config, shuffled), validation, [], (two[0], two[-1]), cutoff_len)
 
 
-def _first_rows(table: IterableDataset, count: int) -> list[dict[str, Any]]:
-    """The sequences of the first `count` rows."""
+def endless(rows: Rows) -> Rows:
+    """A stream that begins again, in another order, where it would end.
+
+    The trainer thinks that a stream lasts: a step whose first batches came before the end would never be made, and no
+    resume could pass the end.
+    """
+    table = rows.train
+    return replace(rows, train=IterableDataset.from_generator(partial(_again, table), features=table.features))
+
+
+def _again(table: IterableDataset) -> Iterator[dict[str, Any]]:
+    for epoch in count():
+        table.set_epoch(epoch)
+        yield from table
+
+
+def _first_rows(table: IterableDataset, wanted: int) -> list[dict[str, Any]]:
+    """The sequences of the first `wanted` rows."""
     by_row = groupby(table, key=itemgetter(ROW))
-    return [sequence for _, sequences in islice(by_row, count) for sequence in sequences]
+    return [sequence for _, sequences in islice(by_row, wanted) for sequence in sequences]
 
 
 def _encoded(recipe: Recipe, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -194,11 +210,11 @@ def _hold_out(tables: list[Dataset], val_size: float, seed: int) -> tuple[list[D
     owners = [_owners(table) for table in tables]
     counts = [int(owner[-1]) + 1 for owner in owners]
     total = sum(counts)
-    count = int(val_size) if val_size >= 1 else max(1, round(val_size * total))
-    if count >= total:
+    wanted = int(val_size) if val_size >= 1 else max(1, round(val_size * total))
+    if wanted >= total:
         raise DatasetError(f"val_size {val_size:g} would hold out all {total} rows: lower it")
     chosen = numpy.zeros(total, dtype=bool)
-    chosen[random.Random(seed).sample(range(total), count)] = True
+    chosen[random.Random(seed).sample(range(total), wanted)] = True
     begins = numpy.cumsum([0, *counts[:-1]])
     held = [chosen[begin + owner] for begin, owner in zip(begins, owners, strict=True)]
     pairs = list(zip(tables, held, strict=True))

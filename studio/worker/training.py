@@ -86,7 +86,8 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
     _check_template(desk, config, tokenizer)
     held = [_prepare(desk, config, recipe, registry) for recipe in own]
     if config.streaming:
-        data = mixing.stream(config, recipes, held, cutoff_len, lambda text: desk.reporter.note("warning", text))
+        stream = mixing.stream(config, recipes, held, cutoff_len, lambda text: desk.reporter.note("warning", text))
+        data = mixing.endless(stream)
     else:
         data = mixing.mix(config, [_prepare(desk, config, recipe, registry) for recipe in recipes], held, cutoff_len)
     for remark in data.remarks:

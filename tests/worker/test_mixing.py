@@ -191,6 +191,17 @@ def test_a_stream_with_nothing_to_learn_ends_with_the_reason(mixed: Mixed) -> No
         mixed(**STREAMED, dataset=["one"], cutoff_len=8)
 
 
+def test_a_stream_smaller_than_a_step_is_learned_from(tmp_path: Path, tiny_model: Path) -> None:
+    rows = [{"instruction": "Hi", "input": "", "output": f"Number {n}"} for n in range(3)]
+    request = {"dataset": ["demo"], "streaming": True, "max_steps": 3, "save_steps": 0}
+    request |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    write_config(tmp_path / "run", "train", tiny_model, register(tmp_path / "data", demo=rows), request)
+    train_here(tmp_path / "run")
+    steps = Finished(tmp_path / "run").events("step")
+    assert [event["step"] for event in steps] == [1, 2, 3]
+    assert steps[2]["tokens"] == 3 * steps[0]["tokens"], "every step has as many rows"
+
+
 def test_rows_left_out_of_a_stream_are_told_once(tmp_path: Path, tiny_model: Path) -> None:
     rows = [{"instruction": "Hi", "input": "", "output": 5 if n % 4 == 1 else f"Number {n}"} for n in range(12)]
     request = {"dataset": ["demo"], "streaming": True, "max_steps": 6, "save_steps": 0}
