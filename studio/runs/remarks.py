@@ -33,15 +33,21 @@ def since(path: Path, cursor: int) -> dict[str, Any]:
 
 
 def last_figures(path: Path) -> dict[str, float]:
-    """The further figures of the last step, then those of the last validation as eval_NAME, its loss first."""
+    """The further figures of the last step, then those of the last validation as eval_NAME, its loss first. Sets that
+    were validated by themselves have theirs as "eval_NAME SET"."""
     found = events.parse(tail(path, LAST_BYTES).encode())
-    figures: dict[str, float] = {}
-    for kind, prefix in (("step", ""), ("eval", VALIDATED)):
-        last: dict[str, Any] = next((each for each in reversed(found) if each.get("type") == kind), {})
-        if last.get("eval_loss") is not None:
-            figures["eval_loss"] = last["eval_loss"]
-        figures |= {prefix + name: value for name, value in last.get("metrics", {}).items()}
+    step: dict[str, Any] = next((each for each in reversed(found) if each.get("type") == "step"), {})
+    validated = [each for each in found if each.get("type") == "eval"]
+    figures: dict[str, float] = dict(step.get("metrics", {}))
+    for last in (each for each in validated if each.get("step") == validated[-1].get("step")):
+        figures |= _validation(last)
     return figures
+
+
+def _validation(event: dict[str, Any]) -> dict[str, float]:
+    of = f" {event['dataset']}" if event.get("dataset") else ""
+    loss = {} if event.get("eval_loss") is None else {"loss": event["eval_loss"]}
+    return {f"{VALIDATED}{name}{of}": value for name, value in (loss | event.get("metrics", {})).items()}
 
 
 def _kept(event: dict[str, Any], *keys: str) -> dict[str, Any]:

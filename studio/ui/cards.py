@@ -41,9 +41,11 @@ def outcome(run: Run) -> str:
     whole = {key: value for key, value in result.items() if _is_figure(value) and key not in TOLD_OTHERWISE}
     last = remarks.last_figures(run.metrics)
     validated = {name: value for name, value in last.items() if name.startswith(remarks.VALIDATED)}
-    lines = (whole, {name: value for name, value in last.items() if name not in validated}, validated)
+    stepped = {name: value for name, value in last.items() if name not in validated}
+    # the output may be of an earlier step than these: the best
+    lines = (("", whole), ("Last step: ", stepped), ("Last validation: ", validated))
     took = f" in {duration(result['train_seconds'])}" if "train_seconds" in result else ""
-    figures = "".join(_figures(line) for line in lines)
+    figures = "".join(_figures(*line) for line in lines)
     where = f"<p><code>{escape(str(run.output))}</code>{took}</p>"
     return f'<div class="card good">{figures}{_best(result)}{where}</div>'
 
@@ -66,10 +68,10 @@ def _best(result: dict[str, Any]) -> str:
     )
 
 
-def _figures(found: dict[str, float]) -> str:
+def _figures(title: str, found: dict[str, float]) -> str:
     """Names and values side by side, as many as fit in a line."""
     pairs = [f"<span>{escape(name)} <b>{_figure(value)}</b></span>" for name, value in found.items()]
-    return f'<div class="figures-line">{"".join(pairs)}</div>' if pairs else ""
+    return f'<div class="figures-line">{title}{"".join(pairs)}</div>' if pairs else ""
 
 
 def _is_figure(value: Any) -> bool:

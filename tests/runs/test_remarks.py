@@ -42,3 +42,12 @@ def test_the_figures_that_a_run_ended_with(metrics: Path, tmp_path: Path) -> Non
     assert metrics.stat().st_size > remarks.LAST_BYTES  # only its end is read
     assert remarks.last_figures(metrics) == {"kl": 5.99, "eval_loss": 0.25, "eval_kl": 2.0}
     assert remarks.last_figures(tmp_path / "none.jsonl") == {}
+
+
+def test_sets_that_are_validated_by_themselves_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    events.append(path, events.Eval(1, 9.0, 0.0, "identity", {}))
+    for name, loss in (("identity", 0.5), ("alpaca", 0.75)):
+        events.append(path, events.Eval(2, loss, 0.0, name, {"kl": loss}))
+    expected = {"loss identity": 0.5, "kl identity": 0.5, "loss alpaca": 0.75, "kl alpaca": 0.75}
+    assert remarks.last_figures(path) == {f"eval_{name}": value for name, value in expected.items()}

@@ -92,7 +92,13 @@ def test_the_outcome_names_the_figures_and_the_best_checkpoint(ctx: Context) -> 
     write_json(run.path / "result.json", {"output": "adapter", "steps": 4, "train_seconds": 61.0, **best})
     html = cards.outcome(run)
     told = re.sub(r"<[^>]+>", " ", html)
-    for words in ("steps 4", "rewards/margins  0.25", "eval_loss  0.75", "eval_rewards/margins  0.125", "1 min 1 s"):
+    for words in (
+        "steps 4",
+        "Last step: rewards/margins  0.25",
+        "Last validation: eval_loss  0.75",
+        "eval_rewards/margins  0.125",
+        "1 min 1 s",
+    ):
         assert " ".join(words.split()) in " ".join(told.split())
     assert "Best checkpoint: step 3 , validation rewards/margins 0.5123" in " ".join(told.split())
     with gr.Blocks():
