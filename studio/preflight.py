@@ -14,6 +14,7 @@ from studio.config.data import DataConfig
 from studio.config.load import parse
 from studio.config.option import split_names
 from studio.config.train import TrainConfig
+from studio.config.train.method import ONLINE
 from studio.datasets import checks, rewards, statistics
 from studio.datasets.formats import Conversation
 from studio.datasets.placeholders import CODES_OF, unfilled
@@ -74,10 +75,9 @@ def outlook(config: TrainConfig, registry: Registry) -> Outlook:
 
 
 def _datasets(key: str, values: Mapping[str, Any], registry: Registry) -> Iterator[Problem]:
-    names = split_names(values.get(key))
-    for name in names if isinstance(names, list | tuple) else ():
+    for name in _names(values.get(key)):
         try:
-            report = _report(registry, str(name))
+            report = _report(registry, name)
         except DatasetError as error:
             yield Problem(key, str(error))
             continue
@@ -98,20 +98,23 @@ def _demand(report: checks.Report, values: Mapping[str, Any]) -> str:
 
 
 def _trackers(given: Any) -> Iterator[Problem]:
-    names = split_names(given)
-    if isinstance(names, list | tuple):
-        yield from trackers.problems(tuple(map(str, names)), os.environ)
+    yield from trackers.problems(_names(given), os.environ)
 
 
 def _rewards(values: Mapping[str, Any], registry: Registry) -> Iterator[Problem]:
     """A person's own rewards, read but not run."""
-    names = split_names(values.get("reward_funcs")) if values.get("stage") in ("grpo", "rloo") else ()
-    for name in names if isinstance(names, list | tuple) else ():
-        if ":" in str(name):
+    for name in _names(values.get("reward_funcs")) if values.get("stage") in ONLINE else ():
+        if ":" in name:
             try:
-                rewards.find(str(name), registry.data_dir)
+                rewards.find(name, registry.data_dir)
             except RewardError as error:
                 yield Problem("reward_funcs", str(error))
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    """What a list of names has; none where a value is no such list, which the configuration says itself."""
+    names = split_names(given)
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
 
 def _report(registry: Registry, name: str) -> checks.Report | None:
@@ -135,12 +138,7 @@ def _report(registry: Registry, name: str) -> checks.Report | None:
 
 def _token_warnings(config: TrainConfig, name: str, registry: Registry) -> list[checks.Finding]:
     """What is known of the tokens, if they were measured with the settings of this training."""
-    keys = (
-        "model_name_or_path", "template", "enable_thinking", "cutoff_len", "default_system", "train_on_prompt",
-        "mask_history",
-    )  # fmt: skip
-    settings = {key: getattr(config, key) for key in keys}
-    measured = statistics.stored(registry, DataConfig(action="statistics", dataset=(name,), **settings))
+    measured = statistics.stored(registry, DataConfig.measuring(name, config.model_name_or_path, config))
     found = statistics.findings(measured) if measured else ()
     return [finding for finding in found if finding.severity == "warning"]
 

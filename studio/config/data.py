@@ -164,6 +164,12 @@ class DataConfig(Rendering):
         ge=1,
     )
 
+    @classmethod
+    def measuring(cls, dataset: str, model_name_or_path: str, rendering: Rendering) -> DataConfig:
+        """Work out the statistics of a dataset for a model that sees its rows as `rendering` says."""
+        settings = {key: getattr(rendering, key) for key in Rendering.model_fields}
+        return cls(action="statistics", dataset=(dataset,), model_name_or_path=model_name_or_path, **settings)
+
     @property
     def title(self) -> str:
         """What the work is called in lists."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 from studio.config.train import TrainConfig
+from studio.config.train.method import ONLINE
 
 PAIRS = ("dpo", "rm")
 PREFERENCES = ("dpo", "rm", "kto")
-ONLINE = ("grpo", "rloo")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from studio.config.train.preference import UNREFERENCED
 from studio.planning.activations import Work
 
 TILE_TOKENS = 4096
 TILE_WORDS = 32_768
-UNREFERENCED = ("orpo", "simpo")  # losses without a reference model, whose trainers hold all logits
 # bytes for each logit of two bytes at the begin of the way back, where all of them are held: itself, in float32, its
 # share of a softmax, gradients (measured: 12.4, 20.2, 8.1)
 SMOOTHED, SPREAD, COMPARED = 12, 20, 8
@@ -41,4 +41,5 @@ def _whole(work: Work) -> int:
         return SPREAD
     if config.label_smoothing_factor:
         return SMOOTHED
+    # TRL's trainers without a reference model hold all logits
     return COMPARED if config.stage == "dpo" and config.pref_loss in UNREFERENCED else 0

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from studio.config.train import TrainConfig
+from studio.config.train.method import ONLINE
+from studio.config.train.rules import needs_reference
 from studio.planning import head, optimizer, parameters, precision
 from studio.planning.activations import Work, inputs_bytes, layer_bytes, layers_bytes, passing_bytes
-from studio.planning.batch import ONLINE, Batch
+from studio.planning.batch import Batch
 from studio.planning.machine import GB
 from studio.planning.parameters import count
 from studio.planning.shape import Shape
@@ -20,7 +22,6 @@ Moment = dict[str, int]  # bytes beside what is always there, by part
 CUDA_CONTEXT_GB = 0.7
 SLACK = 0.04  # of the tensors: what the allocator holds beside them
 PROCESS_GB = 0.75  # Python with the training libraries, where the model shares its memory
-REFERENCED = ("dpo", "kto", "grpo", "rloo")
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,7 @@ def _frozen_bytes(work: Work, is_linear: bool, size: int, stored: int) -> int:
 
 def _reference(work: Work) -> int:
     """Models beside the trained one: a reference, which below an adapter is the model itself, and a reward model."""
-    config = work.config
-    compared = config.stage in REFERENCED and config.pref_loss not in head.UNREFERENCED
-    if config.stage in ONLINE:
-        compared = config.kl_coef > 0
+    config, compared = work.config, needs_reference(work.config)
     other = work.shape.parameters * work.precision.computed  # of another model one knows no more than that
     judge = other if config.stage in ONLINE and config.reward_model else 0
     if compared and config.ref_model:

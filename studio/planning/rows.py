@@ -8,8 +8,8 @@ from math import ceil
 from pathlib import Path
 
 from studio.config.data import DataConfig
-from studio.config.rendering import Rendering
 from studio.config.train import TrainConfig
+from studio.config.train.method import ONLINE
 from studio.datasets import index, statistics
 from studio.datasets.cache import fingerprint
 from studio.datasets.entry import Entry
@@ -18,7 +18,7 @@ from studio.datasets.loading import Fault, scan
 from studio.datasets.registry import Registry, size_of
 from studio.datasets.statistics import Statistics, percentile
 from studio.errors import DatasetError
-from studio.planning.batch import ONLINE, Lengths, sequences
+from studio.planning.batch import Lengths, sequences
 
 SKIMMED_BYTES = 1 << 20  # a smaller file is read through
 SKIMMED_ROWS = 200  # of a larger one so many are looked at
@@ -45,8 +45,7 @@ def known(config: TrainConfig, registry: Registry, name: str) -> Known:
     Raises:
         DatasetError: no such set, or it cannot be used.
     """
-    settings = {key: getattr(config, key) for key in (*Rendering.model_fields, "model_name_or_path")}
-    found = statistics.stored(registry, DataConfig(action="statistics", dataset=(name,), **settings))
+    found = statistics.stored(registry, DataConfig.measuring(name, config.model_name_or_path, config))
     entry = registry.entry(name)
     limit = min((count for count in (config.max_samples, entry.num_samples) if count is not None), default=None)
     if found and found.rows_measured:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from studio.config.train import TrainConfig
-from studio.planning.batch import ONLINE, Lengths, sequences
+from studio.config.train.method import ONLINE
+from studio.planning.batch import Lengths, sequences
 from studio.planning.rows import Known
 
 

@@ -7,10 +7,10 @@ from collections import deque
 from typing import Any
 
 from studio.config.train import TrainConfig
+from studio.config.train.method import ONLINE
 from studio.errors import RunError
 from studio.runs.events import Step
 
-ONLINE = ("grpo", "rloo")
 FIRST_LOGS = 5
 EXPLODED_LOGS = 5  # a lone spike is no explosion
 EXPLODED_FACTOR = 3.0

@@ -14,6 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from studio.config.train import TrainConfig
+from studio.config.train.method import LANGUAGE
 from studio.runs.events import Eval, Step
 from studio.worker.best import Best
 from studio.worker.divergence import Watch
@@ -23,7 +24,6 @@ from studio.worker.report import say
 WINDOW_STEPS = 20
 GB = 1e9
 LARGEST_LOSS = 700.0  # that a float can be the perplexity of
-LANGUAGE = ("pt", "sft")  # stages whose loss is that of the next token
 RENAMED = {"mean_token_accuracy": "token_accuracy"}
 NO_METRIC = re.compile(
     r"loss|grad_norm|learning_rate|epoch|step|num_tokens|step_time|total_flos|runtime|model_preparation_time|.*_per_second"

@@ -241,6 +241,7 @@ def test_every_part_grows_with_what_it_depends_on() -> None:
     assert memory(quantization_bit=4).weights < lora.weights
     assert memory(per_device_train_batch_size=4, label_smoothing_factor=0.1).logits > lora.logits
     assert memory(stage="dpo", finetuning_type="full").reference > 0 == memory(stage="dpo").reference
+    assert memory(stage="kto", pref_loss="simpo", finetuning_type="full").reference > 0  # a loss of dpo alone
     assert memory(finetuning_type="full", optim="sgd").optimizer < full.optimizer
 
 

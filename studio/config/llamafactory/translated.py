@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.config.train.preference import UNREFERENCED
+
 Values = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ def _optimizer(name: str) -> Callable[[Any, Mapping[str, Any]], Values]:
 
 
 def _stage(value: Any, _: Mapping[str, Any]) -> Values:
-    return {"stage": "dpo", "pref_loss": value} if value in ("orpo", "simpo") else {"stage": value}
+    return {"stage": "dpo", "pref_loss": value} if value in UNREFERENCED else {"stage": value}
 
 
 def _optim(value: Any, _: Mapping[str, Any]) -> Values:

@@ -7,6 +7,8 @@ from typing import Literal
 from studio.config.option import Config, Names, option
 
 Stage = Literal["pt", "sft", "rm", "dpo", "kto", "grpo", "rloo"]
+LANGUAGE = ("pt", "sft")  # stages that learn to go on as the rows do
+ONLINE = ("grpo", "rloo")  # stages that are rewarded for answers of their own
 FREEZE = {"finetuning_type": "freeze"}
 
 

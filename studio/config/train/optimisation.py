@@ -9,6 +9,7 @@ import yaml
 from pydantic import BeforeValidator
 
 from studio.config.option import Config, option
+from studio.config.train.method import LANGUAGE
 
 Scheduler = Literal[
     "linear",
@@ -168,7 +169,7 @@ class OptimisationOptions(Config):
         en="Share of each target that is spread over all other tokens.",
         zh="目标概率中分摊给其他 token 的比例。",
         group="advanced",
-        when={"stage": ("pt", "sft")},
+        when={"stage": LANGUAGE},
         ge=0,
         lt=1,
     )
@@ -184,7 +185,7 @@ class OptimisationOptions(Config):
         en="Weight of the loss that keeps logits small; 1e-4 is usual, 0 means none.",
         zh="抑制 logits 过大的 z-loss 权重，常用 1e-4；0 为关闭。",
         group="advanced",
-        when={"stage": ("pt", "sft")},
+        when={"stage": LANGUAGE},
         ge=0,
         le=1,
     )

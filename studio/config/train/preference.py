@@ -10,6 +10,7 @@ PreferenceLoss = Literal[
     "sigmoid", "hinge", "ipo", "kto_pair", "orpo", "simpo", "robust", "exo_pair", "nca_pair", "bco_pair", "sppo_hard",
     "aot", "apo_zero", "apo_down", "discopop",
 ]  # fmt: skip
+UNREFERENCED = ("orpo", "simpo")  # losses that compare with no other model
 DPO = {"stage": "dpo"}
 KTO = {"stage": "kto"}
 PREFERENCE = {"stage": ("dpo", "kto")}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from studio.config.option import Config, Names, Shares, option
+from studio.config.train.method import ONLINE
 
-ONLINE = {"stage": ("grpo", "rloo")}
-GRPO = {"stage": "grpo"}
+REWARDED = {"stage": ONLINE}
 REWARDS = ("exact_match", "number_match", "format_match", "length", "reward_model")
 
 
@@ -19,7 +19,7 @@ class RewardOptions(Config):
         zh="奖励函数，逗号分隔：exact_match、number_match、format_match、length、reward_model，或 data/rewards 下的 "
         "FILE.py:FUNCTION。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Rewards", "奖励"),
     )
     reward_weights: Shares = option(
@@ -27,7 +27,7 @@ class RewardOptions(Config):
         en="Weight of each reward, comma-separated; empty weighs all alike.",
         zh="各奖励的权重，逗号分隔；留空则相同。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Reward weights", "奖励权重"),
     )
     reward_pattern: str | None = option(
@@ -35,7 +35,7 @@ class RewardOptions(Config):
         en="Regular expression that format_match looks for in an answer.",
         zh="format_match 在回答中查找的正则表达式。",
         group="reward",
-        when={**ONLINE, "reward_funcs": "format_match"},
+        when={**REWARDED, "reward_funcs": "format_match"},
         label=("Format pattern", "格式正则"),
         min_length=1,
     )
@@ -44,7 +44,7 @@ class RewardOptions(Config):
         en="Tokens that the length reward wants in an answer.",
         zh="length 奖励期望的回答 token 数。",
         group="reward",
-        when={**ONLINE, "reward_funcs": "length"},
+        when={**REWARDED, "reward_funcs": "length"},
         label=("Wanted length", "期望长度"),
         ge=1,
         le=1_048_576,
@@ -54,7 +54,7 @@ class RewardOptions(Config):
         en="The reward model: an rm run or a model folder.",
         zh="奖励模型：rm 运行或模型文件夹。",
         group="reward",
-        when={**ONLINE, "reward_funcs": "reward_model"},
+        when={**REWARDED, "reward_funcs": "reward_model"},
         label=("Reward model", "奖励模型"),
         min_length=1,
     )
@@ -63,7 +63,7 @@ class RewardOptions(Config):
         en="Run the Python files of reward_funcs. Only for code you have read.",
         zh="运行 reward_funcs 指定的 Python 文件。仅限您读过的代码。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Trust reward code", "信任奖励代码"),
     )
     num_generations: int = option(
@@ -71,7 +71,7 @@ class RewardOptions(Config):
         en="Answers that are written and compared for each prompt.",
         zh="每个提示生成并比较的回答数。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Answers a prompt", "每提示回答数"),
         ge=2,
         le=1024,
@@ -81,7 +81,7 @@ class RewardOptions(Config):
         en="Tokens that an answer may have.",
         zh="回答的最大 token 数。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Answer length", "回答长度"),
         ge=1,
         le=1_048_576,
@@ -91,7 +91,7 @@ class RewardOptions(Config):
         en="How freely answers are drawn; they must differ to be compared.",
         zh="生成回答的随机程度；回答须有差异才能比较。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Temperature", "温度"),
         gt=0,
         le=10,
@@ -101,7 +101,7 @@ class RewardOptions(Config):
         en="Draw from the likeliest tokens that together have this share.",
         zh="从累计概率达到该值的最可能 token 中抽取。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Top p", "Top p"),
         gt=0,
         le=1,
@@ -111,7 +111,7 @@ class RewardOptions(Config):
         en="Draw from so many of the likeliest tokens; 0 means all.",
         zh="从最可能的若干个 token 中抽取；0 表示全部。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Top k", "Top k"),
         ge=0,
     )
@@ -120,7 +120,7 @@ class RewardOptions(Config):
         en="How tightly the model is held to what it was; 0 needs no reference model.",
         zh="对原模型的约束强度；0 不需要参考模型。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("KL weight", "KL 权重"),
         ge=0,
         le=100,
@@ -130,7 +130,7 @@ class RewardOptions(Config):
         en="Times that the same answers are learned from.",
         zh="同一批回答被学习的次数。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Iterations", "迭代次数"),
         ge=1,
         le=100,
@@ -140,7 +140,7 @@ class RewardOptions(Config):
         en="How far one step may move the likelihood of an answer.",
         zh="单步中回答概率可变动的幅度（裁剪）。",
         group="reward",
-        when=ONLINE,
+        when=REWARDED,
         label=("Clipping", "裁剪"),
         gt=0,
         lt=1,

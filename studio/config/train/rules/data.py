@@ -5,14 +5,11 @@ from __future__ import annotations
 from math import isclose
 from typing import TYPE_CHECKING
 
+from studio.config.train.method import LANGUAGE, ONLINE
 from studio.errors import Problem
 
 if TYPE_CHECKING:
     from studio.config.train import TrainConfig
-
-
-PACKED_STAGES = ("pt", "sft")
-UNSTREAMED_STAGES = ("grpo", "rloo")
 
 
 def _needs_data(config: TrainConfig) -> Problem | None:
@@ -54,13 +51,13 @@ def _streamed_validation(config: TrainConfig) -> Problem | None:
 
 
 def _packed_stage(config: TrainConfig) -> Problem | None:
-    if not config.packing or config.stage in PACKED_STAGES:
+    if not config.packing or config.stage in LANGUAGE:
         return None
-    return Problem("packing", f"rows are packed in the stages {' and '.join(PACKED_STAGES)} only: set packing: false")
+    return Problem("packing", f"rows are packed in the stages {' and '.join(LANGUAGE)} only: set packing: false")
 
 
 def _streamed_stage(config: TrainConfig) -> Problem | None:
-    if not config.streaming or config.stage not in UNSTREAMED_STAGES:
+    if not config.streaming or config.stage not in ONLINE:
         return None
     return Problem("streaming", f"{config.stage} draws from the whole dataset again and again: set streaming: false")
 

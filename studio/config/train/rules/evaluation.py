@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from studio.config.train.method import LANGUAGE
 from studio.errors import Problem
 
 if TYPE_CHECKING:
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
 
 
 TOKEN_FIGURES = ("perplexity", "token_accuracy")
-WRITING = ("pt", "sft")
 
 
 def _rows_to_validate(config: TrainConfig) -> Problem | None:
@@ -78,9 +78,9 @@ def _one_best(config: TrainConfig) -> Problem | None:
 
 def _figure_of_stage(config: TrainConfig) -> Problem | None:
     figure = config.metric_for_best_model.removeprefix("eval_")
-    if figure in TOKEN_FIGURES and config.stage not in WRITING:
+    if figure in TOKEN_FIGURES and config.stage not in LANGUAGE:
         return Problem("metric_for_best_model", f"{figure} is measured in the stages pt and sft only: use loss")
-    if figure.startswith("rewards/") and config.stage in WRITING:
+    if figure.startswith("rewards/") and config.stage in LANGUAGE:
         return Problem("metric_for_best_model", f"{config.stage} has no {figure}: use loss")
     return None
 

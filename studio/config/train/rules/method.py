@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from studio.config.option import applies, options
 from studio.config.train.lora import layer_numbers
+from studio.config.train.method import ONLINE
+from studio.config.train.preference import UNREFERENCED
 from studio.errors import Problem
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ def _or(wanted: object) -> str:
 def needs_reference(config: TrainConfig) -> bool:
     """Whether the training compares the model with what it was before."""
     if config.stage == "dpo":
-        return config.pref_loss not in ("orpo", "simpo")
-    return config.stage == "kto" or (config.stage in ("grpo", "rloo") and config.kl_coef > 0)
+        return config.pref_loss not in UNREFERENCED
+    return config.stage == "kto" or (config.stage in ONLINE and config.kl_coef > 0)
 
 
 def _is_lora(config: TrainConfig) -> bool:
@@ -51,7 +53,7 @@ def _is_lora(config: TrainConfig) -> bool:
 
 
 def _noise_beside_a_reference(config: TrainConfig) -> Problem | None:
-    compares = needs_reference(config) or config.stage in ("grpo", "rloo")
+    compares = needs_reference(config) or config.stage in ONLINE
     if not (config.neftune_noise_alpha and compares):
         return None
     return Problem(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from studio.config.train.preference import UNREFERENCED
 from studio.errors import Problem
 
 if TYPE_CHECKING:
     from studio.config.train import TrainConfig
 
 
-WITHOUT_REFERENCE = ("orpo", "simpo")
 UNTUNED = ("orpo", "kto_pair")  # orpo has the fine-tuning loss in it already
-UNWEIGHED = ("orpo", "simpo", "kto_pair")
+UNWEIGHED = (*UNREFERENCED, "kto_pair")
 
 
 def _reference_of_none(config: TrainConfig) -> Problem | None:
-    if config.stage != "dpo" or config.pref_loss not in WITHOUT_REFERENCE or not config.ref_model:
+    if config.stage != "dpo" or config.pref_loss not in UNREFERENCED or not config.ref_model:
         return None
     return Problem("ref_model", f"{config.pref_loss} compares with no reference model: leave it empty")
 

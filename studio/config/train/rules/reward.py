@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from studio.config.train.method import ONLINE
 from studio.config.train.reward import REWARDS
 from studio.errors import Problem
 
@@ -16,7 +17,7 @@ CODE = re.compile(r"(?P<file>[\w./-]+\.py):(?P<function>[A-Za-z_]\w*)")
 
 
 def _online(config: TrainConfig) -> bool:
-    return config.stage in ("grpo", "rloo")
+    return config.stage in ONLINE
 
 
 def _some_reward(config: TrainConfig) -> Problem | None:
