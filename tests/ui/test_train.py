@@ -202,6 +202,9 @@ def test_a_run_that_is_no_training_fills_no_form(ctx: Context, form: Form) -> No
         ("学习率", "learning_rate"),
         ("nf4", "quantization_type"),
         ("ref model", "ref_model"),
+        ("qlora", "quantization_bit"),
+        ("lr", "learning_rate"),
+        ("max length", "cutoff_len"),
     ],
 )
 def test_options_are_found_by_key_label_or_hint(text: str, key: str) -> None:
@@ -212,3 +215,13 @@ def test_what_is_found_says_when_it_matters() -> None:
     found = {each["key"]: each for each in train_find.on_find("pref")}
     assert found["pref_beta"]["when"] == "stage: dpo or kto"
     assert train_find.on_find("  ") == train_find.on_find("nosuchthing") == []
+
+
+def test_what_becomes_of_keys_of_llamafactory_is_told() -> None:
+    told = {
+        each["key"]: each["fate"] for text in ("use galore", "deepsp", "ddp_timeout") for each in train_find.fates(text)
+    }
+    assert told["use_galore"].endswith("read as: optim: galore_adamw")
+    assert "here instead: nothing" in told["deepspeed"]
+    assert "left out" in told["ddp_timeout"]
+    assert train_find.fates(" ") == train_find.fates("lora_rank") == []  # nothing was asked; an option as any other

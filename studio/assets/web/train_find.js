@@ -28,10 +28,10 @@ function empty() {
 
 async function look() {
   const text = field.value;
-  const found = text.trim() ? (await server.find(text)).found : [];
+  const { found, fates } = text.trim() ? await server.find(text) : { found: [], fates: [] };
   if (text !== field.value) return;
-  list.replaceChildren(...found.map(line));
-  if (text.trim() && !found.length) list.append(hint(say("No option is called or described so.", "没有这样的选项。")));
+  list.replaceChildren(...found.map(line), ...fates.map(({ key, fate }) => make("p", "found-fate", make("code", "", key), ` ${fate}`)));
+  if (text.trim() && !list.children.length) list.append(hint(say("No option is called or described so.", "没有这样的选项。")));
 }
 
 function move(event) {

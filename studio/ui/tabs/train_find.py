@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.config import llamafactory
 from studio.config.option import Option, options
 from studio.config.train import TrainConfig
 from studio.ui import panel
@@ -14,13 +15,21 @@ from studio.ui.form import HIDDEN_GROUPS
 from studio.ui.text import GROUPS
 
 FOUND_MAX = 8
+FATES_MAX = 4
+# what else people call an option
+CALLED = {
+    "cutoff_len": "max sequence context length",
+    "learning_rate": "lr",
+    "max_grad_norm": "gradient clipping",
+    "quantization_bit": "qlora 4bit 8bit 4-bit 8-bit bitsandbytes",
+}
 
 
 def draw() -> gr.HTML:
     """The box and the list below it."""
 
     def find(text: str) -> panel.Answer:
-        return {"found": on_find(text)}
+        return {"found": on_find(text), "fates": fates(text)}
 
     return panel.draw("train_find", [find], shared=["options"], elem_id="train-find")
 
@@ -33,9 +42,23 @@ def on_find(text: str) -> list[dict[str, Any]]:
     return [_told(option) for _, option in sorted(ranked, key=lambda pair: pair[0])[:FOUND_MAX]]
 
 
+def fates(text: str) -> list[dict[str, str]]:
+    """LLaMA-Factory's keys that begin with `text` and are no options here: what becomes of each."""
+    begun = "_".join(text.lower().split())
+    known = {option.key for option in options(TrainConfig)}
+    told = {
+        **{key: f"LLaMA-Factory's; left out: {why}" for key, why in llamafactory.WITHOUT_EFFECT.items()},
+        **{key: f"LLaMA-Factory's; here instead: {other}" for key, other in llamafactory.INSTEAD.items()},
+        **{key: f"LLaMA-Factory's; read as: {as_.words}" for key, as_ in llamafactory.TRANSLATED.items()},
+    }
+    fitting = [key for key in sorted(told) if begun and key.startswith(begun) and key not in known]
+    return [{"key": key, "fate": told[key].replace("`", "")} for key in fitting[:FATES_MAX]]
+
+
 def _rank(option: Option, words: list[str]) -> int | None:
     """0 for a key that begins so, then names with words that do, names that hold them, hints; None for the others."""
-    names = f" {option.key} {option.key.replace('_', ' ')} {' '.join(option.label)}".lower()
+    called = CALLED.get(option.key, "")
+    names = f" {option.key} {option.key.replace('_', ' ')} {' '.join(option.label)} {called}".lower()
     hints = f"{option.en} {option.zh} {' '.join(map(str, option.choices))}".lower()
     fits = (
         option.key.startswith("_".join(words)),
