@@ -19,7 +19,12 @@ const WORK = [
   ["learning_rate", say("Learning rate", "学习率")], ["grad_norm", say("Gradient norm", "梯度范数")],
   ["tokens_per_s", say("Tokens per second", "每秒 token 数")], ["memory_gb", say("Memory (GB)", "内存（GB）")],
 ];
-const TITLES = Object.fromEntries([...WATCHED, ...WORK]);
+const OTHERS = [
+  ["entropy", say("Entropy", "熵")],
+  ["rewards/chosen", say("Reward of preferred answers", "偏好回答的奖励")], ["rewards/rejected", say("Reward of rejected answers", "被拒回答的奖励")],
+  ["logps/chosen", say("Log probability of preferred answers", "偏好回答的对数概率")], ["logps/rejected", say("Log probability of rejected answers", "被拒回答的对数概率")],
+];
+const TITLES = Object.fromEntries([...WATCHED, ...WORK, ...OTHERS]);
 const root = element.querySelector(".curves");
 const note = element.querySelector(".curves-empty");
 const main = root.appendChild(document.createElement("div"));
@@ -74,6 +79,7 @@ function marksOf(base) {
 function layout(base) {
   const plain = plainLayout(TITLES[base] ?? base, say("step", "步"), base === "loss" ? 320 : 220);
   plain.yaxis.exponentformat = "power";
+  if (base === "perplexity") plain.yaxis.type = "log"; // its first values would hide all others
   return { ...plain, ...marksOf(base), showlegend: panels.get(base).length > 1, hovermode: "x unified", uirevision: run };
 }
 
