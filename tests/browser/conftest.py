@@ -25,6 +25,7 @@ from studio.settings import ROOT
 OUTPUT = ROOT / "tests" / "output"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 START_S = 60
+END_S = 30
 SETTLE_MS = 400  # fades of Gradio's
 # without a sandbox because containers often allow none; shared memory of containers is small
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -87,22 +88,34 @@ class Studio:
             return False
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
-    """A studio of its own, with the demo data and no runs; everything that it started is ended with it."""
-    data, saves = tmp_path / "data", tmp_path / "saves"
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """One studio process for the tests of a file."""
+    folder = tmp_path_factory.mktemp("studio")
+    data, saves = folder / "data", folder / "saves"
     data.mkdir()
-    for name in _shipped():
-        shutil.copy(ROOT / "data" / name, data / name)
     saves.mkdir()
-    studio = Studio(saves, data, _free_port(), tmp_path / "studio.log")
-    studio.start()
-    yield studio
-    for run in studio.store.list():
+    host = Studio(saves, data, _free_port(), folder / "studio.log")
+    host.start()
+    yield host
+    if host.process.poll() is None:
+        host.kill()
+
+
+@pytest.fixture
+def studio(host: Studio) -> Iterator[Studio]:
+    """The studio with the demo data and no runs: all it knows is in its folders. What a test started ends with it."""
+    for name in _shipped():
+        shutil.copy(ROOT / "data" / name, host.data / name)
+    if host.process.poll() is not None:
+        host.start()
+    yield host
+    for run in host.store.list():
         if run.is_active:
             run.stop_now()
-    if studio.process.poll() is None:
-        studio.kill()
+    _wait(lambda: not any(run.is_active for run in host.store.list()), "its runs do not end")
+    for folder in (host.data, host.saves):
+        _empty(folder)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +197,21 @@ def open_tab(page: Page, name: str) -> None:
         page.locator(".overflow-menu > button").click()
         tab = page.locator(".overflow-dropdown button", has_text=name)
     tab.click()
+
+
+def _wait(condition: Callable[[], bool], complaint: str) -> None:
+    deadline = time.monotonic() + END_S
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.05)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)  # somebody may write there with a last breath
+        else:
+            path.unlink()
 
 
 def _shipped() -> list[str]:
