@@ -6,16 +6,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.errors import ConfigError, DatasetError, SeedbedError
 from studio.worker.outputs import FULL
+
+if TYPE_CHECKING:
+    from studio.config.train import TrainConfig
+    from studio.planning.relief import Relief
 
 # as torch, CUDA's libraries and the allocator of a CPU say it
 NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 NO_SUCH_TOKEN = ("index out of range in self", "device-side assert")
 READING = ("loading data", "tokenising")
-Config = Any
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def _out_of_memory(text: str, run_dir: Path, phase: str) -> Card:
     return Card("OutOfMemory", message, str(relief), relief.changes)
 
 
-def _relief(config: Config) -> Any:
+def _relief(config: TrainConfig) -> Relief | None:
     """None also where there is not even the memory to think of one."""
     with suppress(MemoryError, OSError):
         from studio.datasets.registry import Registry
@@ -119,7 +122,7 @@ FORESEEN: dict[str, Callable[[SeedbedError, str, Path], Card]] = {
 }
 
 
-def _training(run_dir: Path) -> Config:
+def _training(run_dir: Path) -> TrainConfig | None:
     """The configuration, if it is one of a training and can be read."""
     from studio.config.load import load_run_config
     from studio.config.train import TrainConfig

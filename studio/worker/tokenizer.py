@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,19 +32,33 @@ def find(name: str) -> Path:
     """
     if folder := models.folder_of(name):
         return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     resolved = models.resolve(name)
     if models.is_local(resolved):
         raise ModelError(f"{resolved} is not a folder on this machine: check the path")
+    return download(resolved, wanted=TOKENIZER_PATTERNS)
+
+
+def download(name: str, wanted: Sequence[str] = ("*",), unread: Sequence[str] = ()) -> Path:
+    """The folder of a hub id with the files that are `wanted` but those `unread`, fetched if need be.
+
+    Raises:
+        ModelError: it cannot be reached, or is no such id.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     try:
-        return Path(snapshot_download(resolved, allow_patterns=list(TOKENIZER_PATTERNS)))
+        return Path(snapshot_download(name, allow_patterns=list(wanted), ignore_patterns=list(unread)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"{name} is neither a folder on this machine nor a model that can be reached: check the spelling, or "
             "download it where there is a network and give its folder"
         ) from error
+
+
+def padding(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills up shorter rows: its own, or the one that ends a text."""
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
 def load(

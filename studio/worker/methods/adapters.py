@@ -17,8 +17,9 @@ from studio.config.train import TrainConfig
 from studio.config.train.lora import layer_numbers
 from studio.errors import ModelError
 from studio.files import read_json
+from studio.planning.parameters import REWARD_HEAD
 from studio.worker.methods import pissa, vocabulary
-from studio.worker.methods.freeze import REWARD_HEAD, decoder
+from studio.worker.methods.freeze import decoder
 
 PATTERN = re.compile(r"[*+?\[\](){}|^$\\]")  # what no module name has
 SOME_STEPS = 1_000_000  # PEFT wants a number before there is one

@@ -23,11 +23,13 @@ from studio.errors import ModelError
 from studio.files import read_record, write_json
 from studio.models import ModelInfo
 from studio.worker import outputs
+from studio.worker import tokenizer as tokenizers
 from studio.worker.methods import adapters, vocabulary
 
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  # as safetensors spells them
 CHANGED = "tmp/start"  # below the run's folder
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx")  # of these only the first kind is read
+UNREAD = ("*.bin", "*.pth", "*.gguf", "original/*")  # of a hub id, not downloaded
 MADE_BY = "made_by"  # key of config.json: without it, a merged model would have the configuration of the plain one
 
 
@@ -38,7 +40,7 @@ def find(name: str) -> ModelInfo:
         ModelError: not found, incomplete or damaged.
     """
     resolved = models.resolve(name)
-    folder = Path(resolved) if models.is_local(resolved) else _from_hub(resolved)
+    folder = Path(resolved) if models.is_local(resolved) else tokenizers.download(resolved, unread=UNREAD)
     return models.check(folder)
 
 
@@ -149,16 +151,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another disk
         shutil.copy2(source, target)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.pth", "*.gguf", "original/*"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"{name} is neither a folder on this machine nor a model that can be reached: check the spelling, or "
-            "download it where there is a network and give its folder"
-        ) from error

@@ -7,9 +7,8 @@ from transformers import PreTrainedModel
 
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
+from studio.planning.parameters import REWARD_HEAD
 from studio.worker.methods import vocabulary
-
-REWARD_HEAD = "score"
 
 
 def free(config: TrainConfig, model: PreTrainedModel) -> None:

@@ -13,6 +13,7 @@ from transformers import BitsAndBytesConfig, CompressedTensorsConfig, PreTrained
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.files import read_record
+from studio.planning.parameters import REWARD_HEAD
 
 # how a checkpoint says that it is quantised -> (package to import, package to install)
 LIBRARIES = {
@@ -21,7 +22,7 @@ LIBRARIES = {
     "awq": ("gptqmodel", "gptqmodel"),
     "compressed-tensors": ("compressed_tensors", "compressed-tensors"),
 }
-HEADS = ["lm_head", "score"]
+HEADS = ["lm_head", REWARD_HEAD]
 
 
 def keys(config: TrainConfig, folder: Path, computed_in: torch.dtype) -> dict[str, Any]:

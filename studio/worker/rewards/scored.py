@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from studio import models
 from studio.config.train import TrainConfig
@@ -36,7 +36,7 @@ def load(config: TrainConfig, run_dir: Path) -> Reward:
     tokenizer = tokenizers.load(folder, config.trust_remote_code)
     model = _model(folder, config.trust_remote_code)
     if model.config.pad_token_id is None:
-        model.config.pad_token_id = _pad(tokenizer)
+        model.config.pad_token_id = tokenizers.padding(tokenizer)
     masking = Masking(models.within_context(folder, LONGEST), mask_history=True)
 
     def reward(answers: Answers) -> list[float]:
@@ -90,10 +90,6 @@ def _row(messages: list[dict[str, Any]], answer: str) -> Feedback:
 def _calls(message: dict[str, Any]) -> tuple[ToolCall, ...]:
     functions = (call["function"] for call in message.get("tool_calls", ()))
     return tuple(ToolCall(each["name"], json.dumps(each["arguments"])) for each in functions)
-
-
-def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
-    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
 def _scores(model: PreTrainedModel, ids: list[list[int]]) -> list[float]:

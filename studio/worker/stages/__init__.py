@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal
 
 from studio.config.train import TrainConfig
+from studio.worker.methods.loading import Head
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting
-
-Head = Literal["causal", "reward"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.reference import Referenced, reference
 from studio.worker.stages.setting import Setting, arguments
+from studio.worker.tokenizer import padding
 
 LEAST_ROWS = 2  # of a batch: answers are told apart from those of other rows
 
@@ -37,7 +38,7 @@ class Mismatched(DataCollatorForUnpairedPreference):  # type: ignore[misc]  # tr
 
 def build(setting: Setting) -> Recorded:
     """The trainer of a training on judged answers. Raises ModelError for a reference model that cannot be had."""
-    config, tokenizer = setting.config, setting.tokenizer
+    config = setting.config
     args = KTOConfig(
         **{**arguments(setting), **_batches(setting)},
         beta=config.pref_beta,
@@ -47,8 +48,8 @@ def build(setting: Setting) -> Recorded:
         remove_unused_columns=False,
         max_length=None,  # rows are cut already
     )
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    parts = {**setting.parts, "data_collator": Mismatched(pad_token_id=pad), "ref_model": reference(setting)}
+    collator = Mismatched(pad_token_id=padding(setting.tokenizer))
+    parts = {**setting.parts, "data_collator": collator, "ref_model": reference(setting)}
     trainer = FeedbackTrainer(args=args, **parts).recorded(setting)
     trainer.args.train_sampling_strategy = "random"  # which the constructor refuses, for its own way of pairing
     return trainer

@@ -10,6 +10,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting, arguments
+from studio.worker.tokenizer import padding
 
 
 class Rater(Recorded, RewardTrainer):  # type: ignore[misc]  # trl is untyped
@@ -30,12 +31,11 @@ class WholePairs(DataCollatorForPreference):  # type: ignore[misc]  # trl is unt
 
 def build(setting: Setting) -> Recorded:
     """The trainer of a reward model."""
-    tokenizer = setting.tokenizer
     args = RewardConfig(
         **arguments(setting),
         disable_dropout=not setting.config.lora_dropout,
         remove_unused_columns=False,
         max_length=None,  # rows are cut already
     )
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return Rater(args=args, data_collator=WholePairs(pad_token_id=pad), **setting.parts).recorded(setting)
+    collator = WholePairs(pad_token_id=padding(setting.tokenizer))
+    return Rater(args=args, data_collator=collator, **setting.parts).recorded(setting)
