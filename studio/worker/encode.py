@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from studio.datasets.formats import Conversation, Feedback, Preference, Row, Text, chat
+from studio.datasets.formats import Conversation, Feedback, Message, Preference, Row, Text, chat
 from studio.datasets.masking import Masking, MaskView, Piece, Segment
 from studio.errors import RowError
 from studio.worker.omission import told
@@ -201,7 +201,7 @@ def _render(renderer: Renderer, number: int, sequence: Conversation | Text, mask
         text = renderer.document(sequence.text)
         yield _Rendered(number, text, [(0, len(text))])
         return
-    turns = Turns(renderer, number, _messages(sequence, masking), _tools(number, sequence.tools))
+    turns = Turns(renderer, number, shown(sequence.messages, masking), tools_of(number, sequence.tools))
     if lost := turns.lost():
         yield _Rendered(number, turns.text, [], lost)
         return
@@ -209,10 +209,9 @@ def _render(renderer: Renderer, number: int, sequence: Conversation | Text, mask
         yield _Rendered(number, text, [renderer.with_end(text, span) for span in spans], again=place > 0)
 
 
-def _messages(sequence: Conversation, masking: Masking) -> list[dict[str, Any]]:
-    messages = chat(sequence.messages)
-    if masking.default_system and messages and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": masking.default_system})
+def shown(said: tuple[Message, ...], masking: Masking) -> list[dict[str, Any]]:
+    """What a chat template is given of a conversation: with the default system prompt, and thoughts if it thinks."""
+    messages = with_system(chat(said), masking.default_system)
     if masking.enable_thinking is False:
         for message in messages:
             if message["role"] == "assistant":
@@ -220,7 +219,15 @@ def _messages(sequence: Conversation, masking: Masking) -> list[dict[str, Any]]:
     return messages
 
 
-def _tools(number: int, tools: str | None) -> Any:
+def with_system(messages: list[dict[str, Any]], default_system: str | None) -> list[dict[str, Any]]:
+    """`messages` with the default system prompt, where they have none."""
+    if not default_system or (messages and messages[0]["role"] == "system"):
+        return messages
+    return [{"role": "system", "content": default_system}, *messages]
+
+
+def tools_of(number: int, tools: str | None) -> Any:
+    """The tools of row `number`. Raises RowError where they are no JSON."""
     if not tools:
         return None
     try:

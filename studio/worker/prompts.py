@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from studio.datasets.formats import Conversation, chat
+from studio.datasets.formats import Conversation
 from studio.datasets.masking import Masking
-from studio.worker.encode import Flaw, flaw_of
+from studio.worker.encode import Flaw, flaw_of, shown, tools_of, with_system
 from studio.worker.rendering import Renderer, Turns
-
-Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +43,7 @@ def prompted(
     renderer = Renderer(tokenizer)
     for number, row in rows:
         *before, answer = row.messages
-        messages = with_system(chat(tuple(before)), masking.default_system)
-        tools = json.loads(row.tools) if row.tools else None
+        messages, tools = shown(tuple(before), masking), tools_of(number, row.tools)
         text, _ = renderer.render(number, messages, tools, prompt=True)
         ids = tokens(text, tokenizer)
         lost = Turns(renderer, number, messages, tools).lost()
@@ -66,13 +62,6 @@ def beginning(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Plain text that the model is to go on with."""
     begins = tokenizer.bos_token_id in tokenizer("")["input_ids"]
     return [tokenizer.bos_token_id, *tokens(text, tokenizer)] if begins else tokens(text, tokenizer)
-
-
-def with_system(messages: Messages, default_system: str | None) -> Messages:
-    """`messages` with the default system prompt, where they have none."""
-    if not default_system or (messages and messages[0]["role"] == "system"):
-        return messages
-    return [{"role": "system", "content": default_system}, *messages]
 
 
 def tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
