@@ -62,8 +62,15 @@ def gpus() -> Iterator[Gpu]:
     for index in range(nvml.nvmlDeviceGetCount()):
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        load = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
-        yield Gpu(index, str(nvml.nvmlDeviceGetName(handle)), memory.total, memory.used, load)
+        yield Gpu(index, str(nvml.nvmlDeviceGetName(handle)), memory.total, memory.used, _load(nvml, handle))
+
+
+def _load(nvml: Any, handle: Any) -> int:
+    """0 where the driver does not tell: of a GPU that is divided (MIG), and of some that share the machine's memory."""
+    try:
+        return int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except nvml.NVMLError_NotSupported:
+        return 0
 
 
 def _own_gpu() -> Gpu | None:
