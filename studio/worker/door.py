@@ -6,6 +6,7 @@ Light to import: the watcher of stop requests runs before the first heavy import
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -79,6 +80,7 @@ def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
     else:
         return STOPPED if stopped else COMPLETED
     finally:
+        shutil.rmtree(run_dir / "tmp", ignore_errors=True)  # what a failure leaves there may be a whole model
         reporter.close()
 
 

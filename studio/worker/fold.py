@@ -98,7 +98,6 @@ def merge(desk: Desk) -> None:
         verification.write(report, desk.run_dir)
         verification.require(report)
         desk.reporter.phase("saving")
-    shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
     desk.reporter.result(
         output="model",
         bytes=sum(tensor.size_bytes for tensor in tensors),

@@ -150,7 +150,6 @@ def _save(
 
 def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, stopped: bool) -> None:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
     desk.reporter.result(
         output=output,
         steps=trainer.state.global_step,

@@ -54,8 +54,10 @@ def test_a_missing_model_leaves_an_error_card(start: Start, tmp_path: Path) -> N
 
 def test_a_broken_loss_leaves_an_error_card(start: Start) -> None:
     keys = {"finetuning_type": "full", "learning_rate": 1.0, "optim": "sgd", "max_grad_norm": 1e30}
-    message = card(start(max_steps=60, save_steps=1, **keys))
+    worker = start(max_steps=60, save_steps=1, **keys)
+    message = card(worker)
     assert message.startswith("Diverged: the ")
+    assert not (worker.run_dir / "tmp").exists()
     assert "Lower learning_rate" in message
 
 
