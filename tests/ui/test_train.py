@@ -144,6 +144,15 @@ def test_broken_yaml_names_the_line(form: Form, tmp_path: Path) -> None:
         train.on_upload(form, str(path))
 
 
+def test_all_that_is_wrong_in_a_file_is_listed_and_the_form_stays(form: Form, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.yaml"
+    path.write_text("stage: ppo\ndeepspeed: <z3>.json\nlearning_rat: 1\ndataset: identity\n")
+    _, told, *others = train.on_upload(form, str(path))
+    assert all(f"<li>{key}: " in told for key in ("stage", "deepspeed", "learning_rat"))
+    assert len(others) == len(form.filled)
+    assert all(update == gr.skip() for update in others)
+
+
 def test_the_plan_follows_the_form(ctx: Context, form: Form) -> None:
     def plan(**values: Any) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(train.on_change(ctx, form, False, *filled(form, **values))[0])["plan"]

@@ -79,6 +79,7 @@ function marksOf(base) {
 function layout(base) {
   const plain = plainLayout(TITLES[base] ?? base, say("step", "步"), base === "loss" ? 320 : 220);
   plain.yaxis.exponentformat = "power";
+  if (base === "learning_rate") plain.yaxis.rangemode = "tozero"; // or a constant one looks like 0 between -1 and 1
   if (base === "perplexity") plain.yaxis.type = "log"; // its first values would hide all others
   return { ...plain, ...marksOf(base), showlegend: panels.get(base).length > 1, hovermode: "x unified", uirevision: run };
 }

@@ -147,11 +147,15 @@ def on_preset(ctx: Context, form: Form, name: str, datasets: list[str]) -> list[
 
 @shown
 def on_upload(form: Form, path: str) -> list[Any]:
-    """Fill the form from a YAML file, LLaMA-Factory's or our own; what of it was read otherwise is told."""
+    """Fill the form from a YAML file, LLaMA-Factory's or our own; what of it was read otherwise is told. One with
+    problems leaves the form as it was."""
     with open(path, encoding="utf-8", errors="replace") as file:
         values = load.parse_yaml(file.read(), "the YAML file")
     values.pop("schema_version", None)
-    config = load.parse(TrainConfig, values)
+    try:
+        config = load.parse(TrainConfig, values)
+    except ConfigError as error:  # too much for a message that goes away
+        return [gr.skip(), _refusal(error), *[gr.skip()] * len(form.filled)]
     return [BLANK, _reading(values, config), *form.fill(_own(config))]
 
 
@@ -256,6 +260,13 @@ def _reading(values: Mapping[str, Any], config: TrainConfig) -> str:
     left = {problem.where: problem.what for problem in load.without_effect(values)}
     lists = [*_list("Read as", other), *_list("Left out", left)]
     return f'<div class="card">{"".join(lists)}</div>' if lists else ""
+
+
+def _refusal(error: ConfigError) -> str:
+    """Why nothing of a file was taken, as a card."""
+    lines = [f"<li>{escape(str(problem).replace('`', ''))}</li>" for problem in error.problems]
+    title = "<p>The file was not loaded; the form is as it was. Change in the file:</p>"
+    return f'<div class="card bad">{title}<ul>{"".join(lines)}</ul></div>'
 
 
 def _list(title: str, told: Mapping[str, str]) -> list[str]:
