@@ -66,10 +66,10 @@ def gpus() -> Iterator[Gpu]:
 
 
 def _load(nvml: Any, handle: Any) -> int:
-    """0 where the driver does not tell: of a GPU that is divided (MIG), and of some that share the machine's memory."""
+    """0 where the driver does not tell, as of a GPU that is divided (MIG)."""
     try:
         return int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-    except nvml.NVMLError_NotSupported:
+    except nvml.NVMLError:
         return 0
 
 
