@@ -18,10 +18,10 @@ LEAST_LOSS = 1.0  # below it a factor says little
 ZERO_LOGS = 3
 
 
-class Diverged(RunError):
-    """The loss or the gradient is not a number any more, or far beyond where it began.
+class Pointless(RunError):
+    """Nothing is learned any more.
 
-    `facts`: reason (nan, gradient or exploding), step, loss, learning_rate, grad_norm, last_checkpoint ("": none).
+    `facts`: reason (nan, gradient, exploding, zero), step, loss, learning_rate, grad_norm, last_checkpoint ("": none).
     """
 
     def __init__(self, text: str, facts: dict[str, Any]) -> None:
@@ -29,12 +29,12 @@ class Diverged(RunError):
         super().__init__(text)
 
 
-class LossZero(RunError):
-    """The loss is exactly zero from the first step on: nothing is learned. `facts` as of Diverged."""
+class Diverged(Pointless):
+    """The loss or the gradient is not a number any more, or far beyond where it began."""
 
-    def __init__(self, text: str, facts: dict[str, Any]) -> None:
-        self.facts = facts
-        super().__init__(text)
+
+class LossZero(Pointless):
+    """The loss is exactly zero from the first step on."""
 
 
 class Watch:
