@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 NO_SUCH_TOKEN = ("index out of range in self", "device-side assert")
 READING = ("loading data", "tokenising")
+USUAL_RATE = {"lora": 2e-4, "full": 2e-5}
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,15 @@ def _diverged(error: SeedbedError, text: str, run_dir: Path) -> Card:
         return Card(type(error).__name__, text, retry={"fp16": False, "bf16": True})
     from studio.planning.advice import changed
 
-    slower = {"learning_rate": float(f"{config.learning_rate / 10:.2g}")}
+    slower = {"learning_rate": _usual(config, config.learning_rate / 10)}
     warmer = {**slower, "warmup_ratio": 0.05}
     warms_up = config.warmup_steps or config.warmup_ratio or changed(config, warmer) is None
     return Card(type(error).__name__, text, retry=slower if warms_up else warmer)
+
+
+def _usual(config: TrainConfig, rate: float) -> float:
+    """`rate`, or what trainings of this kind usually take if that is less."""
+    return min(float(f"{rate:.2g}"), USUAL_RATE.get(config.finetuning_type, USUAL_RATE["full"]))
 
 
 def _loss_zero(error: SeedbedError, text: str, run_dir: Path) -> Card:

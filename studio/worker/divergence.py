@@ -79,14 +79,14 @@ class Watch:
         )
 
     def _refuse_explosion(self, facts: dict[str, Any]) -> None:
-        began = sum(self._first) / len(self._first)
+        began = self._first[0]  # it may rise from the second step on
         limit = EXPLODED_FACTOR * max(began, LEAST_LOSS)
         if len(self._last) < EXPLODED_LOGS or min(step.loss for step in self._last) <= limit:
             return
         since = self._last[0].step
         raise Diverged(
             f"the loss explodes: it began at {began:.3g} and is {facts['loss']:.3g} at step {facts['step']}. "
-            f"Checkpoints before step {since} are still good. Lower learning_rate (the step had "
+            f"Checkpoints before step {since} may still be good. Lower learning_rate (the step had "
             f"{facts['learning_rate']:.2g}) or max_grad_norm, or raise warmup_steps",
             {**facts, "reason": "exploding", "began": began, "since": since},
         )

@@ -62,7 +62,7 @@ def test_a_loss_that_is_no_number_is_tried_again_more_gently(fail: Fail) -> None
     wild = {"finetuning_type": "full", "learning_rate": 1.0, "optim": "sgd", "max_grad_norm": 1e30}
     error = fail(**wild, max_steps=60, save_steps=0)
     assert error["kind"] == "Diverged"
-    assert error["retry"] == {"learning_rate": 0.1, "warmup_ratio": 0.05}
+    assert error["retry"] == {"learning_rate": 2e-5, "warmup_ratio": 0.05}
 
 
 def test_tokens_that_the_model_does_not_know_until_it_grows(
