@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,11 +113,14 @@ class Adapters:
         self._loaded.pop(name, None)
         await self._client.post("/v1/unload_lora_adapter", {"lora_name": name})
 
-    async def answer_requests(self) -> bool:
-        """Do what the files in the requests folder ask, oldest first. Whether there was anything to do."""
+    async def answer_requests(self, publish: Callable[[], None]) -> bool:
+        """Do what the files in the requests folder ask, oldest first, and `publish` what follows before it is called
+        done. Whether there was anything to do."""
         pending = sorted(_pending(self._requests), key=lambda path: path.stat().st_mtime)
         for path in pending:
-            write_json(path.with_suffix(".done.json"), await self._answer(path))
+            answer = await self._answer(path)
+            publish()
+            write_json(path.with_suffix(".done.json"), answer)
             path.unlink()
         return bool(pending)
 

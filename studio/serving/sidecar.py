@@ -138,8 +138,7 @@ class Sidecar:
         self._publish(child)
         write_json(self.folder / "startup.json", _startup(self.config, self.progress))
         while child.is_whole():
-            if await self.adapters.answer_requests():
-                self._publish(child)
+            if await self.adapters.answer_requests(lambda: self._publish(child)):
                 child.lines.clear()  # a refused adapter's errors would pass for the cause of a later end
             await asyncio.sleep(POLL_S)
         raise SidecarNotReady("one of the server's processes is gone")

@@ -62,7 +62,7 @@ def train(page: Any, screenshot: Any) -> str:
     """Start from the shipped recipe on the uploaded rows; twice clicked, once started."""
     page.locator("#train-preset input").click()
     page.get_by_role("option", name="identity", exact=True).click()
-    page.locator("#train-verdict").get_by_text("my_rows").wait_for()
+    page.locator("#train-verdict").get_by_text("my_rows", exact=True).wait_for()
     screenshot("journey-2-train")
     page.locator("#train-start").dblclick()
     page.locator("#runs-table tbody tr").first.wait_for(timeout=MINUTE_MS)

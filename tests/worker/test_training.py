@@ -19,6 +19,7 @@ from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError, NotResumable
 from studio.worker.divergence import EXPLODED_LOGS, Diverged
 from studio.worker.encode import IGNORED, Encoded
+from studio.worker.needs import own_machine
 from studio.worker.pool import Tokens
 from studio.worker.prepared import Figures, Recipe
 from studio.worker.rows import Part, Source
@@ -211,6 +212,7 @@ def test_metrics_have_a_line_for_every_step(train: Train) -> None:
         "tokens": tokens[-1],
         "train_seconds": 0,
         "stopped": False,
+        "device": own_machine().device,
     }
 
 
