@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -147,5 +148,7 @@ def direct_lines() -> list[str]:
 def test_this_environment_is_the_locked_one() -> None:
     device = "cpu" if "+cpu" in importlib.metadata.version("torch") else "cuda"
     wanted = pins(device) | pins("dev")
-    there = {normal(dist.name): dist.version for dist in importlib.metadata.distributions()}
+    # setuptools puts packages of its own on the path of a process that imports it
+    places = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+    there = {normal(dist.name): dist.version for dist in importlib.metadata.distributions(path=places)}
     assert {name: there.get(name) for name in wanted if there.get(name) != wanted[name]} == {}
