@@ -38,8 +38,11 @@ def build(config: TrainConfig, model: Any, total_steps: int) -> Optimizer:
     Raises:
         ModelError: it needs a package that is not installed, or has nothing to work on.
     """
+    prunes = config.use_adalora and hasattr(model.base_model, "rankallocator")
+    if prunes:
+        budget.fix_scales(model)
     optimizer = OPTIMIZERS[config.optim](config, model)
-    if config.use_adalora and hasattr(model.base_model, "rankallocator"):
+    if prunes:
         budget.schedule(optimizer, model, total_steps)
     return optimizer
 

@@ -69,6 +69,14 @@ class Budget:
         return {key: value for key, value in whole.items() if key != STATE}
 
 
+def fix_scales(model: PeftModel) -> None:
+    """Keep the rank that an adapter is divided by as it is. PEFT, where it widens an adapter of a model in 16 bits to
+    float32, has it trained by mistake; no checkpoint holds it."""
+    for name, weight in model.named_parameters():
+        if ".ranknum." in name:
+            weight.requires_grad = False
+
+
 def schedule(optimizer: Optimizer, model: PeftModel, total_steps: int) -> None:
     """Have every step of `optimizer` prune the adapter of `model`.
 

@@ -213,7 +213,15 @@ def test_an_adapter_of_another_shape_is_refused(train: Train, wide_model: Path, 
         adapters.resume(first.run_dir / "adapter", other)
 
 
-@pytest.mark.parametrize("keys", [{"pissa_init": True}, {"use_adalora": True}, {"additional_target": "embed_tokens"}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"pissa_init": True},
+        {"use_adalora": True},
+        {"use_adalora": True, "bf16": True},
+        {"additional_target": "embed_tokens"},
+    ],
+)
 def test_a_resumed_training_goes_on_exactly(train: Train, wide_model: Path, keys: dict[str, Any]) -> None:
     half = 10 if "use_adalora" in keys else 2
     saved = {"max_steps": 2 * half, "save_steps": half, "save_total_limit": 9}
