@@ -11,7 +11,6 @@ from studio.config.train.method import ONLINE
 from studio.errors import RunError
 from studio.runs.events import Step
 
-FIRST_LOGS = 5
 EXPLODED_LOGS = 5  # a lone spike is no explosion
 EXPLODED_FACTOR = 3.0
 LEAST_LOSS = 1.0  # below it a factor says little
@@ -63,7 +62,7 @@ class Watch:
         }
         self._refuse_nan(step, facts)
         if self._means_something:
-            self._first += [step.loss] if len(self._first) < FIRST_LOGS else []
+            self._first += [step.loss] if len(self._first) < ZERO_LOGS else []
             self._last.append(step)
             self._refuse_explosion(facts)
             self._refuse_zero(facts)
