@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio import models, templates, trackers
+from studio import models, packages, templates, trackers
 from studio.config.data import DataConfig
 from studio.config.load import parse
 from studio.config.option import split_names
@@ -49,6 +49,7 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
         *_datasets("eval_dataset", values, registry),
         *_model(values),
         *_trackers(values.get("report_to")),
+        *_optimizer(values.get("optim")),
         *_rewards(values, registry),
     ]
     try:
@@ -99,6 +100,11 @@ def _demand(report: checks.Report, values: Mapping[str, Any]) -> str:
 
 def _trackers(given: Any) -> Iterator[Problem]:
     yield from trackers.problems(_names(given), os.environ)
+
+
+def _optimizer(given: Any) -> Iterator[Problem]:
+    if problem := packages.missing(str(given)):
+        yield problem
 
 
 def _rewards(values: Mapping[str, Any], registry: Registry) -> Iterator[Problem]:

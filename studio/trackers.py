@@ -6,10 +6,10 @@ Keys and addresses come from the environment of the studio alone and are written
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from studio import packages
 from studio.errors import Problem
 
 NONE = "none"
@@ -30,9 +30,9 @@ def wanted(names: tuple[str, ...]) -> tuple[str, ...]:
 def problems(names: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[Problem]:
     """What keeps a training from reporting: a package or a key that is missing."""
     for name in wanted(names):
-        packages = PACKAGES.get(name, ())
-        if packages and not any(map(_is_installed, packages)):
-            yield Problem("report_to", f"{name} needs a package that is not installed: pip install {packages[0]}")
+        needed = PACKAGES.get(name, ())
+        if needed and not any(map(packages.is_installed, needed)):
+            yield Problem("report_to", f"{name} needs a package that is not installed: pip install {needed[0]}")
         elif name == "wandb" and not _has_wandb_key(environment):
             what = "wandb needs WANDB_API_KEY in the environment of the studio, or WANDB_MODE=offline to keep all here"
             yield Problem("report_to", what)
@@ -53,13 +53,6 @@ def close(names: tuple[str, ...]) -> None:
     """Have what was reported arrive before the process ends. The others do so by themselves."""
     if "wandb" in names:
         importlib.import_module("wandb").finish()
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # hidden from the training to save the time of its import
-        return False
 
 
 def _has_wandb_key(environment: Mapping[str, str]) -> bool:

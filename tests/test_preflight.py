@@ -236,3 +236,12 @@ def test_a_tracker_that_is_not_installed_is_refused_before_a_run(
         ConfigError, match="report_to: mlflow needs a package that is not installed: pip install mlflow"
     ):
         preflight.train_config({"dataset": "identity", "report_to": "mlflow"}, registry)
+
+
+def test_an_optimizer_that_is_not_installed_is_refused_before_a_run(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    keys = {"dataset": "identity", "optim": "schedule_free_sgd", "lr_scheduler_type": "constant"}
+    with pytest.raises(ConfigError, match=r"optim: .* needs the package schedulefree: pip install schedulefree"):
+        preflight.train_config(keys, registry)

@@ -15,18 +15,12 @@ from torch.optim import Optimizer
 from transformers import Trainer
 from transformers.optimization import Adafactor
 
+from studio import packages
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.worker.methods import budget
 
 Groups = list[dict[str, Any]]
-INSTALL = {
-    "bitsandbytes": "pip install bitsandbytes",
-    "schedulefree": "pip install schedulefree",
-    "galore_torch": "pip install galore-torch",
-    # its licence forbids commercial use, so it does not come with this program
-    "apollo_torch": "pip install --no-deps apollo-torch (its licence, CC BY-NC 4.0, forbids commercial use)",
-}
 MOMENTUM = 0.9
 
 
@@ -232,7 +226,7 @@ def _library(name: str, config: TrainConfig) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ModelError(f"optim: {config.optim} needs the package {name}: {INSTALL[name]}") from error
+        raise ModelError(f"optim: {config.optim} needs the package {name}: {packages.INSTALL[name]}") from error
 
 
 OPTIMIZERS: dict[str, Callable[[TrainConfig, Any], Optimizer]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import get_args
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from studio import packages
 from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.config.train.optimizer import Optimizer
@@ -30,8 +30,8 @@ def test_every_optimizer_of_the_schema_is_made() -> None:
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_the_loss_falls_and_a_resumed_training_goes_on_exactly(train: Train, name: str) -> None:
-    if name == "apollo_adamw" and not importlib.util.find_spec("apollo_torch"):
-        pytest.skip("apollo-torch is not installed: its licence forbids commercial use")
+    if problem := packages.missing(name):
+        pytest.skip(str(problem))
     schedule = {"lr_scheduler_type": "constant"} if name.startswith("schedule_free") else {}
     # a projection that is made anew while running: what it is made from must be resumed too
     keys = {"optim": name, "galore_update_interval": 3, "apollo_update_interval": 3, "galore_rank": 4, "apollo_rank": 4}
