@@ -29,7 +29,8 @@ from studio.serving.speaker import bases, memory_gb
 from studio.settings import ASSETS, Settings
 from studio.ui.context import Context
 from studio.ui.conversation import text
-from studio.ui.tabs import chat, chat_pickers, chat_server
+from studio.ui.tabs.chat import compare as chat
+from studio.ui.tabs.chat import pickers, strip
 
 SEEDLING = ASSETS / "seedling"
 GREEDY = ("", 0.0, 1.0, 0, 24, 1.0, 0)
@@ -37,8 +38,8 @@ PROMPT_BOX, LEFT, LEFT_FIGURES, RIGHT, RIGHT_FIGURES = range(5)
 
 
 def test_without_any_run_both_sides_are_the_bundled_model(ctx: Context) -> None:
-    assert chat_pickers.offers(ctx)[0] == ("seedling · base", "seedling")
-    assert chat_pickers.pair(ctx, None, None, left_is_free=True) == ("seedling", "seedling")
+    assert pickers.offers(ctx)[0] == ("seedling · base", "seedling")
+    assert pickers.pair(ctx, None, None, left_is_free=True) == ("seedling", "seedling")
     assert "Train tab" in chat.on_open(ctx)[2]["placeholder"]
 
 
@@ -46,10 +47,10 @@ def test_newest_adapter_is_picked_with_its_base_beside_it(ctx: Context) -> None:
     older = _finished(ctx, "older")
     time.sleep(1.1)  # runs of one second have no order
     newer = _finished(ctx, "newer")
-    labels = dict((value, label) for label, value in chat_pickers.offers(ctx))
+    labels = dict((value, label) for label, value in pickers.offers(ctx))
     assert re.fullmatch(r"newer · adapter · \d\d \w+ \d\d:\d\d", labels[str(newer)])
-    assert chat_pickers.pair(ctx, None, None, left_is_free=True) == ("seedling", str(newer))
-    assert chat_pickers.pair(ctx, None, str(older), left_is_free=True) == ("seedling", str(older))
+    assert pickers.pair(ctx, None, None, left_is_free=True) == ("seedling", str(newer))
+    assert pickers.pair(ctx, None, str(older), left_is_free=True) == ("seedling", str(older))
     assert "placeholder" in chat.on_open(ctx)[2]
     assert "Train tab" not in chat.on_open(ctx)[2]["placeholder"]
 
@@ -57,9 +58,9 @@ def test_newest_adapter_is_picked_with_its_base_beside_it(ctx: Context) -> None:
 def test_left_base_follows_the_right_adapter_until_something_was_asked(ctx: Context, tmp_path: Path) -> None:
     other = _copy_of_seedling(tmp_path / "other")
     adapter = str(_finished(ctx, "on-other", base=other))
-    assert chat_pickers.pair(ctx, "seedling", adapter, left_is_free=True) == (str(other), adapter)
-    assert chat_pickers.pair(ctx, "seedling", adapter, left_is_free=False) == ("seedling", adapter)
-    assert chat_pickers.pair(ctx, adapter, "seedling", left_is_free=True) == (adapter, "seedling")
+    assert pickers.pair(ctx, "seedling", adapter, left_is_free=True) == (str(other), adapter)
+    assert pickers.pair(ctx, "seedling", adapter, left_is_free=False) == ("seedling", adapter)
+    assert pickers.pair(ctx, adapter, "seedling", left_is_free=True) == (adapter, "seedling")
 
 
 def test_switching_one_side_clears_that_side_only(ctx: Context) -> None:
@@ -72,9 +73,9 @@ def test_switching_one_side_clears_that_side_only(ctx: Context) -> None:
 
 def test_a_template_that_is_not_the_base_models_is_told_below_the_picker(ctx: Context) -> None:
     adapter = _finished(ctx, "identity")
-    assert "chat template" not in chat_pickers.remark(ctx, str(adapter))
+    assert "chat template" not in pickers.remark(ctx, str(adapter))
     (adapter / "chat_template.jinja").write_text(templates.text("alpaca"))
-    assert "asked with the chat template that it was trained with" in chat_pickers.remark(ctx, str(adapter))
+    assert "asked with the chat template that it was trained with" in pickers.remark(ctx, str(adapter))
     served = (servers.Served("seedling", str(SEEDLING), True), servers.Served("mine", str(adapter), False))
     endpoint = servers.Endpoint(ctx.store.get(adapter.parent.name), Server("http://127.0.0.1:1"), served)
     assert serve.worded_otherwise(endpoint) == ["mine"], "the command that serves says so too"
@@ -87,26 +88,26 @@ def test_the_mode_of_thinking_goes_with_the_question() -> None:
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "../etc"])
 def test_wrong_path_is_said_below_the_picker(ctx: Context, name: str) -> None:
-    assert "bad" in chat_pickers.remark(ctx, name)
-    assert chat_server.cards(ctx, chat_server.speakers([name])) == []
+    assert "bad" in pickers.remark(ctx, name)
+    assert strip.cards(ctx, strip.speakers([name])) == []
 
 
 def test_adapter_without_its_base_cannot_speak(ctx: Context, tmp_path: Path) -> None:
     adapter = _finished(ctx, "orphan", base=tmp_path / "gone")
-    assert "gone" in chat_pickers.remark(ctx, str(adapter))
+    assert "gone" in pickers.remark(ctx, str(adapter))
 
 
 def test_two_bases_need_two_servers_and_the_memory_is_said(tmp_path: Path) -> None:
-    picked = chat_server.speakers(["seedling", str(_copy_of_seedling(tmp_path / "other"))])
+    picked = strip.speakers(["seedling", str(_copy_of_seedling(tmp_path / "other"))])
     assert len(bases(picked)) == 2
     assert memory_gb(picked[0].base) == pytest.approx(2.25, abs=0.1)
-    assert re.search(r"need 2 servers.*about 2\.\d \+ 2\.\d GB", chat_server.memory_sentence(picked))
-    assert chat_server.memory_sentence(picked[:1]).startswith("Takes about 2.")
+    assert re.search(r"need 2 servers.*about 2\.\d \+ 2\.\d GB", strip.memory_sentence(picked))
+    assert strip.memory_sentence(picked[:1]).startswith("Takes about 2.")
 
 
 def test_adapter_and_its_base_share_a_server(ctx: Context) -> None:
-    picked = chat_server.speakers(["seedling", str(_finished(ctx, "identity"))])
-    assert [card.state for card in chat_server.cards(ctx, picked)] == ["off"]
+    picked = strip.speakers(["seedling", str(_finished(ctx, "identity"))])
+    assert [card.state for card in strip.cards(ctx, picked)] == ["off"]
 
 
 def test_failed_server_shows_reason_and_hint(ctx: Context) -> None:
@@ -116,14 +117,14 @@ def test_failed_server_shows_reason_and_hint(ctx: Context) -> None:
         run.path / "error.json", {"kind": "ServerDied", "message": "The model server ended: boom.", "hint": "Do so."}
     )
     write_json(run.path / "exit.json", {"code": 1, "signal": None, "reason": "failed", "at": time.time()})
-    (card,) = chat_server.cards(ctx, chat_server.speakers(["seedling"]))
+    (card,) = strip.cards(ctx, strip.speakers(["seedling"]))
     assert (card.state, card.message) == ("failed", "The model server ended: boom. Do so.")
     *_, start, stop = chat.on_servers(ctx, "seedling", None)
     assert (start["interactive"], stop["interactive"]) == (True, False)
 
 
 def test_details_of_a_run_that_is_gone_are_empty(ctx: Context) -> None:
-    assert chat_server.details(ctx, "../../etc") == {}
+    assert strip.details(ctx, "../../etc") == {}
 
 
 def test_blank_prompt_asks_nothing(ctx: Context) -> None:
@@ -151,7 +152,7 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     """A context whose one server is started by the first prompt."""
     context = Context.of(Settings(saves_dir=tmp_path_factory.mktemp("talking") / "saves"))
     yield context
-    for run in chat_server.stop(context):
+    for run in strip.stop(context):
         _wait(lambda run=run: not run.is_active, 15)
         process.kill(process.of_run(run.path), signal.SIGKILL)
 
@@ -168,11 +169,11 @@ def test_first_prompt_starts_what_is_needed_and_both_answer(talking: Context) ->
     assert "tokens/s" in last[LEFT_FIGURES]
     assert "first token" in last[RIGHT_FIGURES]
     assert len(talking.store.list("serve")) == 1
-    assert "does not mix" in chat_pickers.remark(talking, adapter)
-    (card,) = chat_server.cards(talking, chat_server.speakers(["seedling", adapter]))
+    assert "does not mix" in pickers.remark(talking, adapter)
+    (card,) = strip.cards(talking, strip.speakers(["seedling", adapter]))
     assert card.state == "ready"
     assert card.adapters[0].startswith("scrambled · adapter")
-    shown = chat_server.details(talking, card.run)
+    shown = strip.details(talking, card.run)
     assert "enable-lora" in shown["yaml"]
     assert shown["command"] == "python -m studio serve"  # seedling is the default
     assert not any(_server(talking).server["api_key"] in part for part in shown.values())
@@ -180,7 +181,7 @@ def test_first_prompt_starts_what_is_needed_and_both_answer(talking: Context) ->
 
 @pytest.mark.vllm
 def test_each_side_keeps_its_own_conversation(talking: Context) -> None:
-    adapter = str(chat_pickers.offers(talking)[1][1])
+    adapter = str(pickers.offers(talking)[1][1])
     first = _talk(chat.on_send(talking, "Hello", "seedling", adapter, [], [], *GREEDY))[-1]
     second = _talk(chat.on_send(talking, "And you?", "seedling", adapter, first[LEFT], first[RIGHT], *GREEDY))[-1]
     assert [turn["role"] for turn in second[LEFT]] == ["user", "assistant"] * 2
@@ -220,7 +221,7 @@ def test_stop_ends_the_server(talking: Context) -> None:
     run = _server(talking)
     chat.on_stop_servers(talking, "seedling", "seedling")
     _wait(lambda: not run.is_active, 15)
-    assert [card.state for card in chat_server.cards(talking, chat_server.speakers(["seedling"]))] == ["off"]
+    assert [card.state for card in strip.cards(talking, strip.speakers(["seedling"]))] == ["off"]
 
 
 def _talk(updates: Any) -> list[list[Any]]:

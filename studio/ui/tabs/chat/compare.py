@@ -1,4 +1,4 @@
-"""The Chat tab: one prompt, two models, both answers side by side as they are written."""
+"""The Compare page: one prompt, two models, both answers side by side as they are written."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from studio.ui.context import Context
 from studio.ui.conversation import Turn
 from studio.ui.doors import shown
 from studio.ui.form import AUTO, FROM_TRISTATE, TRISTATE
-from studio.ui.tabs import chat_server
-from studio.ui.tabs.chat_pickers import offers, pair, remark
+from studio.ui.tabs.chat import strip
+from studio.ui.tabs.chat.pickers import offers, pair, remark
 from studio.ui.text import said
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -97,13 +97,13 @@ def on_opened(ctx: Context, left: str | None, right: str | None) -> tuple[Any, A
     return (
         chosen[0] if left is None else gr.skip(),
         chosen[1] if right is None else gr.skip(),
-        chat_server.watched(*chosen),
+        strip.watched(*chosen),
     )
 
 
 def on_left(ctx: Context, left: str | None, right: str | None) -> tuple[list[Turn], str, str, str]:
     """Another model answers on the left: its conversation starts anew, the right one stays."""
-    return [], "", remark(ctx, left or ""), chat_server.watched(left, right)
+    return [], "", remark(ctx, left or ""), strip.watched(left, right)
 
 
 def on_right(ctx: Context, left: str | None, right: str | None, left_chat: list[Turn]) -> tuple[Any, ...]:
@@ -116,13 +116,13 @@ def on_right(ctx: Context, left: str | None, right: str | None, left_chat: list[
         [],
         "",
         remark(ctx, right),
-        chat_server.watched(left, right),
+        strip.watched(left, right),
     )
 
 
 def on_servers(ctx: Context, left: str | None, right: str | None) -> tuple[str, str, Any, Any]:
     """A server came, changed or went: what is said of both picks, and whether Start and Stop can be pressed."""
-    states = {card.state for card in chat_server.cards(ctx, chat_server.speakers([left, right]))}
+    states = {card.state for card in strip.cards(ctx, strip.speakers([left, right]))}
     return (
         remark(ctx, left or ""),
         remark(ctx, right or ""),
@@ -134,14 +134,14 @@ def on_servers(ctx: Context, left: str | None, right: str | None) -> tuple[str, 
 @shown
 def on_start(ctx: Context, left: str | None, right: str | None) -> str:
     """Start what the two picks need."""
-    chat_server.start(ctx, [left, right])
-    return chat_server.watched(left, right)
+    strip.start(ctx, [left, right])
+    return strip.watched(left, right)
 
 
 def on_stop_servers(ctx: Context, left: str | None, right: str | None) -> str:
     """Stop every model server."""
-    chat_server.stop(ctx)
-    return chat_server.watched(left, right)
+    strip.stop(ctx)
+    return strip.watched(left, right)
 
 
 async def on_send(
@@ -187,7 +187,7 @@ async def _talk(
     ctx: Context, picks: Sequence[str], asked: Sequence[list[Turn]], settings: Sequence[Any]
 ) -> AsyncGenerator[list[Any], None]:
     """Both conversations with their figures as they grow, each at its own pace, and the buttons."""
-    together = chat_server.speakers(picks)
+    together = strip.speakers(picks)
     system, sampling = str(settings[0]), _sampling(*settings[1:])
     answers = [_answer(ctx, *pane, together, system, sampling) for pane in zip(picks, asked, strict=True)]
     now: list[Shown] = [(turns, conversation.waiting({}) if turns else "") for turns in asked]
@@ -249,7 +249,7 @@ def _pressable(answering: bool) -> list[Any]:
 def _server_row(ctx: Context) -> ServerRow:
     with gr.Row(elem_id="chat-server-row"):
         with gr.Column(min_width=260):
-            status = chat_server.component(ctx)
+            status = strip.component(ctx)
         with gr.Column(scale=0, min_width=220), gr.Row(elem_classes="actions"):
             start = gr.Button(
                 said("Start server", "启动服务"), elem_id="server-start", size="sm", min_width=100, interactive=False

@@ -20,7 +20,7 @@ from studio.serving import servers, speaker
 from studio.serving.speaker import Speaker
 from studio.settings import ASSETS
 from studio.ui.context import Context
-from studio.ui.tabs.chat_pickers import called, speaker_or_none
+from studio.ui.tabs.chat.pickers import called, speaker_or_none
 
 LOG_BYTES = 12_000
 TEMPLATE = '<div class="servers" role="status" aria-label="Model servers"></div>'

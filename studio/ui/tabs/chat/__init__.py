@@ -1,0 +1,6 @@
+"""The Chat tab: compare answers, vote blind, look after the model servers, measure them."""
+
+from studio.ui.tabs.chat.compare import ChatTab
+from studio.ui.tabs.chat.page import build
+
+__all__ = ["ChatTab", "build"]

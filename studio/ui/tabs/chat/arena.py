@@ -1,0 +1,11 @@
+"""The Arena page: blind votes on pairs of answers."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from studio.ui.context import Context
+
+
+def build(ctx: Context, tab: gr.Tab) -> None:
+    """Draw the page and wire it; `tab` is the page's own."""
