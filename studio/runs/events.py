@@ -1,4 +1,4 @@
-"""What a training says while it runs: one JSON line an event in metrics.jsonl, tagged by `type`.
+"""What a training or a model server says while it runs: one JSON line an event in metrics.jsonl, tagged by `type`.
 
 Readers skip types they do not know, so that an older studio reads a newer run.
 """
@@ -81,7 +81,30 @@ class Note:
     type: Literal["note"] = field(default="note")
 
 
-Event = Step | Eval | Sample | Checkpoint | Note
+@dataclass(frozen=True)
+class Load:
+    """What a model server had to do at one moment. The counters are since its start; tokens are counted by prompt.
+
+    kv_used: share of the cache, 0..1, of `kv_blocks` blocks of `block_tokens` tokens; None where it is not told.
+    """
+
+    running: int
+    waiting: int
+    kv_used: float
+    kv_blocks: int | None
+    block_tokens: int | None
+    prompt_tokens: int
+    generation_tokens: int
+    prefix_queries: int
+    prefix_hits: int
+    ttft_sum_s: float
+    ttft_count: int
+    preemptions: int
+    at: float
+    type: Literal["load"] = "load"
+
+
+Event = Step | Eval | Sample | Checkpoint | Note | Load
 
 
 class Point(msgspec.Struct, gc=False):
