@@ -16,15 +16,18 @@ SeedbedError
 │   └── RewardError        a reward that cannot be given
 └── ServingError
     ├── SidecarNotReady    the model server is not up (yet, or any more)
-    └── RequestFailed      the model server refused or broke off a request
+    ├── RequestFailed      the model server refused or broke off a request
+    ├── RestartNeeded      the model server could do it if it were started with other options
+    └── AdapterRefused     the model server cannot serve this kind of adapter
 
 Front doors (the CLI's main, a tab's handler, a worker's main) catch SeedbedError once and show it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class SeedbedError(Exception):
@@ -113,3 +116,16 @@ class SidecarNotReady(ServingError):
 
 class RequestFailed(ServingError):
     """The model server refused or broke off a request."""
+
+
+class RestartNeeded(ServingError):
+    """The server of run `run_id` could do it, started again with `options` of its configuration changed."""
+
+    def __init__(self, message: str, run_id: str, options: Mapping[str, Any]) -> None:
+        self.run_id = run_id
+        self.options = dict(options)
+        super().__init__(message)
+
+
+class AdapterRefused(ServingError):
+    """The model server cannot serve this kind of adapter: it must be merged, or served by another server."""

@@ -1,4 +1,4 @@
-"""Who answers: a base model, or an adapter on its base. And what it takes to have them answer."""
+"""Who answers: a base model, an adapter on its base, or a server elsewhere. And what it takes to have them answer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 from studio import models
 from studio.config.serve import ServeConfig
+from studio.errors import ModelError
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.serving import command, servers
 from studio.serving.adapters import smallest_rank
+from studio.serving.remotes import PICK, Remote, Remotes
 
 GB = 1e9
 # three processes that have each imported torch, before any weight is loaded
@@ -24,13 +26,33 @@ UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 class Speaker:
     """One that can be talked to. `base` is a folder or hub id; `adapter` is a folder, or None for the base itself.
 
-    `facts` is what the folder says of itself, for people.
+    `facts` is what the folder says of itself, for people. A `remote` one has no base.
     """
 
     base: str
     adapter: str | None
     rank: int
     facts: str
+    remote: Remote | None = None
+
+
+def picked(store: Store, pick: str) -> Speaker:
+    """Who answers to a pick: a model or adapter by name or folder, a run's id, a hub id, or url:NAME.
+
+    A run that is not finished yet answers with its newest checkpoint.
+
+    Raises:
+        ModelError: a folder that is damaged, a run that has made nothing yet, or a server that is not known.
+        RunNotFound: the beginning of several runs' ids.
+    """
+    if pick.startswith(PICK):
+        remote = Remotes(store.saves).get(pick.removeprefix(PICK))
+        return Speaker("", None, 0, f"{remote.model} at {remote.url}", remote)
+    if pick == models.BUNDLED or Path(pick).expanduser().exists():
+        return speaker(pick)
+    if not any(run.id.startswith(pick) for run in store.list()):
+        return speaker(pick)  # a hub id
+    return speaker(str(_made_by(store.get(pick))))
 
 
 def speaker(name: str) -> Speaker:
@@ -53,7 +75,7 @@ def speaker(name: str) -> Speaker:
 
 def bases(speakers: Iterable[Speaker]) -> list[str]:
     """The base models that are needed, each once: one server each."""
-    return list(dict.fromkeys(speaker.base for speaker in speakers))
+    return list(dict.fromkeys(speaker.base for speaker in speakers if not speaker.remote))
 
 
 def start(store: Store, base: str, speakers: Iterable[Speaker]) -> Run:
@@ -77,6 +99,12 @@ def memory_gb(base: str) -> float | None:
     weights = sum((Path(base) / name).stat().st_size for name in models.weight_files(Path(base)))
     cache = str(_default("kv_cache_memory"))
     return PROCESSES_GB + (weights + int(cache[:-1]) * UNITS[cache[-1]]) / GB
+
+
+def _made_by(run: Run) -> Path:
+    if made := run.output or next(reversed(run.checkpoints()), None):
+        return made
+    raise ModelError(f"run {run.id} has no finished model or adapter, and no checkpoint yet ({run.state})")
 
 
 def _default(key: str) -> Any:
