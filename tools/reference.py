@@ -20,7 +20,13 @@ from studio.config.train import TrainConfig  # noqa: E402
 from studio.config.train.pairs import METHODS, STAGES, refusals  # noqa: E402
 
 HEAD = "<!-- written by tools/reference.py (`make docs`): change the declarations, not this page -->\n"
-TITLES = {"train": "Training", "serve": "Serving", "merge": "Merging and exporting", "data": "Work on datasets"}
+TITLES = {
+    "train": "Training",
+    "serve": "Serving",
+    "merge": "Merging and exporting",
+    "data": "Work on datasets",
+    "arena": "Arena",
+}
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ SUBJECT = {
     "serve": ("model_name_or_path",),
     "merge": ("adapter_name_or_path",),
     "data": ("action",),
+    "arena": (),
 }
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from studio.config import llamafactory
+from studio.config.arena import ArenaConfig
 from studio.config.data import DataConfig
 from studio.config.merge import MergeConfig
 from studio.config.option import Config, options
@@ -22,7 +23,7 @@ from studio.errors import ConfigError, Problem
 from studio.files import write_text
 from studio.settings import PRESETS
 
-RunConfig = TrainConfig | ServeConfig | MergeConfig | DataConfig
+RunConfig = TrainConfig | ServeConfig | MergeConfig | DataConfig | ArenaConfig
 C = TypeVar("C", bound=Config)
 
 KINDS: dict[str, type[RunConfig]] = {
@@ -30,6 +31,7 @@ KINDS: dict[str, type[RunConfig]] = {
     "serve": ServeConfig,
     "merge": MergeConfig,
     "data": DataConfig,
+    "arena": ArenaConfig,
 }
 SCHEMA_VERSION = 1
 

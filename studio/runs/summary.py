@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.config.arena import ArenaConfig
 from studio.config.data import DataConfig
 from studio.config.merge import MergeConfig
 from studio.config.train import TrainConfig
@@ -74,14 +75,18 @@ def _subject(run: Run) -> tuple[str, str]:
         how = [*([config.stage] if config.stage != "sft" else []), config.finetuning_type, ", ".join(config.dataset)]
         return display_name(config.model_name_or_path), " · ".join(how)
     if isinstance(config, MergeConfig):
-        adapter = Path(config.adapter_name_or_path)
-        # a run's adapter is known by its run, any other by its folder
-        return display_name(
-            config.model_name_or_path or ""
-        ), adapter.parent.name if adapter.name == "adapter" else adapter.name
+        return display_name(config.model_name_or_path or ""), _short(config.adapter_name_or_path)
+    if isinstance(config, ArenaConfig):
+        return "", " · ".join(map(_short, config.contestants))
     if isinstance(config, DataConfig):
         return display_name(config.model_name_or_path or ""), ", ".join(config.dataset)
     return display_name(config.model_name_or_path), ""
+
+
+def _short(name: str) -> str:
+    """A run's adapter or model is known by its run, any other by its folder."""
+    folder = Path(name)
+    return folder.parent.name if folder.name in ("adapter", "model") else folder.name
 
 
 def _progress(state: State, status: dict[str, Any]) -> float | None:

@@ -27,6 +27,8 @@ GROUPS = {
     "advanced": ("Advanced", "高级"),
     "server": ("Server", "服务"),
     "merge": ("Merge", "合并"),
+    "arena": ("Arena", "竞技场"),
+    "sampling": ("Sampling", "采样"),
 }
 
 
