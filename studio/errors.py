@@ -5,6 +5,7 @@ SeedbedError
 ├── ModelError             a model folder that is missing, incomplete or damaged
 ├── PathError              a name that leaves the folder it belongs to
 ├── Cancelled              long work given up because somebody asked
+├── ConversationError      a conversation that is gone, damaged, or cannot be written
 ├── DatasetError
 │   ├── DatasetNotFound    no such entry in the registry
 │   ├── UploadError        a file that cannot be accepted
@@ -63,6 +64,10 @@ class PathError(SeedbedError):
 
 class Cancelled(SeedbedError):
     """Long work was given up because somebody asked; nothing of it remains."""
+
+
+class ConversationError(SeedbedError):
+    """A kept conversation is gone or damaged, or cannot be written."""
 
 
 class DatasetError(SeedbedError):

@@ -1,1 +1,1 @@
-"""Conversations on disk: kept, found again, branched, exported."""
+"""Conversations: what was said in one to four panes, kept on disk, with every version of every turn."""

@@ -20,8 +20,9 @@ from studio.errors import RequestFailed, SidecarNotReady
 # a model may think long before its first token; a server that is there accepts a connection at once
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 MESSAGE_MAX_CHARS = 500
+LOGPROB_MIN = -9999.0  # minus infinity is no JSON; vLLM writes the same number
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. None, 1.0 and () leave an option out of the request: not every server knows all."""
+    """How tokens are drawn. What does nothing is left out of the request: not every server knows every option.
+
+    `logprobs`: how many of the likeliest alternatives come with each token; 0 asks for the tokens' own
+    log-probabilities, None for none.
+    """
 
     temperature: float = 0.7
     top_p: float = 1.0
@@ -44,6 +49,8 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     enable_thinking: bool | None = None
+    min_p: float = 0.0
+    logprobs: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The options of a request."""
@@ -52,6 +59,10 @@ class Sampling:
         values |= {key: value for key, value in optional.items() if value is not None}
         if self.repetition_penalty != 1.0:
             values["repetition_penalty"] = self.repetition_penalty
+        if self.min_p:
+            values["min_p"] = self.min_p
+        if self.logprobs is not None:
+            values |= {"logprobs": True, "top_logprobs": self.logprobs}
         if self.stop:
             values["stop"] = list(self.stop)
         if self.enable_thinking is not None:
@@ -60,13 +71,42 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool. `arguments` is JSON as the model wrote it, which may be none."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The call as a message holds it."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer, its log-probability, and the likeliest at its place with theirs (it may be among them)."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Delta:
-    """A piece of an answer. `tokens` so far, counted by pieces: a server may put several into one."""
+    """A piece of an answer: of its text, or of the thoughts before it (`reasoning`), where the server parts the two.
+
+    `tokens` so far, counted by pieces: a server may put several into one. `tool_calls` are all so far, as far as they
+    have come; `logprobs` those of this piece.
+    """
 
     text: str
     tokens: int
     ttft_s: float
     tokens_per_s: float | None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +122,7 @@ class Done:
     ttft_s: float | None
     tokens_per_s: float | None
     seconds: float
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Client:
@@ -188,6 +229,7 @@ class _Answer:
         self.pieces = 0
         self.finish_reason: str | None = None
         self.usage: dict[str, int] = {}
+        self.calls: dict[int, ToolCall] = {}
 
     def add(self, chunk: Mapping[str, Any]) -> Delta | None:
         """Take a chunk in; what of it is to be shown."""
@@ -197,10 +239,15 @@ class _Answer:
         choice = chunk["choices"][0]
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         delta = choice.get("delta") or {}
-        if delta.get("content") is None or (delta.get("role") and not delta["content"]):
-            return None  # the opening chunk only names the role
+        text, reasoning = delta.get("content") or "", delta.get("reasoning") or delta.get("reasoning_content") or ""
+        logprobs = _logprobs(choice.get("logprobs"))
+        if calls := delta.get("tool_calls"):
+            self._call(calls)
+        if not (text or reasoning or calls or logprobs):
+            return None  # the opening chunk only names the role, the last one only the reason
         self._count()
-        return Delta(delta["content"], self.pieces, self._ttft_s() or 0.0, self._rate(self.pieces))
+        ttft_s, rate = self._ttft_s() or 0.0, self._rate(self.pieces)
+        return Delta(text, self.pieces, ttft_s, rate, reasoning, tuple(self.calls.values()), logprobs)
 
     def done(self) -> Done:
         """The figures of the whole answer.
@@ -216,7 +263,19 @@ class _Answer:
         tokens = self.usage.get("completion_tokens", self.pieces)
         prompt = self.usage.get("prompt_tokens")
         seconds = time.perf_counter() - self.begun
-        return Done(self.finish_reason, prompt, tokens, self._ttft_s(), self._rate(tokens), seconds)
+        calls = tuple(self.calls.values())
+        return Done(self.finish_reason, prompt, tokens, self._ttft_s(), self._rate(tokens), seconds, calls)
+
+    def _call(self, pieces: Sequence[Mapping[str, Any]]) -> None:
+        """Calls come in pieces, too: the name first, then the arguments bit by bit."""
+        for place, piece in enumerate(pieces):
+            index, function = piece.get("index", place), piece.get("function") or {}
+            known = self.calls.get(index, ToolCall("", ""))
+            self.calls[index] = ToolCall(
+                known.name + (function.get("name") or ""),
+                known.arguments + (function.get("arguments") or ""),
+                known.id or piece.get("id") or "",
+            )
 
     def _count(self) -> None:
         self.pieces += 1
@@ -230,6 +289,18 @@ class _Answer:
         if self.first is None or tokens < 2 or self.last <= self.first:
             return None
         return (tokens - 1) / (self.last - self.first)
+
+
+def _logprobs(value: Any) -> tuple[Token, ...]:
+    found = (value or {}).get("content") or ()
+    return tuple(
+        Token(
+            token["token"],
+            max(token["logprob"], LOGPROB_MIN),
+            tuple((other["token"], max(other["logprob"], LOGPROB_MIN)) for other in token.get("top_logprobs") or ()),
+        )
+        for token in found
+    )
 
 
 async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:

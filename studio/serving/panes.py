@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 from weakref import WeakValueDictionary
 
 from studio.errors import ServingError
-from studio.serving.client import Client, Delta, Done, Message, Sampling, Server
+from studio.serving.client import Client, Delta, Done, Message, Sampling, Server, Token, ToolCall
 from studio.serving.wording import SERVERS_OWN, Wording
 
 FLUSH_S = 0.05  # a browser shows 20 steps a second as a flow
@@ -35,6 +36,12 @@ class Pane:
     messages: tuple[Message, ...]
     sampling: Sampling
     wording: Wording = SERVERS_OWN
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the request says beside the messages and the sampling."""
+        return {**self.wording.to_json(), **({"tools": list(self.tools)} if self.tools else {})}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,92 @@ class View:
     tokens_per_s: float | None = None
     finish_reason: str = ""
     error: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[Token, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state not in (State.WAITING, State.STREAMING)
+
+    def stopped(self) -> View:
+        """The same where somebody has stopped it; one that is over stays as it is."""
+        return self if self.is_over else replace(self, state=State.STOPPED, finish_reason="stopped")
+
+
+async def answer(pane: Pane) -> AsyncGenerator[View, None]:
+    """The answer as it grows: its first token at once, then at most every FLUSH_S seconds; the last view is final.
+
+    Closing this closes the connection, and with it the server's work.
+    """
+    draft = _Draft()
+    writing = asyncio.create_task(draft.fill(pane))
+    try:
+        await asyncio.wait([writing, begun := asyncio.create_task(draft.begun.wait())], return_when="FIRST_COMPLETED")
+        begun.cancel()
+        while not writing.done():
+            if draft.is_new:
+                yield draft.view()
+            await asyncio.wait([writing], timeout=FLUSH_S)
+        writing.result()
+        yield draft.view()
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+class _Draft:
+    """An answer while it comes in: pieces are cheap to take, and joined when somebody looks."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.is_new = False
+        self._last: Delta | None = None
+        self._end: Done | None = None
+        self._error = ""
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._logprobs: list[Token] = []
+
+    async def fill(self, pane: Pane) -> None:
+        """Take the whole answer in."""
+        try:
+            async with Client(pane.server) as client:
+                async for event in client.stream_chat(pane.model, pane.messages, pane.sampling, pane.options):
+                    self._take(event)
+        except ServingError as error:
+            self._error = str(error)
+
+    def view(self) -> View:
+        """The answer so far."""
+        self.is_new = False
+        self._text, self._reasoning = ["".join(self._text)], ["".join(self._reasoning)]
+        last = self._end or self._last
+        view = View(
+            text=self._text[0], reasoning=self._reasoning[0], logprobs=tuple(self._logprobs), error=self._error,
+            state=State.FAILED if self._error else State.DONE if self._end else State.STREAMING,
+        )  # fmt: skip
+        return replace(view, **_figures(last)) if last else view
+
+    def _take(self, event: Delta | Done) -> None:
+        self.is_new = True
+        if isinstance(event, Done):
+            self._end = event
+            return
+        self._last = event
+        self._text.append(event.text)
+        self._reasoning.append(event.reasoning)
+        self._logprobs += event.logprobs
+        self.begun.set()
+
+
+def _figures(event: Delta | Done) -> dict[str, Any]:
+    shared = {"ttft_s": event.ttft_s, "tokens_per_s": event.tokens_per_s, "tool_calls": event.tool_calls}
+    if isinstance(event, Delta):
+        return {**shared, "tokens": event.tokens}
+    end = {"prompt_tokens": event.prompt_tokens, "finish_reason": event.finish_reason}
+    return {**shared, **end, "tokens": event.completion_tokens}
 
 
 class Round:
@@ -93,32 +186,11 @@ class Round:
         for index in indices:
             if not self._tasks[index].done():
                 self._tasks[index].cancel()
-                self._change(index, state=State.STOPPED, finish_reason="stopped")
+                self.views[index] = self.views[index].stopped()
 
     async def _fill(self, index: int) -> None:
-        pane = self.panes[index]
-        try:
-            async with Client(pane.server) as client:
-                options = pane.wording.to_json()
-                async for event in client.stream_chat(pane.model, pane.messages, pane.sampling, options):
-                    self._show(index, event) if isinstance(event, Delta) else self._finish(index, event)
-        except ServingError as error:
-            self._change(index, state=State.FAILED, error=str(error))
-
-    def _show(self, index: int, delta: Delta) -> None:
-        self._change(
-            index, state=State.STREAMING, text=self.views[index].text + delta.text, tokens=delta.tokens,
-            ttft_s=delta.ttft_s, tokens_per_s=delta.tokens_per_s,
-        )  # fmt: skip
-
-    def _finish(self, index: int, done: Done) -> None:
-        self._change(
-            index, state=State.DONE, tokens=done.completion_tokens, prompt_tokens=done.prompt_tokens,
-            ttft_s=done.ttft_s, tokens_per_s=done.tokens_per_s, finish_reason=done.finish_reason,
-        )  # fmt: skip
-
-    def _change(self, index: int, **changes: object) -> None:
-        self.views[index] = replace(self.views[index], **changes)  # type: ignore[arg-type]
+        async for view in answer(self.panes[index]):
+            self.views[index] = view
 
 
 # rounds that somebody is iterating over, by id: a page's stop button knows no more than the id

@@ -1,0 +1,250 @@
+"""The conversations of a studio on disk: one file each, found, saved, thrown away and taken out again.
+
+A file's first line is the conversation without its panes, so that listing reads no more; then comes a line for each.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from studio.conversations import turns
+from studio.conversations.conversation import Conversation, Pane, Turn, new_id
+from studio.errors import ConversationError, PathError
+from studio.files import inside, reason_of, write_text
+
+VERSION = 1
+
+_HEAD = TypeAdapter(Conversation)
+_PANE = TypeAdapter(Pane)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A conversation as it is listed. `problem` is a sentence on a file that cannot be read."""
+
+    id: str
+    title: str
+    created: float
+    updated: float
+    parent: str = ""
+    picks: tuple[str, ...] = ()
+    prompts: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The conversations in one folder."""
+
+    folder: Path
+
+    def list(self) -> list[Entry]:
+        """All conversations, the one that was changed last first."""
+        return sorted(map(_entry, self._files()), key=lambda entry: entry.updated, reverse=True)
+
+    def search(self, text: str) -> Sequence[Entry]:
+        """Those in which every word of `text` occurs, in the title or in what was said, in any version."""
+        words = text.casefold().split()
+        return [entry for entry in self.list() if not entry.problem and self._holds(entry.id, words)]
+
+    def load(self, conversation_id: str) -> Conversation:
+        """The conversation of that id.
+
+        Raises:
+            ConversationError: there is none, or its file is damaged.
+        """
+        return _read(self._path(conversation_id))
+
+    def save(self, conversation: Conversation, before: Conversation | None = None) -> Conversation:
+        """Write a conversation that was `before` when it was loaded or last saved; None: it is new.
+
+        Where another page has changed it since, it is saved as a branch, under an id of its own. As saved.
+
+        Raises:
+            ConversationError: it cannot be written.
+        """
+        with self._alone():
+            now = self._now(conversation.id)
+            if now and (before is None or _said(now) != _said(before)):
+                conversation = replace(conversation, id=new_id(), parent=conversation.id, created=time.time())
+            elif now and before and before.title == conversation.title:
+                conversation = replace(conversation, title=now.title)
+            return self._write(conversation)
+
+    def save_pane(self, conversation_id: str, index: int, pane: Pane, before: Pane) -> Conversation:
+        """Write one pane, which was `before` when its answer was asked for; the others stay as they are on disk.
+
+        Where another page has changed the pane since, the conversation with this one is saved as a branch. As saved.
+
+        Raises:
+            ConversationError: the conversation is gone, or cannot be written.
+        """
+        with self._alone():
+            now = self.load(conversation_id)
+            changed = now.with_pane(index, pane)
+            if now.panes[index] != before:
+                changed = replace(changed, id=new_id(), parent=now.id, created=time.time())
+            return self._write(changed)
+
+    def rename(self, conversation_id: str, title: str) -> Conversation:
+        """Give a conversation another title.
+
+        Raises:
+            ConversationError
+        """
+        with self._alone():
+            return self._write(replace(self.load(conversation_id), title=" ".join(title.split())))
+
+    def delete(self, conversation_id: str) -> None:
+        """Move a conversation to the trash, also a damaged one. `restore` undoes it.
+
+        Raises:
+            ConversationError: there is none of that id.
+        """
+        self._move(self._path(conversation_id), self._trash)
+
+    def restore(self, conversation_id: str) -> Entry:
+        """Bring a conversation back from the trash.
+
+        Raises:
+            ConversationError: it is not there.
+        """
+        return _entry(self._move(self._trash / self._path(conversation_id).name, self.folder))
+
+    @property
+    def _trash(self) -> Path:
+        return self.folder / ".trash"
+
+    def _files(self) -> Iterator[Path]:
+        return self.folder.glob("[!.]*.jsonl")
+
+    def _path(self, conversation_id: str) -> Path:
+        try:
+            path = inside(self.folder, f"{conversation_id}.jsonl")
+        except PathError:
+            path = self.folder
+        if path.parent != self.folder.resolve() or path.name.startswith("."):
+            raise ConversationError(f"{conversation_id!r} is no conversation of this studio")
+        return path
+
+    def _now(self, conversation_id: str) -> Conversation | None:
+        return self.load(conversation_id) if self._path(conversation_id).exists() else None
+
+    def _holds(self, conversation_id: str, words: Sequence[str]) -> bool:
+        raw = self._path(conversation_id).read_text(encoding="utf-8").casefold()
+        if not all(json.dumps(word, ensure_ascii=False)[1:-1] in raw for word in words):
+            return False  # far cheaper than reading it
+        try:
+            text = "\n".join(_texts(self.load(conversation_id))).casefold()
+        except ConversationError:
+            return False
+        return all(word in text for word in words)
+
+    def _write(self, conversation: Conversation) -> Conversation:
+        saved = replace(
+            conversation, title=conversation.title or turns.title(conversation), updated=time.time(),
+            created=conversation.created or time.time(),
+        )  # fmt: skip
+        text = _text(saved)
+        try:
+            write_text(self._path(saved.id), text)
+        except OSError as error:
+            raise ConversationError(f"The conversation could not be saved: {reason_of(error)}") from error
+        return _parsed(text)
+
+    def _move(self, path: Path, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return path.rename(folder / path.name)
+        except FileNotFoundError:
+            raise ConversationError(f"There is no conversation {path.stem!r} any more") from None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer at a time, in all processes: what is on disk must not change between looking and writing."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = open(self.folder / ".lock", "a")  # noqa: SIM115
+        except OSError as error:
+            raise ConversationError(f"The conversation could not be saved: {reason_of(error)}") from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _said(conversation: Conversation) -> tuple[Any, ...]:
+    """What two pages must not overwrite for each other."""
+    return conversation.panes, conversation.system, conversation.tools, conversation.sampling
+
+
+def _text(conversation: Conversation) -> str:
+    head = _HEAD.dump_python(replace(conversation, panes=()), mode="json")
+    picks = [pane.pick for pane in conversation.panes]
+    prompts = max((sum(turn.role == "user" for turn in pane.turns) for pane in conversation.panes), default=0)
+    panes = (_PANE.dump_python(pane, mode="json", exclude_defaults=True) for pane in conversation.panes)
+    values = ({"version": VERSION, **head, "picks": picks, "prompts": prompts}, *panes)
+    text = "".join(f"{json.dumps(value, ensure_ascii=False)}\n" for value in values)
+    return text.encode("utf-8", "replace").decode()  # half a character, as a page may send, is in no file
+
+
+def _read(path: Path) -> Conversation:
+    try:
+        return replace(_parsed(path.read_text(encoding="utf-8")), id=path.stem)
+    except FileNotFoundError:
+        raise ConversationError(f"There is no conversation {path.stem!r} any more") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConversationError(_damage(path, error)) from error
+
+
+def _parsed(text: str) -> Conversation:
+    first, *others, end = text.split("\n")
+    head = _head(first)
+    if end or len(others) != len(head["picks"]):
+        raise ValueError(f"{len(head['picks'])} panes are named, {len(others)} are there")
+    return replace(_HEAD.validate_python(head), panes=tuple(_PANE.validate_json(line) for line in others))
+
+
+def _head(line: str) -> dict[str, Any]:
+    head = json.loads(line)
+    if head["version"] > VERSION:
+        raise ValueError("it was written by a newer version of the studio")
+    return dict(head)
+
+
+def _entry(path: Path) -> Entry:
+    try:
+        with path.open(encoding="utf-8") as file:
+            head = _head(file.readline())
+        known = {key: head[key] for key in ("title", "created", "updated", "parent", "prompts")}
+        return Entry(path.stem, **known, picks=tuple(head["picks"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        changed = path.stat().st_mtime
+        return Entry(path.stem, path.stem, changed, changed, problem=_damage(path, error))
+
+
+def _damage(path: Path, error: Exception) -> str:
+    what = f"{error!r}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+    return f"{path} is damaged ({what}): delete it, or put a copy of yours in its place"
+
+
+def _texts(conversation: Conversation) -> Iterator[str]:
+    yield conversation.title
+    for pane in conversation.panes:
+        for tail in (pane.turns, *pane.others):
+            yield from _spoken(tail)
+
+
+def _spoken(tail: tuple[Turn, ...]) -> Iterator[str]:
+    for turn in tail:
+        yield from (turn.content, turn.reasoning)
+        for other in turn.others:
+            yield from _spoken(other)
