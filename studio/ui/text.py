@@ -26,8 +26,12 @@ GROUPS = {
     "trackers": ("Trackers", "跟踪器"),
     "advanced": ("Advanced", "高级"),
     "server": ("Server", "服务"),
+    "adapters": ("Adapters", "适配器"),
+    "parallel": ("Several devices", "多设备并行"),
+    "cache": ("Memory and cache", "显存与缓存"),
     "merge": ("Merge", "合并"),
     "arena": ("Arena", "竞技场"),
+    "bench": ("Benchmark", "基准测试"),
     "sampling": ("Sampling", "采样"),
 }
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import yaml
 
 from studio.config.serve import ServeConfig
-from studio.serving import command
+from studio.serving import command, installed
 from studio.settings import ASSETS
 
 CONFIG = ServeConfig()
 
 
 def test_the_installed_vllm_is_recognised_without_an_import() -> None:
-    name, version = command.platform()
+    name, version = installed.platform()
     assert name in ("cpu", "cuda")
     assert version[0].isdigit()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from studio.config.serve import ServeConfig
-from studio.serving import command, diagnosis
+from studio.serving import command, diagnosis, installed
 from studio.serving.child import Child
 from tests.serving.conftest import apart
 
@@ -90,7 +90,7 @@ def start_on(port: int, folder: Path) -> tuple[str, int | None]:
     async def start() -> tuple[str, int | None]:
         config = ServeConfig(max_model_len=512, kv_cache_memory="64M")
         path = folder / "serve.yaml"
-        path.write_text(command.to_yaml(command.options(config, port, command.platform()[0])))
+        path.write_text(command.to_yaml(command.options(config, port, installed.platform()[0])))
         child = await Child.start((*command.COMMAND, str(path)), command.environment(config, "k", "cpu", None), folder)
         await child.listen(lambda line: None)
         await child.end(politely=False)

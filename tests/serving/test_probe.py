@@ -11,7 +11,7 @@ import pytest
 
 from studio.config.serve import ServeConfig
 from studio.errors import ServingError
-from studio.serving import command, probe
+from studio.serving import command, installed, probe
 from studio.serving.adapters import Adapters
 from studio.serving.child import Child
 from studio.serving.client import Client, Server
@@ -88,7 +88,7 @@ def load_into_faulty_vllm(adapter: Path, folder: Path) -> tuple[str, list[str]]:
 
 @pytest.mark.vllm
 def test_the_fault_of_vllm_on_a_cpu_is_found_and_the_adapter_thrown_out(adapter: Path, tmp_path: Path) -> None:
-    if command.platform()[0] != "cpu":
+    if installed.platform()[0] != "cpu":
         pytest.skip("only vLLM for CPUs has this fault")
     message, models = apart(load_into_faulty_vllm, adapter, tmp_path)
     assert "unloaded again" in message
