@@ -8,6 +8,7 @@ import sys
 
 from studio.config.load import RunConfig
 from studio.errors import AlreadyStarted, RunError
+from studio.runs.process import RUN_VARIABLE
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.settings import ROOT
@@ -17,6 +18,8 @@ WORKERS = {
     "merge": "studio.worker.merge",
     "serve": "studio.serving.sidecar",
     "data": "studio.worker.data",
+    "arena": "studio.worker.arena",
+    "bench": "studio.worker.bench",
 }
 # the kinds that wait for one another; a server shares the machine on purpose
 QUEUED_KINDS = frozenset({"train"})
@@ -73,8 +76,9 @@ def _claim(run: Run) -> None:
 def _launch(run: Run, worker: list[str]) -> None:
     """The nanny leaves our session and our children, so the studio's end cannot reach it."""
     nanny = [sys.executable, "-m", "studio.runs.nanny", str(run.path), *worker]
+    environment = {**os.environ, RUN_VARIABLE: ""}  # where a worker starts a run, that is nobody's but its own
     with open(run.log, "ab") as log:
         subprocess.run(
-            nanny, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            nanny, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True, check=True,
         )  # fmt: skip

@@ -180,9 +180,9 @@ def _signal_group(worker: int, number: signal.Signals) -> None:
 
 def _kill_strays(run: Path) -> None:
     """Whatever the worker left running dies with it: our descendants, as orphans come to us, and what bears the
-    run's name."""
+    run's name. Runs that it has started live on."""
     deadline = time.monotonic() + 5
-    while (strays := descendants() | of_run(run)) and time.monotonic() < deadline:
+    while (strays := descendants(run) | of_run(run)) and time.monotonic() < deadline:
         kill(strays)
         time.sleep(0.05)
         _reap(-1)

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -81,9 +81,9 @@ def of_run(run: Path) -> set[psutil.Process]:
     return {*marked, *(child for process in marked for child in _descendants(process))}
 
 
-def descendants() -> set[psutil.Process]:
-    """Every process below this one."""
-    return set(_descendants(psutil.Process()))
+def descendants(run: Path) -> set[psutil.Process]:
+    """Every process below this one that is of `run`: other runs that it has started have nannies of their own."""
+    return set(_own(psutil.Process(), str(run)))
 
 
 def kill(processes: Iterable[psutil.Process], number: int = signal.SIGKILL) -> None:
@@ -126,8 +126,21 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
+def _own(process: psutil.Process, marker: str) -> Iterator[psutil.Process]:
+    """The descendants of a process, without the families of those that bear another run's name. One that hides its
+    environment is taken for its parent's."""
+    for child in _children(process):
+        if _environment(child).get(RUN_VARIABLE, marker) == marker:
+            yield child
+            yield from _own(child, marker)
+
+
 def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    return _children(process, recursive=True)
+
+
+def _children(process: psutil.Process, recursive: bool = False) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
+        return process.children(recursive)
     except psutil.NoSuchProcess:
         return []

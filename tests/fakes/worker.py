@@ -121,6 +121,15 @@ def spawn_orphan() -> None:
     append("spawned.txt", shell.stdout.decode().strip())
 
 
+def launch(run: str) -> None:
+    """Start another run, with a fake worker too."""
+    from studio.runs import launchers
+    from studio.runs.run import Run
+
+    launchers.WORKERS["train"] = "tests.fakes.worker"
+    launchers.start(Run(Path(run)))
+
+
 def fill_disk() -> None:
     """Until nothing fits any more, not even a byte."""
     with open(RUN / "ballast", "ab", buffering=0) as file:
@@ -137,7 +146,7 @@ DO = {
     function.__name__: function
     for function in (
         sleep, leave, crash, deaf, note_signals, heed, await_file, touch, append, write, write_text, stamp, shout,
-        say, describe, spawn, spawn_orphan, fill_disk, swell,
+        say, describe, spawn, spawn_orphan, launch, fill_disk, swell,
     )
 }  # fmt: skip
 

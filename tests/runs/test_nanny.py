@@ -253,6 +253,21 @@ def test_no_descendant_outlives_a_killed_worker(begin, until):
     assert not any(psutil.pid_exists(pid) for pid in spawned(run))
 
 
+@pytest.mark.parametrize("end", [["leave", 0], ["crash", 9]], ids=["left", "killed"])
+def test_a_run_that_the_worker_started_outlives_it(begin, prepare, until, end):
+    other = prepare(["spawn"], ["spawn_orphan"], ["touch", "ready"], ["heed"])
+    run = begin(["launch", str(other.path)], ["spawn"], ["await_file", "go"], end)
+    until(lambda: (other.path / "ready").exists())
+    (run.path / "go").touch()
+    until(lambda: not run.is_active and not run.process_alive("nanny"))
+    assert not any(psutil.pid_exists(pid) for pid in spawned(run))
+    assert other.state is State.RUNNING
+    assert all(psutil.pid_exists(pid) for pid in spawned(other))
+    other.stop()
+    until(lambda: other.state is State.STOPPED)
+    assert not any(psutil.pid_exists(pid) for pid in spawned(other))
+
+
 # without the nanny
 
 
