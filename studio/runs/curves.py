@@ -57,6 +57,11 @@ def since(path: Path, cursor: int) -> dict[str, Any]:
     return {"cursor": cursor, "series": {name: points for name, points in series.items() if points[0]}}
 
 
+def thinned(x: Sequence[float], values: Sequence[float | None], budget: int = BUDGET) -> list[list[Any]]:
+    """One series with at most about `budget` points, lows and highs kept; None is a gap."""
+    return _thin(x, _numpy().array(values, dtype=float), _stride(len(x), budget))
+
+
 def _metrics(points: Sequence[events.Point], budget: int | None = None) -> Series:
     """A series for each further figure, of the rows that have it; thinned where there is a budget."""
     rows = [point.metrics for point in points if point.metrics]
@@ -111,7 +116,7 @@ def _stride(rows: int, budget: int) -> int:
     return stride if rows > budget else 1
 
 
-def _thin(x: Sequence[int], values: np.ndarray[Any, Any], stride: int) -> list[list[Any]]:
+def _thin(x: Sequence[float], values: np.ndarray[Any, Any], stride: int) -> list[list[Any]]:
     kept = range(len(x)) if stride == 1 else _extremes(values, stride)
     return [[x[i] for i in kept], [_short(float(values[i])) for i in kept]]
 

@@ -85,21 +85,22 @@ class Note:
 class Load:
     """What a model server had to do at one moment. The counters are since its start; tokens are counted by prompt.
 
-    kv_used: share of the cache, 0..1, of `kv_blocks` blocks of `block_tokens` tokens; None where it is not told.
+    kv_used: share of the cache, 0..1, of `kv_blocks` blocks of `block_tokens` tokens. None is what a server does not
+    tell: one without a paged cache has no blocks.
     """
 
     running: int
     waiting: int
-    kv_used: float
+    kv_used: float | None
     kv_blocks: int | None
     block_tokens: int | None
     prompt_tokens: int
     generation_tokens: int
-    prefix_queries: int
-    prefix_hits: int
+    prefix_queries: int | None
+    prefix_hits: int | None
     ttft_sum_s: float
     ttft_count: int
-    preemptions: int
+    preemptions: int | None
     at: float
     type: Literal["load"] = "load"
 

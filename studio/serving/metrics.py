@@ -24,26 +24,31 @@ COUNTED = {
     "waiting": "num_requests_waiting",
     "prompt_tokens": "prompt_tokens_total",
     "generation_tokens": "generation_tokens_total",
+    "ttft_count": "time_to_first_token_seconds_count",
+}
+# only a server with a paged cache has these
+PAGED = {
     "prefix_queries": "prefix_cache_queries_total",
     "prefix_hits": "prefix_cache_hits_total",
-    "ttft_count": "time_to_first_token_seconds_count",
     "preemptions": "num_preemptions_total",
 }
 TTFT_SUM, KV_USED, CACHE = "time_to_first_token_seconds_sum", "kv_cache_usage_perc", "cache_config_info"
 PREFIX = "vllm:"
-WANTED = tuple(f"{PREFIX}{name}{end}" for name in (*COUNTED.values(), TTFT_SUM, KV_USED, CACHE) for end in "{ ")
+NAMES = (*COUNTED.values(), *PAGED.values(), TTFT_SUM, KV_USED, CACHE)
+WANTED = tuple(f"{PREFIX}{name}{end}" for name in NAMES for end in "{ ")
 
 
 def parse(text: str, at: float | None = None) -> Load:
-    """The text of /metrics as the load at the moment `at` (now). What it does not tell is 0; engines are added up."""
+    """The text of /metrics as the load at the moment `at` (now). Several engines are added up."""
     samples = _samples(text)
     sums = {name: sum(sample.value for sample in found) for name, found in samples.items()}
-    engines = len(samples.get(KV_USED, ())) or 1
     counted: dict[str, Any] = {key: int(sums.get(name, 0)) for key, name in COUNTED.items()}
+    paged: dict[str, Any] = {key: int(sums[name]) if name in sums else None for key, name in PAGED.items()}
     return Load(
         **counted,
+        **paged,
         **_cache(samples.get(CACHE, ())),
-        kv_used=round(sums.get(KV_USED, 0.0) / engines, 4),
+        kv_used=round(sums[KV_USED] / len(samples[KV_USED]), 4) if KV_USED in sums else None,
         ttft_sum_s=round(sums.get(TTFT_SUM, 0.0), 4),
         at=time.time() if at is None else at,
     )
@@ -136,4 +141,5 @@ def _what(load: Load) -> Load:
 
 
 def _merged(older: dict[str, Any], newer: dict[str, Any]) -> dict[str, Any]:
-    return newer | {key: max(older[key], newer[key]) for key in ("running", "waiting", "kv_used")}
+    gauges = (key for key in ("running", "waiting", "kv_used") if newer[key] is not None)
+    return newer | {key: max(older[key] or 0, newer[key]) for key in gauges}
