@@ -7,6 +7,8 @@ need() { if ! eval "$2" >/dev/null 2>&1; then missing+=("$1"); fi; }
 need chromium 'command -v chromium'                          # the browser tests
 need fonts-noto-cjk 'fc-list :lang=zh family | grep -q .'    # Chinese in screenshots
 need util-linux 'command -v lscpu'                           # vLLM asks it for the cores
+need curl 'command -v curl'                                  # the page's examples for other programs are run
+need nodejs 'command -v node'                                # those in JavaScript too
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 
 if ! command -v apt-get >/dev/null; then
