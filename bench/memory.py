@@ -23,9 +23,9 @@ from typing import Any
 
 from studio.config.load import parse, save
 from studio.config.train import TrainConfig
+from studio.machine import GB
 from studio.planning import batch, shape
 from studio.planning.batch import Lengths
-from studio.planning.machine import GB
 from studio.planning.memory import Memory, estimate
 from studio.settings import ASSETS, ROOT
 

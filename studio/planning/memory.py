@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from studio.config.train import TrainConfig
 from studio.config.train.method import ONLINE
 from studio.config.train.rules import needs_reference
+from studio.machine import GB
 from studio.planning import head, optimizer, parameters, precision
 from studio.planning.activations import Work, inputs_bytes, layer_bytes, layers_bytes, passing_bytes
 from studio.planning.batch import Batch
-from studio.planning.machine import GB
 from studio.planning.parameters import count
 from studio.planning.shape import Shape
 

@@ -10,10 +10,10 @@ from studio import models
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError
+from studio.machine import GB, Machine
 from studio.planning import advice, batch, disk, parameters, past, rows, schedule, shape
 from studio.planning.advice import Changes
 from studio.planning.batch import Batch, Lengths
-from studio.planning.machine import GB, Machine
 from studio.planning.memory import Memory, estimate
 from studio.planning.past import Pace
 from studio.planning.rows import Known

@@ -9,10 +9,10 @@ from studio import models
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError
+from studio.machine import GB, Machine
 from studio.planning import advice, rows, schedule, shape
 from studio.planning.advice import Changes
 from studio.planning.batch import Lengths
-from studio.planning.machine import GB, Machine
 from studio.planning.memory import Memory
 from studio.planning.plan import COMFORT, needed
 from studio.planning.shape import Shape

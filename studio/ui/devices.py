@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from studio.planning import machine
-from studio.planning.machine import GB
+from studio import machine
+from studio.machine import GB
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from datasets import Dataset
 
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
+from studio.machine import Gpu, Machine
 from studio.planning import shape
 from studio.planning.batch import Lengths
-from studio.planning.machine import Gpu, Machine
 from studio.planning.plan import checkpoints
 from studio.worker.mixing import Rows
 

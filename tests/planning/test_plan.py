@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from studio import machine
 from studio.config.data import DataConfig
 from studio.config.load import parse
 from studio.config.train import TrainConfig
@@ -18,10 +19,10 @@ from studio.datasets.registry import Registry
 from studio.datasets.statistics import Statistics
 from studio.errors import ModelError
 from studio.files import write_json
+from studio.machine import Gpu, Machine
 from studio.models import folder_of
-from studio.planning import another_try, look, machine, plan, schedule, shape
+from studio.planning import another_try, look, plan, schedule, shape
 from studio.planning.batch import Lengths
-from studio.planning.machine import Gpu, Machine
 from studio.planning.memory import estimate
 from studio.planning.plan import Plan, checkpoints, needed
 from studio.planning.relief import relief
