@@ -26,6 +26,7 @@ TITLES = {
     "merge": "Merging and exporting",
     "data": "Work on datasets",
     "arena": "Arena",
+    "bench": "Benchmarks",
 }
 
 

@@ -14,7 +14,7 @@ from studio.config.option import split_names
 def command(config: RunConfig) -> str:
     """The shell-quoted `python -m studio` command for `config`; only what differs from the defaults is said."""
     values = {**({"action": config.action} if config.kind == "data" else {}), **changed(config)}
-    first = [str(values.pop(key)) for key in SUBJECT[config.kind] if values.get(key)]
+    first = [*VERB.get(config.kind, ()), *(str(values.pop(key)) for key in SUBJECT[config.kind] if values.get(key))]
     words = [f"{key}={_text(value)}" for key, value in values.items()]
     return shlex.join(["python", "-m", "studio", config.kind, *first, *words])
 
@@ -26,7 +26,10 @@ SUBJECT = {
     "merge": ("adapter_name_or_path",),
     "data": ("action",),
     "arena": (),
+    "bench": ("model_name_or_path",),
 }
+# what stands before it
+VERB = {"bench": ("serve",)}
 
 
 def _text(value: Any) -> str:

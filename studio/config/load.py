@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from studio.config import llamafactory
 from studio.config.arena import ArenaConfig
+from studio.config.bench import BenchConfig
 from studio.config.data import DataConfig
 from studio.config.merge import MergeConfig
 from studio.config.option import Config, options
@@ -23,7 +24,7 @@ from studio.errors import ConfigError, Problem
 from studio.files import write_text
 from studio.settings import PRESETS
 
-RunConfig = TrainConfig | ServeConfig | MergeConfig | DataConfig | ArenaConfig
+RunConfig = TrainConfig | ServeConfig | MergeConfig | DataConfig | ArenaConfig | BenchConfig
 C = TypeVar("C", bound=Config)
 
 KINDS: dict[str, type[RunConfig]] = {
@@ -32,6 +33,7 @@ KINDS: dict[str, type[RunConfig]] = {
     "merge": MergeConfig,
     "data": DataConfig,
     "arena": ArenaConfig,
+    "bench": BenchConfig,
 }
 SCHEMA_VERSION = 1
 

@@ -17,6 +17,7 @@ NEEDS = {
     "merge": {"adapter_name_or_path": "adapter"},
     "data": {"dataset": ["identity"]},
     "arena": {"contestants": ["seedling", "adapter"], "prompts": "hi"},
+    "bench": {},
 }
 ALL = [(kind, option) for kind in KINDS for option in options(KINDS[kind])]
 BOUNDED = [(kind, option) for kind, option in ALL if option.low is not None or option.high is not None]
