@@ -1,0 +1,58 @@
+"""python -m studio.worker.stand_in --config FILE
+
+FILE has vLLM's keys: model, served-model-name, host, port, dtype, max-model-len, max-num-seqs, trust-remote-code,
+chat-template. The key is VLLM_API_KEY of the environment. What is printed marks the phases of the start, as vLLM's
+does. Exit code 0 after SIGTERM or SIGINT, 1 after a failure, whose last line is `Kind: sentence`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from studio.errors import SeedbedError, ServingError
+from studio.worker import imports
+from studio.worker.door import leave
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(path: Path) -> None:
+    """Serve until told to end."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    options = yaml.safe_load(path.read_text())
+    api_key = os.environ.get("VLLM_API_KEY")
+    if not api_key:
+        raise ServingError("VLLM_API_KEY is not set: the server does not answer without a key")
+    listener = _listen(options["host"], options["port"])  # before a minute is spent on weights
+    imports.trim()
+    from studio.worker.stand_in import loading, routes
+
+    imports.settle()
+    begun = time.monotonic()
+    desk = loading.load(options)
+    print(f"init engine (profile, create kv cache, warmup model) took {time.monotonic() - begun:.2f} s", flush=True)
+    routes.run(routes.build(desk, api_key), desk.generation, listener)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[sys.argv.index("--config") + 1]))
+    except (SeedbedError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        leave(1)
+    leave(0)
