@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from studio.errors import ConversationError, PathError
 from studio.files import inside, reason_of, write_text
 
 VERSION = 1
+NOTHING: Mapping[int, Pane] = {}
 
 _HEAD = TypeAdapter(Conversation)
 _PANE = TypeAdapter(Pane)
@@ -64,36 +65,35 @@ class Shelf:
         """
         return _read(self._path(conversation_id))
 
-    def save(self, conversation: Conversation, before: Conversation | None = None) -> Conversation:
-        """Write a conversation that was `before` when it was loaded or last saved; None: it is new.
-
-        Where another page has changed it since, it is saved as a branch, under an id of its own. As saved.
+    def create(self, conversation: Conversation) -> Conversation:
+        """Write a new conversation. As written.
 
         Raises:
             ConversationError: it cannot be written.
         """
         with self._alone():
-            now = self._now(conversation.id)
-            if now and (before is None or _said(now) != _said(before)):
-                conversation = replace(conversation, id=new_id(), parent=conversation.id, created=time.time())
-            elif now and before and before.title == conversation.title:
-                conversation = replace(conversation, title=now.title)
             return self._write(conversation)
 
-    def save_pane(self, conversation_id: str, index: int, pane: Pane, before: Pane) -> Conversation:
-        """Write one pane, which was `before` when its answer was asked for; the others stay as they are on disk.
+    def change(
+        self, conversation_id: str, function: Callable[[Conversation], Conversation], seen: Mapping[int, Pane] = NOTHING
+    ) -> Conversation:
+        """Read a conversation, have `function` change it, and write that; nobody else writes meanwhile. As written.
 
-        Where another page has changed the pane since, the conversation with this one is saved as a branch. As saved.
+        `seen` are the panes, by index, that `function` builds on as the caller knows them. Where another page has
+        changed one of them since, both go on: the change is made to what was seen, and saved as a branch with an id
+        of its own.
 
         Raises:
-            ConversationError: the conversation is gone, or cannot be written.
+            ConversationError: the conversation is gone or damaged, or cannot be written.
         """
         with self._alone():
             now = self.load(conversation_id)
-            changed = now.with_pane(index, pane)
-            if now.panes[index] != before:
-                changed = replace(changed, id=new_id(), parent=now.id, created=time.time())
-            return self._write(changed)
+            panes = dict(enumerate(now.panes))
+            if all(panes.get(index) == pane for index, pane in seen.items()):
+                return self._write(function(now))
+            known = tuple(pane for _, pane in sorted({**panes, **seen}.items()))
+            branch = replace(now, id=new_id(), parent=now.id, created=time.time(), panes=known)
+            return self._write(function(branch))
 
     def rename(self, conversation_id: str, title: str) -> Conversation:
         """Give a conversation another title.
@@ -101,8 +101,7 @@ class Shelf:
         Raises:
             ConversationError
         """
-        with self._alone():
-            return self._write(replace(self.load(conversation_id), title=" ".join(title.split())))
+        return self.change(conversation_id, lambda now: replace(now, title=" ".join(title.split())))
 
     def delete(self, conversation_id: str) -> None:
         """Move a conversation to the trash, also a damaged one. `restore` undoes it.
@@ -135,9 +134,6 @@ class Shelf:
         if path.parent != self.folder.resolve() or path.name.startswith("."):
             raise ConversationError(f"{conversation_id!r} is no conversation of this studio")
         return path
-
-    def _now(self, conversation_id: str) -> Conversation | None:
-        return self.load(conversation_id) if self._path(conversation_id).exists() else None
 
     def _holds(self, conversation_id: str, words: Sequence[str]) -> bool:
         raw = self._path(conversation_id).read_text(encoding="utf-8").casefold()
@@ -179,11 +175,6 @@ class Shelf:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _said(conversation: Conversation) -> tuple[Any, ...]:
-    """What two pages must not overwrite for each other."""
-    return conversation.panes, conversation.system, conversation.tools, conversation.sampling
 
 
 def _text(conversation: Conversation) -> str:

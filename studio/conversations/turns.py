@@ -48,6 +48,11 @@ def edited(pane: Pane, at: int, text: str) -> Pane:
     return _instead(pane, at, (Turn(pane.turns[at].role, text, by=pane.turns[at].by),))
 
 
+def cleared(pane: Pane) -> Pane:
+    """The pane with nothing in it; what was there stays as another beginning."""
+    return _instead(pane, 0, ())
+
+
 def versions(pane: Pane, at: int) -> tuple[int, int]:
     """Which version of a turn is shown, counted from 0, and how many there are."""
     everything = _everything(pane, at)

@@ -166,6 +166,17 @@ class Client:
         _check(response.status_code, response.content)
         return [str(model["id"]) for model in response.json()["data"]]
 
+    async def text(self, path: str) -> str:
+        """GET what is no JSON, such as /metrics.
+
+        Raises:
+            SidecarNotReady, RequestFailed
+        """
+        with _readable(self.server.url):
+            response = await self._http.get(path, timeout=5.0)
+        _check(response.status_code, response.content)
+        return response.text
+
     async def post(self, path: str, payload: Mapping[str, Any]) -> Any:
         """POST JSON; the answer's JSON, or its text where it is none.
 
