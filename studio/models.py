@@ -13,7 +13,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 TOKENIZER_PATTERNS = ("*token*", "vocab*", "merges*", "*chat_template*", "config.json", "*.model", "*.py")
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PEFT_PREFIX, LORA_A, LORA_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+LAYER = re.compile(r"\.(?:layers|layer|h|blocks)\.(\d+)\.")
 HEADER_MAX_BYTES = 100_000_000  # the format's own limit; a larger figure means the file is no safetensors
 
 
@@ -46,11 +49,16 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """What an adapter folder says of itself. `base` is a path or hub id, resolved on this machine."""
+    """What an adapter folder says of itself. `base` is a path or hub id, resolved on this machine.
+
+    `kind` is PEFT's name: LORA, IA3, …; `rank` is 0 for kinds that have none. `config` is adapter_config.json.
+    """
 
     path: Path
     rank: int
     base: str
+    kind: str = "LORA"
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def resolve(name: str) -> str:
@@ -120,19 +128,86 @@ def check(folder: Path) -> ModelInfo:
 
 
 def check_adapter(folder: Path) -> AdapterInfo:
-    """Look at an adapter folder.
+    """Look at the folder of a LoRA adapter.
+
+    Raises:
+        ModelError: it holds another kind of adapter, or a file is missing or damaged, which is named.
+    """
+    info = adapter_info(folder)
+    if info.kind != "LORA":
+        raise ModelError(f"{folder} holds a {info.kind} adapter; only LoRA adapters are supported")
+    return info
+
+
+def adapter_info(folder: Path) -> AdapterInfo:
+    """Look at the folder of an adapter of any of PEFT's kinds.
 
     Raises:
         ModelError: naming the file that is missing or damaged.
     """
     config = _json(folder, "adapter_config.json", "an adapter folder")
-    if config.get("peft_type") != "LORA":
-        raise ModelError(f"{folder} holds a {config.get('peft_type')} adapter; only LoRA adapters are supported")
-    read_header(folder / "adapter_model.safetensors")
+    kind = str(config.get("peft_type"))
+    read_header(folder / ADAPTER_WEIGHTS)
     try:
-        return AdapterInfo(path=folder, rank=_largest_rank(config), base=_base_of(folder, config))
+        rank = _largest_rank(config) if kind == "LORA" else 0
+        return AdapterInfo(path=folder, rank=rank, base=_base_of(folder, config), kind=kind, config=config)
     except MALFORMED as error:
         raise ModelError(f"{folder / 'adapter_config.json'} is damaged ({error}): copy the adapter again") from error
+
+
+def fingerprint(adapter: Path) -> str:
+    """Changes whenever an adapter's weights or its configuration do. Reads all of them: a second for a gigabyte.
+
+    Raises:
+        ModelError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    try:
+        for name in ("adapter_config.json", ADAPTER_WEIGHTS):
+            with open(adapter / name, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def is_untrained(adapter: Path) -> bool:
+    """Whether a LoRA adapter changes nothing: all its B are zero, as they are before the first step.
+
+    Raises:
+        ModelError: its file is missing or damaged.
+    """
+    path = adapter / ADAPTER_WEIGHTS
+    header = read_header(path)
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        for name in (name for name in header if name.endswith(LORA_B)):
+            start, end = header[name]["data_offsets"]
+            file.seek(8 + length + start)
+            if file.read(end - start).strip(b"\0"):
+                return False
+    return True
+
+
+def misfit(adapter: Path, base: Path) -> str | None:
+    """Why an adapter's weights cannot have been trained on the model in `base`, in words; None where they can.
+
+    Raises:
+        ModelError: a file of either is missing or damaged.
+    """
+    changes = read_header(adapter / ADAPTER_WEIGHTS)
+    own = {name: tensor for file in weight_files(base) for name, tensor in read_header(base / file).items()}
+    layers = _entry(_text_config(read_record(base / "config.json")), "num_hidden_layers")
+    for name in (name for name in changes if name.endswith(LORA_A)):
+        module = name.removesuffix(LORA_A).removeprefix(PEFT_PREFIX)
+        number = LAYER.search(module)
+        if number and isinstance(layers, int) and int(number[1]) >= layers:
+            return f"it changes layer {number[1]}, and the model has layers 0 to {layers - 1}"
+        shape = _changed_shape(changes, name)
+        there = own.get(f"{module}.weight", {}).get("shape")
+        if there and shape and sorted(there) != sorted(shape):  # GPT-2 stores its weights the other way around
+            return f"{module} is {there} in the model and {shape} in the adapter"
+    return None
 
 
 def chat_template(folder: Path) -> str | None:
@@ -277,9 +352,21 @@ def _indexed(folder: Path) -> list[str]:
 
 
 def _context(config: dict[str, Any]) -> int | None:
-    text = config.get("text_config") or config
+    text = _text_config(config)
     limit = _entry(text, "max_position_embeddings")
     return int(limit * _stretch(text)) if isinstance(limit, int) and limit > 0 else None
+
+
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a model's config.json that is about text: a part of its own where the model can also see."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) and part else config
+
+
+def _changed_shape(changes: dict[str, Any], name: str) -> list[int] | None:
+    """[out, in] of the weight whose LoRA A is called `name`."""
+    b = changes.get(name.removesuffix(LORA_A) + LORA_B)
+    return [b["shape"][0], changes[name]["shape"][1]] if b else None
 
 
 def _stretch(config: dict[str, Any]) -> float:

@@ -1,20 +1,24 @@
-"""The adapters of a running server: checked, loaded, proved not to leak into the base, unloaded."""
+"""The adapters of a running server: checked, loaded, proved to answer and not to leak into the base, unloaded."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from studio import models
 from studio.config.serve import ServeConfig
-from studio.errors import RequestFailed, SeedbedError, ServingError
+from studio.errors import AdapterRefused, ModelError, RequestFailed, SeedbedError, ServingError
 from studio.files import read_json, write_json
 from studio.models import AdapterInfo
-from studio.serving import command, probe
+from studio.serving import command, kinds, probe, proof
+from studio.serving.backend import Name
 from studio.serving.client import Client
+
+NEEDS_NO_REFERENCE = "skipped: Transformers itself answers"
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,21 @@ class Loaded:
 
 
 class Adapters:
-    """Adapters by name. `requests` is the folder in which the studio asks for more."""
+    """Adapters by name. `requests` is the folder in which the studio asks for more; `backend` is who serves them."""
 
-    def __init__(self, client: Client, config: ServeConfig, requests: Path) -> None:
+    def __init__(self, client: Client, config: ServeConfig, requests: Path, backend: Name = "vllm") -> None:
         self._client = client
         self._config = config
         self._requests = requests
+        self._backend = backend
         self._base = command.base_name(config)
         self._base_path = models.resolve(config.model_name_or_path)
         self._loaded: dict[str, Loaded] = {}
-        self._reference: probe.Reference | None = None
+        self._thrown_out: dict[str, probe.Check] = {}
+        self._comparisons: dict[str, asyncio.Task[None]] = {}
+        self._has_news = False
+        self._alone: probe.Reference | None = None
+        self._references: proof.References | None = None
 
     def models(self) -> list[dict[str, Any]]:
         """What the server answers as, base first, for server.json."""
@@ -45,12 +54,15 @@ class Adapters:
         return [base, *({"name": a.name, "base": False, "path": str(a.info.path), "rank": a.info.rank} for a in others)]
 
     def checks(self) -> dict[str, dict[str, Any]]:
-        """The proof of each adapter, for server.json."""
-        return {name: loaded.check.to_json() for name, loaded in self._loaded.items()}
+        """The proof of each adapter, for server.json; also of those that were unloaded because it failed."""
+        checks = self._thrown_out | {name: loaded.check for name, loaded in self._loaded.items()}
+        return {name: check.to_json() for name, check in checks.items()}
 
     async def begin(self) -> None:
         """Learn how the base answers alone, then load the adapters of the configuration."""
-        self._reference = await probe.observe_base(self._client, self._base)
+        self._alone = await probe.observe_base(self._client, self._base)
+        kept = self._requests.parent.parent / ".references"
+        self._references = proof.References(self._config, kept, self._alone.prompts)
         for adapter in self._config.adapters:
             await self.load(adapter.name, models.resolve(adapter.path))
 
@@ -60,48 +72,41 @@ class Adapters:
         Raises:
             ModelError: missing or damaged.
             ServingError: it does not fit this server.
+            AdapterRefused: vLLM cannot serve its kind.
         """
-        info = models.check_adapter(Path(path))
-        if name == self._base:
-            raise ServingError(f"{name!r} is the base model's name here: give the adapter another one")
-        if not _same_base(info, self._base_path):
-            raise ServingError(
-                f"{path} was trained on {info.base}, but this server holds {self._base_path}: "
-                "start a server for that model"
-            )
-        if info.rank > self._config.max_lora_rank:
-            raise ServingError(
-                f"{path} has rank {info.rank}, but this server takes ranks up to {self._config.max_lora_rank}: "
-                f"start it with max_lora_rank={smallest_rank(info.rank)}"
-            )
-        if name not in self._loaded and len(self._loaded) >= self._config.max_loras:
-            raise ServingError(
-                f"This server already holds {len(self._loaded)} adapters ({', '.join(self._loaded)}): unload one, "
-                "or start it with a larger max_loras"
-            )
+        info = models.adapter_info(Path(path))
+        self._require_name(name, info)
+        self._require_base(info)
+        if self._backend == "vllm":
+            self._require_kind(info)
+            self._require_room(name, info)
         return info
 
     async def load(self, name: str, path: str) -> probe.Check:
-        """Load an adapter, or load it anew, and prove that the base's answers stay the base's.
+        """Load an adapter, or load it anew, and prove that it answers and that the base's answers stay the base's.
+
+        Where Transformers has yet to be asked, that goes on afterwards; an adapter that fails then is unloaded.
 
         Raises:
             ModelError, ServingError: it is not loaded; the server goes on.
         """
-        assert self._reference
+        assert self._alone
         info = self.check(name, path)
         payload = {"lora_name": name, "lora_path": str(info.path), "load_inplace": name in self._loaded}
+        self._stop_comparing(name)
         try:
             await self._client.post("/v1/load_lora_adapter", payload)
         except RequestFailed as error:
-            raise ServingError(_refusal(name, str(error))) from None
-        check = await probe.check(self._client, self._base, name, self._reference)
-        if not check.ok:
+            raise AdapterRefused(_refusal(name, str(error))) from None
+        try:
+            check = await probe.check(self._client, self._base, name, self._alone)
+            _require_unmixed(name, check)
+            check = await self._compared(name, info, check)
+        except BaseException:
             await self.unload(name)
-            raise ServingError(
-                f"{name} was unloaded again: with it, the base model's own answers change (log-probabilities by "
-                f"{check.base_max_logprob_diff}). This vLLM mixes adapters up; please report it"
-            )
+            raise
         self._loaded[name] = Loaded(name, info, check)
+        self._thrown_out.pop(name, None)
         return check
 
     async def unload(self, name: str) -> None:
@@ -110,12 +115,97 @@ class Adapters:
         Raises:
             RequestFailed: the server has none of that name.
         """
+        self._stop_comparing(name)
         self._loaded.pop(name, None)
         await self._client.post("/v1/unload_lora_adapter", {"lora_name": name})
+
+    async def _compared(self, name: str, info: AdapterInfo, check: probe.Check) -> probe.Check:
+        """The check with what Transformers says, if that is known or needed now; else it is asked meanwhile.
+
+        Raises:
+            ServingError: the server ignores the adapter, or answers with other weights than its own.
+        """
+        assert self._alone
+        assert self._references
+        if self._backend == "huggingface":
+            return replace(check, reference=NEEDS_NO_REFERENCE)
+        does_something = not check.warning
+        untrained = not does_something and models.is_untrained(info.path)
+        try:
+            pair = await self._references.stored(info.path)
+            if pair is None and (does_something or untrained):
+                self._comparisons[name] = asyncio.create_task(self._compare(name, info, check))
+                return check
+            pair = pair or await self._references.compute(info.path)
+        except proof.Unavailable as error:
+            if not untrained and check.adapter_max_logprob_diff_from_base == 0:
+                raise ServingError(proof.ignored(name)) from None
+            return replace(check, reference=f"skipped: {error}")
+        return self._references.judged(name, check, self._alone, pair)
+
+    async def _compare(self, name: str, info: AdapterInfo, check: probe.Check) -> None:
+        """Ask Transformers, and throw the adapter out if it was not the adapter that answered."""
+        assert self._alone
+        assert self._references
+        try:
+            pair = await self._references.compute(info.path)
+            check = self._references.judged(name, check, self._alone, pair)
+        except (proof.Unavailable, ModelError) as error:
+            check = replace(check, reference=f"skipped: {error}")
+        except ServingError as error:
+            self._comparisons.pop(name)
+            await self.unload(name)
+            self._thrown_out[name] = replace(check, ok=False, reference=f"failed: {error}")
+        if name in self._loaded:
+            self._loaded[name] = replace(self._loaded[name], check=check)
+        self._has_news = True
+
+    def _stop_comparing(self, name: str) -> None:
+        if task := self._comparisons.pop(name, None):
+            task.cancel()
+
+    def _require_name(self, name: str, info: AdapterInfo) -> None:
+        if name == self._base:
+            raise ServingError(f"{name!r} is the base model's name here: give the adapter another one")
+        if name in self._loaded and self._loaded[name].info.path != info.path:
+            there = self._loaded[name].info.path
+            raise ServingError(f"{name!r} is {there} here: unload that, or give this adapter another name")
+
+    def _require_base(self, info: AdapterInfo) -> None:
+        if not _same_base(info, self._base_path):
+            raise ServingError(
+                f"{info.path} was trained on {info.base}, but this server holds {self._base_path}: "
+                "start a server for that model"
+            )
+        folder = models.folder_of(self._base_path)
+        if folder and (why := models.misfit(info.path, folder)):
+            raise ServingError(
+                f"{info.path} was not trained on {self._base_path}: {why}. Serve the model that it was trained on"
+            )
+
+    def _require_kind(self, info: AdapterInfo) -> None:
+        found = kinds.kind(info)
+        if found.way is not kinds.Way.ADAPTER:
+            raise AdapterRefused(f"{info.path} cannot be served as an adapter: {found.why}")
+
+    def _require_room(self, name: str, info: AdapterInfo) -> None:
+        if info.rank > self._config.max_lora_rank:
+            raise ServingError(
+                f"{info.path} has rank {info.rank}, but this server takes ranks up to {self._config.max_lora_rank}: "
+                f"start it with max_lora_rank={kinds.smallest_rank(info.rank)}"
+            )
+        if name not in self._loaded and len(self._loaded) >= self._config.max_loras:
+            raise ServingError(
+                f"This server already holds {len(self._loaded)} adapters ({', '.join(self._loaded)}): unload one, "
+                "or start it with a larger max_loras"
+            )
 
     async def answer_requests(self, publish: Callable[[], None]) -> bool:
         """Do what the files in the requests folder ask, oldest first, and `publish` what follows before it is called
         done. Whether there was anything to do."""
+        if self._has_news:
+            self._has_news = False
+            publish()
         pending = sorted(_pending(self._requests), key=lambda path: path.stat().st_mtime)
         for path in pending:
             answer = await self._answer(path)
@@ -132,22 +222,10 @@ class Adapters:
                 return {"ok": True, "message": f"{request['name']} is unloaded"}
             check = await self.load(request["name"], models.resolve(request["path"]))
         except SeedbedError as error:
-            return {"ok": False, "message": str(error)}
+            return {"ok": False, "message": str(error), "refused": isinstance(error, AdapterRefused)}
         except (ValueError, KeyError, TypeError) as error:
             return {"ok": False, "message": f"{path.name} is not a request: {error!r}"}
         return {"ok": True, "message": check.warning or f"{request['name']} is ready"}
-
-
-def smallest_rank(rank: int) -> int:
-    """The smallest of vLLM's ranks that holds an adapter of this rank.
-
-    Raises:
-        ServingError: none does.
-    """
-    choices: Iterator[int] = iter(ServeConfig.model_fields["max_lora_rank"].annotation.__args__)  # type: ignore[union-attr]
-    if found := next((choice for choice in choices if choice >= rank), None):
-        return found
-    raise ServingError(f"vLLM cannot serve an adapter of rank {rank}: merge it into its base and serve that")
 
 
 def _same_base(info: AdapterInfo, served: str) -> bool:
@@ -159,10 +237,18 @@ def _same_base(info: AdapterInfo, served: str) -> bool:
     return bool(recorded) and config.exists() and hashlib.sha256(config.read_bytes()).hexdigest() == recorded
 
 
+def _require_unmixed(name: str, check: probe.Check) -> None:
+    if not check.ok:
+        raise ServingError(
+            f"{name} was unloaded again: with it, the base model's own answers change (log-probabilities by "
+            f"{check.base_max_logprob_diff}). This vLLM mixes adapters up; please report it"
+        )
+
+
 def _refusal(name: str, message: str) -> str:
     """vLLM's reason, without the layers that it is wrapped in."""
     reason = message.partition("Worker failed with error '")[2].partition("', please check")[0] or message
-    return f"vLLM cannot load {name}: {reason.strip()}. Merge it into its base and serve the merged model instead"
+    return f"vLLM cannot load {name}: {reason.strip()}"
 
 
 def _pending(folder: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from studio.errors import RequestFailed
@@ -38,10 +38,14 @@ Row = tuple[Token, ...]
 
 @dataclass(frozen=True)
 class Reference:
-    """The base's answers with no adapter about. `noise` is what batching alone changes in a log-probability."""
+    """The base's answers with no adapter about. `noise` is what batching alone changes in a log-probability.
+
+    `prompts` are token ids.
+    """
 
     rows: tuple[Row, ...]
     noise: float
+    prompts: tuple[tuple[int, ...], ...] = ()
 
     @property
     def tolerance(self) -> float:
@@ -50,25 +54,32 @@ class Reference:
 
 @dataclass(frozen=True)
 class Check:
-    """What the proof found. Differences are the largest, in nats; `ok`: the base answers as it does alone."""
+    """What the proof found. Differences are the largest, in nats; `ok`: the base answers as it does alone.
+
+    `reference` says how the adapter's answers compare with those of Transformers and PEFT: ok, pending,
+    "skipped: why" or "failed: why". `answers` are the adapter's own, with nobody else about.
+    """
 
     base_max_logprob_diff: float
     adapter_max_logprob_diff_from_base: float
     rows: int
     ok: bool
     warning: str = ""
+    reference: str = "pending"
+    reference_max_logprob_diff: float | None = None
+    answers: tuple[Row, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The value for server.json."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "answers"}
 
 
 async def observe_base(client: Client, base: str) -> Reference:
     """The base's own answers. Call it before any adapter is loaded."""
-    prompts = [await _prompt(client, base, text) for text in PROMPTS]
+    prompts = tuple([await _prompt(client, base, text) for text in PROMPTS])
     alone = await _answers(client, base, prompts)
     together = await asyncio.gather(*(_answers(client, base, prompts) for _ in range(2)))
-    return Reference(alone, max(difference(alone, rows) for rows in together))
+    return Reference(alone, max(difference(alone, rows) for rows in together), prompts)
 
 
 async def check(client: Client, base: str, adapter: str, reference: Reference) -> Check:
@@ -77,7 +88,7 @@ async def check(client: Client, base: str, adapter: str, reference: Reference) -
     Raises:
         SidecarNotReady, RequestFailed
     """
-    prompts = [await _prompt(client, base, text) for text in PROMPTS]
+    prompts = reference.prompts
     alone = await _answers(client, adapter, prompts)
     mixed = []
     for _ in range(BATCHES):
@@ -87,7 +98,7 @@ async def check(client: Client, base: str, adapter: str, reference: Reference) -
     effect = difference(reference.rows, alone)
     warning = "" if effect > reference.tolerance else "the adapter hardly changes any answer: is it trained?"
     total = 2 * BATCHES * len(PROMPTS)
-    return Check(round(moved, 4), round(effect, 4), total, moved <= reference.tolerance, warning)
+    return Check(round(moved, 4), round(effect, 4), total, moved <= reference.tolerance, warning, answers=alone)
 
 
 def difference(expected: Sequence[Row], got: Sequence[Row]) -> float:
@@ -106,22 +117,22 @@ def _row_difference(expected: Row, got: Row) -> float:
     return largest
 
 
-async def _prompt(client: Client, base: str, text: str) -> list[int] | str:
+async def _prompt(client: Client, base: str, text: str) -> tuple[int, ...]:
     """The text as a user's turn, in tokens; the bare text where the model has no chat template."""
     messages = [{"role": "user", "content": text}]
     try:
         answer = await client.post("/tokenize", {"model": base, "messages": messages})
     except RequestFailed:
-        return text
-    return [int(token) for token in answer["tokens"]]
+        answer = await client.post("/tokenize", {"model": base, "prompt": text})
+    return tuple(int(token) for token in answer["tokens"])
 
 
-async def _answers(client: Client, model: str, prompts: Sequence[list[int] | str]) -> tuple[Row, ...]:
+async def _answers(client: Client, model: str, prompts: Sequence[tuple[int, ...]]) -> tuple[Row, ...]:
     """Greedy answers to all prompts; one request each, so that they reach the engine like those of people."""
     return tuple(await asyncio.gather(*(_answer(client, model, prompt) for prompt in prompts)))
 
 
-async def _answer(client: Client, model: str, prompt: list[int] | str) -> Row:
+async def _answer(client: Client, model: str, prompt: tuple[int, ...]) -> Row:
     # answers go on after the model has finished, so that short ones still meet the others in a batch
     options = {"temperature": 0.0, "max_tokens": TOKENS, "ignore_eos": True}
     # as ids: the texts of two tokens may be alike (parts of a character), and the server's table has one per text

@@ -19,17 +19,22 @@ from typing import Any
 from studio import models
 from studio.config.load import parse
 from studio.config.serve import ServeConfig
-from studio.errors import RequestFailed, SidecarNotReady
+from studio.errors import AdapterRefused, ModelError, RequestFailed, RestartNeeded, RunError, SidecarNotReady
 from studio.files import read_json, write_json
+from studio.models import AdapterInfo
 from studio.runs import launchers, process
 from studio.runs.run import Run, State
 from studio.runs.store import Store
-from studio.serving.adapters import smallest_rank
+from studio.serving.backend import choose
 from studio.serving.client import Server
+from studio.serving.kinds import smallest_rank
 
+VLLM, TRANSFORMERS = "vllm", "huggingface"  # backends, by the configuration's names
 POLL_S = 0.2
 START_TIMEOUT_S = 900.0  # a 7B model compiled for CUDA takes three minutes
 LOAD_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 30.0  # the nanny's ladder ends in SIGKILL well before
+LORAS_MAX = 64
 
 _starting = threading.Lock()
 
@@ -45,11 +50,16 @@ class Served:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server that answers: the run that keeps it up, where it listens, and as what it answers."""
+    """A server that answers: the run that keeps it up, where it listens, and as what it answers.
+
+    `backend` is vllm or huggingface, and `why` the reason where nobody asked for it.
+    """
 
     run: Run
     server: Server
     served: tuple[Served, ...]
+    backend: str = VLLM
+    why: str = ""
 
     @property
     def base(self) -> str:
@@ -71,13 +81,22 @@ def endpoint(run: Run) -> Endpoint | None:
     if not value or run.state is not State.RUNNING:
         return None
     served = tuple(Served(model["name"], model["path"], model["base"]) for model in value["models"])
-    return Endpoint(run, Server(f"http://{value['host']}:{value['port']}", value["api_key"]), served)
+    server = Server(f"http://{value['host']}:{value['port']}", value["api_key"])
+    return Endpoint(run, server, served, value.get("backend", VLLM), value.get("why", ""))
 
 
-def find(store: Store, base: str) -> Run | None:
-    """The newest server for this base model that answers or is starting."""
+def find(store: Store, base: str, backend: str | None = None) -> Run | None:
+    """The newest server for this base model that answers or is starting: of this backend, or else vLLM's first."""
     path = models.resolve(base)
-    return next((run for run in store.list("serve") if run.state is State.RUNNING and _base_of(run) == path), None)
+    found = [run for run in store.list("serve") if run.state is State.RUNNING and _base_of(run) == path]
+    if backend:
+        return next((run for run in found if backend_of(run) == backend), None)
+    return min(found, key=lambda run: backend_of(run) != VLLM, default=None)
+
+
+def backend_of(run: Run) -> str:
+    """Who serves: vllm or huggingface."""
+    return str(run.server.get("backend") or choose(_config(run)).name)
 
 
 def start(store: Store, base: str, adapter: str | None = None, **options: Any) -> Run:
@@ -89,12 +108,34 @@ def start(store: Store, base: str, adapter: str | None = None, **options: Any) -
         ConfigError, ModelError
     """
     with _starting:
-        if run := find(store, base):
+        asked = options.get("infer_backend", "auto")
+        if run := find(store, base, None if asked == "auto" else asked):
             return run
         if adapter:
             rank = models.check_adapter(Path(models.resolve(adapter))).rank
             options.setdefault("max_lora_rank", smallest_rank(max(rank, 16)))
         return launchers.begin(store, parse(ServeConfig, {"model_name_or_path": base, **options}))
+
+
+def restart(store: Store, run: Run, **options: Any) -> Run:
+    """Stop a server and start the same with `options` of ServeConfig changed; its adapters are loaded again.
+
+    Blocks until the old one is gone, some seconds at most.
+
+    Raises:
+        ConfigError: the options are wrong; nothing was stopped.
+        RunError: it does not end.
+    """
+    values = {**_config(run).model_dump(mode="json"), "adapters": _held(run), **options}
+    config = parse(ServeConfig, values)
+    with _starting:
+        run.stop()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while run.is_active:
+            if time.monotonic() > deadline:
+                raise RunError(f"{run.id} did not end within {STOP_TIMEOUT_S:.0f} s: stop it at once, then start anew")
+            time.sleep(POLL_S)
+        return launchers.begin(store, config)
 
 
 async def starting(run: Run, timeout_s: float = START_TIMEOUT_S) -> AsyncIterator[dict[str, Any]]:
@@ -115,6 +156,62 @@ async def starting(run: Run, timeout_s: float = START_TIMEOUT_S) -> AsyncIterato
         await asyncio.sleep(POLL_S)
 
 
+async def answering(run: Run, tell: Callable[[dict[str, Any]], None] = lambda status: None) -> Endpoint:
+    """A server once it answers. `tell` is given the status of one that is starting.
+
+    Raises:
+        SidecarNotReady: it ended instead.
+    """
+    async for status in starting(run):
+        tell(status)
+    if found := endpoint(run):
+        return found
+    raise SidecarNotReady(run.reason or f"The model server {run.id} was stopped")
+
+
+async def name_of(found: Endpoint, path: str, tell: Callable[[dict[str, Any]], None] = lambda status: None) -> str:
+    """The name under which a server answers as the model or adapter in `path`, loaded if need be.
+
+    Raises:
+        RestartNeeded: it has no room for that adapter as it was started.
+        AdapterRefused: it cannot serve adapters of that kind.
+        RequestFailed, SidecarNotReady
+    """
+    if name := found.name_of(path):
+        return name
+    if lack := shortage(found.run, models.adapter_info(Path(path))):
+        raise lack
+    name = _free_name(found, path)
+    tell({"message": f"loading {name} and checking its answers"})
+    await load_adapter(found.run, name, path)
+    return name
+
+
+def shortage(run: Run, info: AdapterInfo) -> RestartNeeded | None:
+    """With which options a server would have to be started again to take one more adapter; None where it can."""
+    config, found = _config(run), endpoint(run)
+    if backend_of(run) != VLLM:
+        return None
+    held = sum(not model.is_base for model in found.served) if found else len(config.adapters)
+    options: dict[str, Any] = {}
+    said = []
+    if info.rank > config.max_lora_rank:
+        options["max_lora_rank"] = smallest_rank(info.rank)
+        said.append(f"the adapter has rank {info.rank} and the server takes ranks up to {config.max_lora_rank}")
+    if held >= config.max_loras:
+        options["max_loras"] = min(held + 1, LORAS_MAX)
+        said.append(f"the server already holds {held} adapters, as many as it was started for")
+    if not options:
+        return None
+    change = ", ".join(f"{key}={value}" for key, value in options.items())
+    return RestartNeeded(
+        f"{' and '.join(said).capitalize()}: it must be started again with {change}, which takes about as long as its "
+        "first start",
+        run.id,
+        options,
+    )
+
+
 async def open_model(
     store: Store, base: str, adapter: str | None = None, say: Callable[[dict[str, Any]], None] = lambda status: None
 ) -> tuple[Server, str]:
@@ -125,17 +222,8 @@ async def open_model(
     Raises:
         ConfigError, ModelError, SidecarNotReady, RequestFailed
     """
-    run = start(store, base, adapter)
-    async for status in starting(run):
-        say(status)
-    found = _answering(run)
-    path = models.resolve(adapter or base)
-    name = found.name_of(path)
-    if name is None:
-        name = _free_name(found, path)
-        say({"message": f"loading {name} and checking its answers"})
-        await load_adapter(run, name, path)
-    return found.server, name
+    found = await answering(start(store, base, adapter), say)
+    return found.server, await name_of(found, models.resolve(adapter or base), say)
 
 
 async def load_adapter(run: Run, name: str, path: str, timeout_s: float = LOAD_TIMEOUT_S) -> str:
@@ -143,6 +231,7 @@ async def load_adapter(run: Run, name: str, path: str, timeout_s: float = LOAD_T
 
     Raises:
         RequestFailed: the adapter is refused, with the reason; the server goes on.
+        AdapterRefused: it cannot serve adapters of that kind.
         SidecarNotReady: the server has ended.
     """
     return await _ask(run, "load", {"name": name, "path": path}, timeout_s)
@@ -192,20 +281,34 @@ async def _ask(run: Run, verb: str, request: dict[str, str], timeout_s: float) -
         await asyncio.sleep(POLL_S / 2)
     answer.unlink()
     if not value["ok"]:
-        raise RequestFailed(value["message"])
+        raise AdapterRefused(value["message"]) if value.get("refused") else RequestFailed(value["message"])
     return str(value["message"])
 
 
-def _answering(run: Run) -> Endpoint:
-    if found := endpoint(run):
-        return found
-    raise SidecarNotReady(run.reason or f"The model server {run.id} was stopped")
+def _config(run: Run) -> ServeConfig:
+    config = run.config
+    assert isinstance(config, ServeConfig)
+    return config
 
 
 def _base_of(run: Run) -> str:
-    config = run.config
-    assert isinstance(config, ServeConfig)
-    return models.resolve(config.model_name_or_path)
+    return models.resolve(_config(run).model_name_or_path)
+
+
+def _held(run: Run) -> list[dict[str, str]]:
+    """The adapters that a server holds, or was to hold; a folder that is gone or spoilt would keep it from starting."""
+    found = endpoint(run)
+    served = [(model.name, model.path) for model in found.served if not model.is_base] if found else []
+    asked = [(adapter.name, models.resolve(adapter.path)) for adapter in _config(run).adapters]
+    return [{"name": name, "path": path} for name, path in (served if found else asked) if _is_adapter(path)]
+
+
+def _is_adapter(path: str) -> bool:
+    try:
+        models.adapter_info(Path(path))
+    except ModelError:
+        return False
+    return True
 
 
 def _free_name(found: Endpoint, path: str) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 from studio import models
 from studio.config.serve import ServeConfig
-from studio.errors import ModelError
+from studio.errors import ModelError, ServingError
 from studio.runs.run import Run
 from studio.runs.store import Store
-from studio.serving import command, servers
-from studio.serving.adapters import smallest_rank
+from studio.serving import installed, servers
+from studio.serving.kinds import smallest_rank
 from studio.serving.remotes import PICK, Remote, Remotes
 
 GB = 1e9
@@ -65,10 +65,11 @@ def speaker(name: str) -> Speaker:
     if not models.is_local(path):
         return Speaker(path, None, 0, "from the hub or its cache")
     if (Path(path) / "adapter_config.json").exists():
-        info = models.check_adapter(Path(path))
+        info = models.adapter_info(Path(path))
         if models.is_local(info.base):
             models.check(Path(info.base))
-        facts = f"LoRA of rank {info.rank} on {_short(info.base)}{_own_template(Path(path), info.base)}"
+        what = f"LoRA of rank {info.rank}" if info.rank else f"{info.kind} adapter"
+        facts = f"{what} on {_short(info.base)}{_own_template(Path(path), info.base)}"
         return Speaker(info.base, path, info.rank, facts)
     return Speaker(path, None, 0, _facts(models.check(Path(path))))
 
@@ -87,18 +88,26 @@ def start(store: Store, base: str, speakers: Iterable[Speaker]) -> Run:
     together = list(speakers)
     rank = max((speaker.rank for speaker in together if speaker.base == base), default=0)
     options: dict[str, Any] = {"max_lora_rank": smallest_rank(max(rank, 16))}
-    if len(bases(together)) > 1 and command.platform()[0] == "cuda":
+    if len(bases(together)) > 1 and _on_gpu():
         options["gpu_memory_utilization"] = _default("gpu_memory_utilization") / len(bases(together))
     return servers.start(store, models.display_name(base), **options)
 
 
 def memory_gb(base: str) -> float | None:
     """What a server of this model takes on a CPU; None on a GPU, where it takes a share, and for an unknown size."""
-    if not models.is_local(base) or command.platform()[0] == "cuda":
+    if not models.is_local(base) or _on_gpu():
         return None
     weights = sum((Path(base) / name).stat().st_size for name in models.weight_files(Path(base)))
     cache = str(_default("kv_cache_memory"))
     return PROCESSES_GB + (weights + int(cache[:-1]) * UNITS[cache[-1]]) / GB
+
+
+def _on_gpu() -> bool:
+    """Whether vLLM is there and takes a share of a GPU."""
+    try:
+        return installed.platform()[0] == "cuda"
+    except ServingError:
+        return False
 
 
 def _made_by(run: Run) -> Path:

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from studio.config.serve import ServeConfig
-from studio.errors import ServingError
 from studio.files import write_json
 from studio.runs.process import RUN_VARIABLE, Identity
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.serving import servers
-from studio.serving.adapters import smallest_rank
+from studio.serving.kinds import smallest_rank
 
 SERVER = {
     "host": "127.0.0.1", "port": 1234, "api_key": "k",
@@ -116,6 +115,4 @@ def test_adapters_are_named_after_their_run(path: str, name: str) -> None:
 
 
 def test_ranks_are_rounded_up_to_what_vllm_knows() -> None:
-    assert [smallest_rank(rank) for rank in (1, 8, 9, 48, 512)] == [8, 8, 16, 64, 512]
-    with pytest.raises(ServingError, match="merge it"):
-        smallest_rank(1024)
+    assert [smallest_rank(rank) for rank in (1, 8, 9, 48, 1024)] == [8, 8, 16, 64, 512]
