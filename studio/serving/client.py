@@ -1,25 +1,31 @@
 """Any OpenAI-compatible server (vLLM, SGLang, LMDeploy, TGI, Ollama) over HTTP, answers streamed.
 
-Every way in which such a server fails becomes SidecarNotReady or RequestFailed here, and nowhere else.
+Every way in which such a server fails becomes SidecarNotReady or RequestFailed here and in `faults`, and nowhere else.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import Any
 
 import httpx
 
-from studio.errors import RequestFailed, SidecarNotReady
+from studio.errors import RequestFailed, ServingError, SidecarNotReady
+from studio.serving import faults
+from studio.serving.faults import PromptTooLong
 
 # a model may think long before its first token; a server that is there accepts a connection at once
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
-MESSAGE_MAX_CHARS = 500
+FIRST_BYTE_S = 120.0  # some servers load the model before they say anything at all
+LIST_S = 10.0
 LOGPROB_MIN = -9999.0  # minus infinity is no JSON; vLLM writes the same number
 
 Message = Mapping[str, Any]
@@ -128,13 +134,17 @@ class Done:
 class Client:
     """A connection to one server. Use as `async with Client(server) as client`."""
 
-    def __init__(self, server: Server, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, server: Server, transport: httpx.AsyncBaseTransport | None = None, first_byte_s: float = FIRST_BYTE_S
+    ) -> None:
         self.server = server
+        self._first_byte_s = first_byte_s
         headers = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
         # never through a proxy of the environment: the key would go with it
         self._http = httpx.AsyncClient(
-            base_url=server.url, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=False
-        )
+            base_url=server.url, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=False,
+            verify=_authorities(),
+        )  # fmt: skip
 
     async def __aenter__(self) -> Client:
         return self
@@ -161,10 +171,11 @@ class Client:
         Raises:
             SidecarNotReady, RequestFailed
         """
-        with _readable(self.server.url):
-            response = await self._http.get("/v1/models")
-        _check(response.status_code, response.content)
-        return [str(model["id"]) for model in response.json()["data"]]
+        answer = await self._ask("GET", "/v1/models", timeout=LIST_S)
+        try:
+            return [str(model["id"]) for model in answer.json()["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise faults.babble(self.server.url, f"its list of models is {answer.text!r}") from None
 
     async def text(self, path: str) -> str:
         """GET what is no JSON, such as /metrics.
@@ -172,10 +183,7 @@ class Client:
         Raises:
             SidecarNotReady, RequestFailed
         """
-        with _readable(self.server.url):
-            response = await self._http.get(path, timeout=5.0)
-        _check(response.status_code, response.content)
-        return response.text
+        return (await self._ask("GET", path, timeout=LIST_S)).text
 
     async def post(self, path: str, payload: Mapping[str, Any]) -> Any:
         """POST JSON; the answer's JSON, or its text where it is none.
@@ -183,13 +191,11 @@ class Client:
         Raises:
             SidecarNotReady, RequestFailed
         """
-        with _readable(self.server.url):
-            response = await self._http.post(path, json=payload)
-        _check(response.status_code, response.content)
+        answer = await self._ask("POST", path, json=payload)
         try:
-            return response.json()
+            return answer.json()
         except ValueError:
-            return response.text
+            return answer.text
 
     async def stream_chat(
         self,
@@ -215,19 +221,65 @@ class Client:
             **(options or {}),
         }
         answer = _Answer()
-        with _readable(self.server.url):
-            async with self._lines(payload) as lines:
-                async for chunk in _chunks(lines):
-                    if delta := answer.add(chunk):
-                        yield delta
+        try:
+            with faults.readable(self.server.url):
+                async with self._begun(payload) as response:
+                    async for chunk in _chunks(response):
+                        if delta := self._understood(answer, chunk):
+                            yield delta
+        except PromptTooLong as error:
+            raise (await self._counted(payload)) or error from None
         yield answer.done()
 
+    async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with faults.readable(self.server.url):
+            response = await self._http.request(method, path, **options)
+        faults.check(self.server.url, response, response.content)
+        return response
+
     @asynccontextmanager
-    async def _lines(self, payload: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
-        async with self._http.stream("POST", "/v1/chat/completions", json=payload) as response:
-            if response.status_code != 200:
-                _check(response.status_code, await response.aread())
-            yield response.aiter_lines()
+    async def _begun(self, payload: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+        """The answer from its first byte on."""
+        request = self._http.build_request("POST", "/v1/chat/completions", json=payload)
+        try:
+            async with asyncio.timeout(self._first_byte_s):
+                response = await self._http.send(request, stream=True)
+                await self._refuse_other_than_events(response)
+        except TimeoutError:
+            raise faults.silence(self.server.url, self._first_byte_s) from None
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _refuse_other_than_events(self, response: httpx.Response) -> None:
+        kind = response.headers.get("content-type", "").partition(";")[0]
+        if response.status_code == 200 and kind not in ("text/html", "application/json"):
+            return
+        body = await response.aread()
+        faults.check(self.server.url, response, body)
+        raise faults.babble(self.server.url, f"no stream of events, but {body[:200].decode(errors='replace')!r}")
+
+    def _understood(self, answer: _Answer, chunk: Any) -> Delta | None:
+        try:
+            return answer.add(chunk)
+        except (AttributeError, IndexError, KeyError, TypeError):
+            raise faults.babble(self.server.url, f"it sent {chunk!r}") from None
+
+    async def _counted(self, payload: Mapping[str, Any]) -> PromptTooLong | None:
+        """By how much a prompt is too long, where the server counts for us: vLLM itself stops at the first too many."""
+        known = ("model", "messages", "tools", "chat_template", "chat_template_kwargs")
+        try:
+            found = await self.post("/tokenize", {key: payload[key] for key in known if key in payload})
+            return faults.too_long(found["count"], found["max_model_len"])
+        except (ServingError, KeyError, TypeError):
+            return None
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Whom to trust with https; reading them takes 40 ms, which no answer should wait for twice."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class _Answer:
@@ -270,7 +322,8 @@ class _Answer:
         if self.finish_reason == "abort":
             raise SidecarNotReady("The model server was stopped while it was answering")
         if self.finish_reason is None:
-            raise RequestFailed("The answer broke off: the model server closed the connection")
+            what = "The answer broke off" if self.pieces else "No answer came"
+            raise RequestFailed(f"{what}: the model server closed the connection")
         tokens = self.usage.get("completion_tokens", self.pieces)
         prompt = self.usage.get("prompt_tokens")
         seconds = time.perf_counter() - self.begun
@@ -314,60 +367,25 @@ def _logprobs(value: Any) -> tuple[Token, ...]:
     )
 
 
-async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
+async def _chunks(response: httpx.Response) -> AsyncIterator[Any]:
     """The JSON values of a server-sent event stream, up to [DONE]."""
-    async for line in lines:
-        if not line.startswith("data:"):
+    async for line in _lines(response):
+        if not line.startswith(b"data:"):
             continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
             return
         chunk = json.loads(data)
-        if error := chunk.get("error"):
-            code = _field(error, "code")
-            _refuse(code if isinstance(code, int) else 500, _field(error, "message") or str(error))
+        if isinstance(chunk, dict) and (error := chunk.get("error")):
+            raise faults.in_stream(error)
         yield chunk
 
 
-@contextmanager
-def _readable(url: str) -> Iterator[None]:
-    """Turn httpx's errors into ours. They must not carry the request, whose headers hold the key."""
-    try:
-        yield
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        raise RequestFailed(f"{url!r} is not a web address: write it as http://host:port") from None
-    except (httpx.ConnectError, httpx.ConnectTimeout):
-        raise SidecarNotReady(f"No model server answers at {url}. Is it running?") from None
-    except httpx.TimeoutException:
-        raise RequestFailed(f"The model server at {url} did not answer in time") from None
-    except httpx.TransportError:
-        raise RequestFailed("The answer broke off: the model server closed the connection") from None
-    except json.JSONDecodeError as error:
-        raise RequestFailed(f"{url} does not speak the OpenAI protocol: {error}") from None
-
-
-def _check(status: int, body: bytes) -> None:
-    if status < 400:
-        return
-    try:
-        error = json.loads(body).get("error")
-    except (ValueError, AttributeError):
-        error = body.decode(errors="replace")
-    _refuse(status, _field(error, "message") or str(error))
-
-
-def _refuse(status: int, message: str) -> None:
-    message = message.strip().rstrip(".")[:MESSAGE_MAX_CHARS]
-    if status in (401, 403):
-        raise RequestFailed("The model server refused the API key")
-    if status == 404:
-        raise RequestFailed(f"The model server does not have it: {message}")
-    if status == 400 and "context length" in message:
-        raise RequestFailed(f"The conversation is too long for this model: {message}. Clear it or shorten the text")
-    if status == 503 or "EngineCore" in message:
-        raise SidecarNotReady(f"The model server's engine has stopped: {message}. Start the server again")
-    raise RequestFailed(f"The model server refused the request: {message}")
-
-
-def _field(error: Any, name: str) -> Any:
-    return error.get(name) if isinstance(error, Mapping) else None
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Lines as the protocol knows them: httpx's end at any sign of Unicode that ends one, in mid-answer."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
+    yield rest
