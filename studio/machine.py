@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,13 @@ class Machine:
     def free(self) -> int:
         return self.gpu.free if self.gpu else self.memory_free
 
+    def without(self, held_gb: float) -> Machine:
+        """The same machine once somebody has given up that much of where the training would run."""
+        held = round(held_gb * GB)
+        if self.gpu is None:
+            return replace(self, memory_free=self.memory_free + held)
+        return replace(self, gpu=replace(self.gpu, used=max(0, self.gpu.used - held)))
+
 
 def look(saves: Path) -> Machine:
     """This machine now; the disk is that of the folder `saves`."""
@@ -63,6 +70,24 @@ def gpus() -> Iterator[Gpu]:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         yield Gpu(index, str(nvml.nvmlDeviceGetName(handle)), memory.total, memory.used, _load(nvml, handle))
+
+
+def chosen(devices: str | None, count: int = 1) -> list[Gpu]:
+    """The GPUs that a process will see: those of these numbers ("0,1"), or else the first `count` that are visible.
+
+    Empty on a machine without, and where the environment names them in another way than by number.
+    """
+    visible = devices or os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = {str(gpu.index): gpu for gpu in gpus()}
+    named = list(found) if visible is None else [word.strip() for word in visible.split(",")]
+    return [found[name] for name in named[: None if devices else count] if name in found]
+
+
+def gpu_pids(indices: Collection[int]) -> list[int]:
+    """Processes that hold memory of these GPUs, as far as the driver tells."""
+    nvml = _nvml()
+    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in indices] if nvml else []
+    return [found.pid for handle in handles for found in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
 
 
 def _load(nvml: Any, handle: Any) -> int:

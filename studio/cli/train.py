@@ -17,6 +17,7 @@ from studio.errors import ConfigError, Problem
 from studio.planning import Plan, look, plan
 from studio.runs import launchers
 from studio.runs.store import Store
+from studio.serving import neighbours
 from studio.settings import ROOT
 
 
@@ -31,12 +32,25 @@ def main(words: Sequence[str]) -> int:
     registry, store = Registry(Path(values.get("dataset_dir", here.data_dir))), Store(here.saves_dir)
     config = preflight.train_config(values, registry)
     _tell(preflight.outlook(config, registry))
-    print(f"plan: {_told(plan(config, registry, look(here.saves_dir), store))}", file=sys.stderr)
+    print(f"plan: {_told(_planned(config, registry, store, arguments.stop_servers))}", file=sys.stderr)
     run = launchers.begin(store, config, arguments.wait)
     if arguments.detach:
         print(run.id)
         return 0
     return follow(run)
+
+
+def _planned(config: TrainConfig, registry: Registry, store: Store, stop_servers: bool) -> Plan:
+    """The plan, after model servers that hold memory it needs were stopped, or were told of."""
+    machine = look(store.saves)
+    found = plan(config, registry, machine, store)
+    near = neighbours.in_the_way(store, machine, found.verdict.memory.total_gb if found.verdict else None)
+    if near and stop_servers:
+        neighbours.stop(near)
+        return plan(config, registry, look(store.saves), store)
+    if near:
+        print(f"warning: {neighbours.sentence(near)}: --stop-servers stops it first", file=sys.stderr)
+    return found
 
 
 def _read(words: Sequence[str], data_dir: Path) -> dict[str, Any]:
@@ -100,5 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the whole configuration and start nothing")
     parser.add_argument("--detach", action="store_true", help="print the run's id and return at once")
+    parser.add_argument(
+        "--stop-servers", action="store_true", help="first stop model servers that hold memory which the training needs"
+    )
     parser.add_argument("--wait", action="store_true", help="begin when the trainings started before have ended")
     return parser

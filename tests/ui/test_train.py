@@ -13,8 +13,12 @@ from studio.config import load
 from studio.config.load import preset_names
 from studio.config.merge import MergeConfig
 from studio.config.option import split_names
+from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
 from studio.files import write_json
+from studio.machine import GB, Machine
+from studio.runs import launchers, process
+from studio.runs.run import State
 from studio.ui.context import Context
 from studio.ui.form import Form, draw
 from studio.ui.tabs import train, train_find
@@ -44,14 +48,14 @@ def filled(form: Form, **values: Any) -> list[Any]:
 
 def test_all_problems_are_listed_and_start_is_off(ctx: Context, form: Form) -> None:
     values = filled(form, dataset=[], learning_rate=7, eval_steps=3)
-    told, _, shell, yaml, button = train.on_change(ctx, form, False, *values)
+    told, _, _, shell, yaml, button = train.on_change(ctx, form, False, None, *values)
     problems = {problem["where"]: problem["group"] for problem in json.loads(told)["problems"]}
     assert problems == {"dataset": "data", "learning_rate": "optimisation", "eval_steps": "evaluation"}
     assert (shell, yaml, button["interactive"]) == ("", "", False)
 
 
 def test_a_good_form_shows_command_and_yaml(ctx: Context, form: Form) -> None:
-    told, question, shell, yaml, button = train.on_change(ctx, form, False, *filled(form))
+    told, question, _, shell, yaml, button = train.on_change(ctx, form, False, None, *filled(form))
     assert json.loads(told)["state"] == "ready"
     assert question["visible"] is False
     assert "python -m studio train" in shell
@@ -62,8 +66,8 @@ def test_a_good_form_shows_command_and_yaml(ctx: Context, form: Form) -> None:
 
 def test_double_click_starts_one_run(ctx: Context, form: Form) -> None:
     values = filled(form, model_name="A", model_author="B")
-    first = train.on_start(ctx, form, False, False, *values)
-    second = train.on_start(ctx, form, False, False, *values)
+    first = train.on_start(ctx, form, False, False, None, *values)
+    second = train.on_start(ctx, form, False, False, None, *values)
     assert first == second
     assert [run.id for run in ctx.store.list()] == [first]
     ctx.store.get(first).stop_now()
@@ -71,7 +75,7 @@ def test_double_click_starts_one_run(ctx: Context, form: Form) -> None:
 
 def test_what_does_not_exist_is_named_beside_what_is_wrong(ctx: Context, form: Form, tmp_path: Path) -> None:
     values = filled(form, dataset=["nope"], model_name_or_path=str(tmp_path), learning_rate=7)
-    told = train.on_change(ctx, form, False, *values)[0]
+    told = train.on_change(ctx, form, False, None, *values)[0]
     problems = {problem["where"]: problem["what"] for problem in json.loads(told)["problems"]}
     assert "'nope'" in problems["dataset"]
     assert "config.json" in problems["model_name_or_path"]
@@ -80,7 +84,7 @@ def test_what_does_not_exist_is_named_beside_what_is_wrong(ctx: Context, form: F
 
 def test_a_bad_form_starts_nothing(ctx: Context, form: Form) -> None:
     with pytest.raises(gr.Error, match="dataset"):
-        train.on_start(ctx, form, False, False, *filled(form, dataset=[]))
+        train.on_start(ctx, form, False, False, None, *filled(form, dataset=[]))
     assert ctx.store.list() == []
 
 
@@ -90,16 +94,16 @@ def test_doubtful_data_is_asked_about_and_then_trained_on(ctx: Context, form: Fo
     )
     ctx.registry.path.write_text('{"gaps": {"file_name": "gaps.jsonl"}}')
     values = filled(form, dataset=["gaps"])
-    told, question, shell, _, button = train.on_change(ctx, form, False, *values)
+    told, question, _, shell, _, button = train.on_change(ctx, form, False, None, *values)
     [warning] = json.loads(told)["problems"]
     assert (warning["where"], warning["what"][:26]) == ("gaps", "Fields that are empty (1).")
     assert (question["visible"], button["interactive"]) == (True, False)
     assert "dataset=gaps" in shell
     with pytest.raises(gr.Error, match="Train anyway"):
-        train.on_start(ctx, form, False, False, *values)
+        train.on_start(ctx, form, False, False, None, *values)
     assert ctx.store.list() == []
-    assert train.on_change(ctx, form, True, *values)[-1]["interactive"] is True
-    run = ctx.store.get(train.on_start(ctx, form, False, True, *values))
+    assert train.on_change(ctx, form, True, None, *values)[-1]["interactive"] is True
+    run = ctx.store.get(train.on_start(ctx, form, False, True, None, *values))
     run.stop_now()
 
 
@@ -155,7 +159,7 @@ def test_all_that_is_wrong_in_a_file_is_listed_and_the_form_stays(form: Form, tm
 
 def test_the_plan_follows_the_form(ctx: Context, form: Form) -> None:
     def plan(**values: Any) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(train.on_change(ctx, form, False, *filled(form, **values))[0])["plan"]
+        told: dict[str, Any] = json.loads(train.on_change(ctx, form, False, None, *filled(form, **values))[0])["plan"]
         return told
 
     small = plan(max_steps=-1, num_train_epochs=1, per_device_train_batch_size=4, gradient_accumulation_steps=2)
@@ -167,19 +171,49 @@ def test_the_plan_follows_the_form(ctx: Context, form: Form) -> None:
 
 def test_what_does_not_fit_can_be_made_to(ctx: Context, form: Form) -> None:
     values = filled(form, per_device_train_batch_size=4096, cutoff_len=65536, gradient_checkpointing=False)
-    told, question, *_ = train.on_change(ctx, form, False, *values)
+    told, question, *_ = train.on_change(ctx, form, False, None, *values)
     assert json.loads(told)["plan"]["memory"]["fits"] is False
     assert [problem["where"] for problem in json.loads(told)["problems"]] == ["memory"]
     assert question["visible"] is True
     with pytest.raises(gr.Error, match="will not fit"):
-        train.on_start(ctx, form, False, False, *values)
+        train.on_start(ctx, form, False, False, None, *values)
     assert ctx.store.list() == []
     changed = list(values_of(form, train.on_advice(ctx, form, *values)).values())
-    assert json.loads(train.on_change(ctx, form, False, *changed)[0])["plan"]["memory"]["fits"] is True
+    assert json.loads(train.on_change(ctx, form, False, None, *changed)[0])["plan"]["memory"]["fits"] is True
+
+
+def test_a_server_in_the_way_is_asked_about(ctx: Context, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(launchers.WORKERS, "serve", "tests.fakes.worker")
+    values = filled(form, gradient_checkpointing=True)
+    total_gb = json.loads(train.on_change(ctx, form, False, None, *values)[0])["plan"]["memory"]["total_gb"]
+    full = Machine(None, int((total_gb - 0.001) * GB), int(99 * GB))  # the server's own memory is missing
+    monkeypatch.setattr(train.planning, "look", lambda saves: full)
+    server = ctx.store.create(ServeConfig(run_name="talker"))
+    write_json(server.path / "fake.json", [["heed"]])
+    launchers.start(server)
+
+    def asked(room: str | None) -> tuple[dict[str, Any], bool]:
+        told, anyway, question, *_, button = train.on_change(ctx, form, False, room, *values)
+        assert anyway["visible"] is (room == "keep")
+        assert json.loads(told)["plan"]["memory"]["fits"] is (room != "keep")
+        return question, button["interactive"]
+
+    question, can_start = asked(None)
+    assert "held by the model server talker" in question["label"]
+    assert [answer for _, answer in question["choices"]] == ["stop", "keep"]
+    assert (question["visible"], question["value"], can_start) == (True, None, False)
+    with pytest.raises(gr.Error, match="say what becomes of it"):
+        train.on_start(ctx, form, False, False, None, *values)
+    assert asked("keep")[1] is False  # it will not fit then, which is asked too
+    assert asked("stop")[1] is True
+    run = ctx.store.get(train.on_start(ctx, form, False, False, "stop", *values))
+    assert server.state is State.STOPPED
+    assert not process.of_run(server.path)
+    run.stop_now()
 
 
 def test_sections_say_what_is_changed(ctx: Context, form: Form) -> None:
-    told = train.on_change(ctx, form, False, *filled(form, lora_rank=3, bf16=False, val_size=0))[0]
+    told = train.on_change(ctx, form, False, None, *filled(form, lora_rank=3, bf16=False, val_size=0))[0]
     changed = json.loads(told)["changed"]
     assert changed["lora"] == ["lora_rank"]
     assert changed["precision"] == ["bf16"]

@@ -18,11 +18,12 @@ from studio.config.train import TrainConfig
 from studio.errors import ConfigError, Problem, RunError
 from studio.planning.advice import sentence
 from studio.runs import launchers, queue
+from studio.serving import neighbours
 from studio.ui import choices
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
-from studio.ui.tabs import train_find, train_outlook
+from studio.ui.tabs import train_find, train_outlook, train_servers
 from studio.ui.text import said
 
 GROUPS = (
@@ -78,6 +79,15 @@ class Filling:
         )
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What the checks say of the data, what the training will take, and the model servers that are asked about."""
+
+    outlook: preflight.Outlook
+    plan: planning.Plan
+    neighbours: tuple[neighbours.Neighbour, ...]
+
+
 def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     """Draw the tab and wire it."""
     started = gr.State("")
@@ -90,6 +100,7 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
         with gr.Column(scale=2, min_width=300, elem_classes="sticky"):
             outlook = train_outlook.draw()
             anyway = gr.Checkbox(False, label=said("Train anyway", "仍然训练"), visible=False, elem_id="train-anyway")
+            room = train_servers.draw()
             wait = gr.Checkbox(False, label=said("Wait until running trainings are done", "等待正在进行的训练结束"))
             start = gr.Button(said("Start training", "开始训练"), variant="primary", elem_id="train-start")
             with gr.Accordion(said("As a command", "等价命令"), open=False):
@@ -97,37 +108,47 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
             with gr.Accordion(said("As YAML (LLaMA-Factory's keys)", "YAML（LLaMA-Factory 键名）"), open=False):
                 yaml = gr.Code(language="yaml", interactive=False, show_label=False)
 
-    checked = [outlook, anyway, shell, yaml, start]
-    fields = list(form.components)
+    checked = [outlook, anyway, room, shell, yaml, start]
+    fields, answers = list(form.components), [anyway, room]
     look = partial(on_change, ctx, form)
-    gr.on([anyway.input, *_edits(form)], look, [anyway, *fields], checked, trigger_mode="always_last", **QUIET)
+    gr.on(
+        [anyway.input, room.input, *_edits(form)],
+        look,
+        [*answers, *fields],
+        checked,
+        trigger_mode="always_last",
+        **QUIET,
+    )
     controlling = [form.component(key) for key in form.controlling]
     gr.on(_edits(form, form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
-    filling = Filling(form, preset, told, look, [anyway, *fields], checked)
+    filling = Filling(form, preset, told, look, [*answers, *fields], checked)
     filling.on(preset.input, partial(on_preset, ctx, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
     tab.select(
-        partial(on_open, ctx, form), [anyway, *fields], [*(form.component(key) for key in PICKERS), *checked], **QUIET
+        partial(on_open, ctx, form), [*answers, *fields], [*(form.component(key) for key in PICKERS), *checked], **QUIET
     )
-    start.click(partial(on_start, ctx, form), [wait, anyway, *fields], started, api_name="start_training")
+    start.click(partial(on_start, ctx, form), [wait, *answers, *fields], started, api_name="start_training")
     return TrainTab(started, form.component("dataset"), filling)
 
 
-def on_change(ctx: Context, form: Form, anyway: bool, *values: Any) -> tuple[str, Any, str, str, Any]:
-    """Everything that follows from the form: what is wrong or will happen, whether to train anyway is a question, the
-    command, the YAML, the button."""
+def on_change(
+    ctx: Context, form: Form, anyway: bool, room: str | None, *values: Any
+) -> tuple[str, Any, Any, str, str, Any]:
+    """Everything that follows from the form: what is wrong or will happen, the questions whether to train anyway and
+    what becomes of model servers, the command, the YAML, the button."""
     given = form.read(values)
     try:
         config = preflight.train_config(given, ctx.registry)
     except ConfigError as error:
-        told = train_outlook.problems(error, form.changed(given))
-        return told, _question(False, False), "", "", gr.update(interactive=False)
-    found, plan = _look(ctx, config)
-    doubtful = bool(found.warnings)
-    told = train_outlook.ready(config, found, plan, form.changed(given))
-    may_start = gr.update(interactive=anyway or not doubtful)
-    return told, _question(doubtful, anyway), command(config), load.dump(config), may_start
+        told, silent = train_outlook.problems(error, form.changed(given)), train_servers.question((), None)
+        return told, _question(False, False), silent, "", "", gr.update(interactive=False)
+    seen = _look(ctx, config, room)
+    doubtful = bool(seen.outlook.warnings)
+    told = train_outlook.ready(config, seen.outlook, seen.plan, form.changed(given))
+    may_start = gr.update(interactive=(anyway or not doubtful) and bool(room or not seen.neighbours))
+    questions = _question(doubtful, anyway), train_servers.question(seen.neighbours, room)
+    return told, *questions, command(config), load.dump(config), may_start
 
 
 def on_shift(form: Form, *values: Any) -> list[Any]:
@@ -163,7 +184,8 @@ def on_upload(form: Form, path: str) -> list[Any]:
 def on_advice(ctx: Context, form: Form, *values: Any) -> list[Any]:
     """Change the settings to what fits into memory."""
     given = form.read(values)
-    verdict = _plan(ctx, preflight.train_config(given, ctx.registry)).verdict
+    machine = planning.look(ctx.settings.saves_dir)
+    verdict = _plan(ctx, preflight.train_config(given, ctx.registry), machine).verdict
     return [gr.skip(), "", *form.fill({**given, **((verdict and verdict.retry) or {})})]
 
 
@@ -179,19 +201,21 @@ def on_again(ctx: Context, form: Form, run_id: str, changed: bool) -> list[Any]:
     return [BLANK, told, *form.fill({**_own(run.config), **changes})]
 
 
-def on_open(ctx: Context, form: Form, anyway: bool, *values: Any) -> list[Any]:
+def on_open(ctx: Context, form: Form, anyway: bool, room: str | None, *values: Any) -> list[Any]:
     """Offer what exists now, and look again at what the datasets hold: a check may have ended meanwhile."""
     offers = choices.training(ctx)
-    return [*form.offers({key: offers[key] for key in PICKERS}), *on_change(ctx, form, anyway, *values)]
+    return [*form.offers({key: offers[key] for key in PICKERS}), *on_change(ctx, form, anyway, room, *values)]
 
 
 @shown
-def on_start(ctx: Context, form: Form, wait: bool, anyway: bool, *values: Any) -> str:
+def on_start(ctx: Context, form: Form, wait: bool, anyway: bool, room: str | None, *values: Any) -> str:
     """Create the run and start it. A double click gets the run that its first half started."""
     given = form.read(values) | {"dataset_dir": str(ctx.settings.data_dir)}
     config = preflight.train_config(given, ctx.registry)
-    if not anyway and (warnings := _look(ctx, config)[0].warnings):
+    seen = _look(ctx, config, room)
+    if not anyway and (warnings := seen.outlook.warnings):
         raise ConfigError([*warnings, Problem("Train anyway", "tick it if that is as it should be")])
+    train_servers.make_room(seen.neighbours, room)
     run = launchers.begin(ctx.store, config, wait, twin_within_s=DOUBLE_CLICK_S)
     if not wait and queue.ahead(run.path):
         gr.Info("Another training is running on this machine: both will be slower.")
@@ -206,16 +230,20 @@ def _edits(form: Form, keys: Sequence[str] | None = None) -> list[Any]:
     return [widget.change if key in form.picked else widget.input for key, widget in kept]
 
 
-def _look(ctx: Context, config: TrainConfig) -> tuple[preflight.Outlook, planning.Plan]:
-    """What the checks say of the data, what the training will take, and that it is too much as one more warning."""
-    found, plan = preflight.outlook(config, ctx.registry), _plan(ctx, config)
-    if plan.verdict is None or plan.verdict.fits:
-        return found, plan
-    return replace(found, warnings=(*found.warnings, Problem("memory", plan.verdict.words))), plan
+def _look(ctx: Context, config: TrainConfig, room: str | None) -> _Seen:
+    """What is to be seen before a start; that the training is too much for this machine is one more warning."""
+    found, machine = preflight.outlook(config, ctx.registry), planning.look(ctx.settings.saves_dir)
+    plan = _plan(ctx, config, machine)
+    near = neighbours.in_the_way(ctx.store, machine, plan.verdict.memory.total_gb if plan.verdict else None)
+    if freed_gb := train_servers.freed_gb(near, room):
+        plan = _plan(ctx, config, machine.without(freed_gb))
+    if plan.verdict and not plan.verdict.fits:
+        found = replace(found, warnings=(*found.warnings, Problem("memory", plan.verdict.words)))
+    return _Seen(found, plan, near)
 
 
-def _plan(ctx: Context, config: TrainConfig) -> planning.Plan:
-    return planning.plan(config, ctx.registry, planning.look(ctx.settings.saves_dir), ctx.store)
+def _plan(ctx: Context, config: TrainConfig, machine: planning.Machine) -> planning.Plan:
+    return planning.plan(config, ctx.registry, machine, ctx.store)
 
 
 def _own(config: TrainConfig) -> dict[str, Any]:
