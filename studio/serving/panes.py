@@ -15,6 +15,7 @@ from studio.serving.client import Client, Delta, Done, Message, Sampling, Server
 from studio.serving.wording import SERVERS_OWN, Wording
 
 FLUSH_S = 0.05  # a browser shows 20 steps a second as a flow
+GATHER_S = 0.01  # tokens that come within this are read together
 
 
 class State(StrEnum):
@@ -107,7 +108,7 @@ class _Draft:
     async def fill(self, pane: Pane) -> None:
         """Take the whole answer in."""
         try:
-            async with Client(pane.server) as client:
+            async with Client(pane.server, gather_s=GATHER_S) as client:
                 async for event in client.stream_chat(pane.model, pane.messages, pane.sampling, pane.options):
                     self._take(event)
         except ServingError as error:
