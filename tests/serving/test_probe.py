@@ -11,12 +11,11 @@ import pytest
 
 from studio.config.serve import ServeConfig
 from studio.errors import ServingError
-from studio.serving import command, installed, probe
+from studio.serving import command, installed, port, probe
 from studio.serving.adapters import Adapters
 from studio.serving.child import Child
 from studio.serving.client import Client, Server
 from studio.serving.probe import Reference, Token
-from studio.serving.sidecar import _free_port
 from tests.serving.conftest import BASE, apart
 
 A = Token("1", -0.1, {"1": -0.1, "2": -2.5})
@@ -53,7 +52,7 @@ def test_noise_widens_the_tolerance_but_cannot_hide_a_mix() -> None:
 @asynccontextmanager
 async def faulty_vllm(folder: Path) -> AsyncIterator[Client]:
     """vLLM as it comes: its own LoRA operators, and no empty slot behind the adapters."""
-    server = Server(f"http://127.0.0.1:{_free_port()}", "key")
+    server = Server(f"http://127.0.0.1:{port.claim(None)}", "key")
     config = ServeConfig(max_model_len=512, kv_cache_memory="64M", threads=2)
     options = command.options(config, int(server.url.rpartition(":")[2]), "cpu") | {"max-loras": 1, "max-cpu-loras": 4}
     (folder / "serve.yaml").write_text(command.to_yaml(options))
