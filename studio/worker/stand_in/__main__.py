@@ -1,8 +1,8 @@
 """python -m studio.worker.stand_in --config FILE
 
 FILE has vLLM's keys: model, served-model-name, host, port, dtype, max-model-len, max-num-seqs, trust-remote-code,
-chat-template. The key is VLLM_API_KEY of the environment. What is printed marks the phases of the start, as vLLM's
-does. Exit code 0 after SIGTERM or SIGINT, 1 after a failure, whose last line is `Kind: sentence`.
+chat-template (a file). The key is VLLM_API_KEY of the environment. Lines `phase: NAME` mark the phases of the start.
+Exit code 0 after SIGTERM or SIGINT, 1 after a failure, whose last line is `Kind: sentence`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 
 import yaml
@@ -26,6 +25,7 @@ PR_SET_PDEATHSIG = 1
 
 def main(path: Path) -> None:
     """Serve until told to end."""
+    print("phase: process", flush=True)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     options = yaml.safe_load(path.read_text())
     api_key = os.environ.get("VLLM_API_KEY")
@@ -36,9 +36,9 @@ def main(path: Path) -> None:
     from studio.worker.stand_in import loading, routes
 
     imports.settle()
-    begun = time.monotonic()
+    print("phase: weights", flush=True)
     desk = loading.load(options)
-    print(f"init engine (profile, create kv cache, warmup model) took {time.monotonic() - begun:.2f} s", flush=True)
+    print("phase: ready", flush=True)
     routes.run(routes.build(desk, api_key), desk.generation, listener)
 
 

@@ -35,7 +35,7 @@ def load(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     except REFUSALS as error:
         raise AdapterRefused(f"{folder} does not fit this model: {type(error).__name__}: {error}") from error
     if not config.is_prompt_learning:
-        _require_complete(folder, found)
+        _require_complete(folder, tuned, found)
     return _ready(tuned, config)
 
 
@@ -51,12 +51,15 @@ def _shared(weight: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(weight.data, requires_grad=False) if type(weight) is nn.Parameter else weight
 
 
-def _require_complete(folder: Path, found: Any) -> None:
-    missing = [key for key in found.missing_keys if ".default" in key]
+def _require_complete(folder: Path, tuned: PeftModel, found: Any) -> None:
+    """Refuse weights that have no place in the model, and places that got none, as a part of a tied pair may."""
     if found.unexpected_keys:
         raise AdapterRefused(f"{folder} does not fit this model: it has weights for {found.unexpected_keys[0]}")
-    if missing:
-        raise AdapterRefused(f"{folder} does not fit this model: it has no weights for {missing[0]}")
+    places = tuned.state_dict()
+    filled = {places[key].data_ptr() for key in places.keys() - set(found.missing_keys)}
+    for key in found.missing_keys:
+        if ".default" in key and places[key].data_ptr() not in filled:
+            raise AdapterRefused(f"{folder} does not fit this model: it has no weights for {key}")
 
 
 def _ready(tuned: PeftModel, config: PeftConfig) -> PreTrainedModel:

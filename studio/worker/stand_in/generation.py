@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -88,7 +88,7 @@ class Job:
     count: int = 0
     is_running: bool = False
     is_left: bool = False
-    is_aborted: bool = field(default=False)
+    is_aborted: bool = False
 
     def take(self, drawn: Drawn) -> bool:
         """Take a token in and tell of it. Whether the answer has come to its end."""
@@ -165,9 +165,9 @@ class Generation:
         return Text(self._tokenizer, task.prompt, task.ending.stops, task.ending.keep_stop)
 
     def _work(self, job: Job) -> None:
+        job.is_running = True
         self._turns.take()
         try:
-            job.is_running = True
             self._look(job)
             self._generate(job)
         except Ended:

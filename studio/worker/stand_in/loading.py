@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def load(options: Mapping[str, Any]) -> Desk:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{path} cannot be loaded: {error}") from error
     if template := options.get("chat-template"):
-        tokenizer.chat_template = Path(template).read_text() if template.endswith(".jinja") else template
+        tokenizer.chat_template = Path(template).read_text()
     ends = _ends(model, tokenizer)
     model.generation_config = GenerationConfig()  # the model's own sampling defaults would differ from what is asked
     served = Served(model, path, names, _length(model, options.get("max-model-len")))
@@ -50,12 +49,8 @@ def load(options: Mapping[str, Any]) -> Desk:
 
 
 def _weights(path: str, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
-    print(f"Starting to load model {path}...", flush=True)
-    begun = time.monotonic()
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
-    print(f"Loading weights took {time.monotonic() - begun:.2f} seconds", flush=True)
-    return model
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
 
 
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

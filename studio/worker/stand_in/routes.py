@@ -53,6 +53,7 @@ class Desk:
             NotServed: there is no such model.
         """
         model = self.served.model(asked.model)
+        self._require_known([token for prompt in prompts for token in prompt])
         return [
             Task(model, prompt, asked.sampling(number, asked.alternatives), self._ending(asked, len(prompt)))
             for prompt in prompts
@@ -62,6 +63,12 @@ class Desk:
     def spell(self, token: int) -> str:
         """A token's text."""
         return str(self.tokenizer.decode([token]))
+
+    def _require_known(self, tokens: Sequence[int]) -> None:
+        """Refuse tokens beyond the embeddings: on a GPU they would end the process."""
+        count = self.served.base.get_input_embeddings().num_embeddings
+        if unknown := [token for token in tokens if not 0 <= token < count]:
+            raise RequestFailed(f"Token id {unknown[0]} is out of vocabulary: this model knows 0 to {count - 1}.")
 
     def _ending(self, asked: Chat | Completion, prompt_tokens: int) -> Ending:
         most, limit = self.served.length_max, asked.limit
