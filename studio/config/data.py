@@ -37,13 +37,6 @@ class DataConfig(Rendering):
         group="data",
         label=("Dataset", "数据集"),
     )
-    dataset_dir: str = option(
-        "data",
-        en="Folder that holds dataset_info.json.",
-        zh="dataset_info.json 所在文件夹。",
-        group="advanced",
-        min_length=1,
-    )
     output_name: str | None = option(
         None,
         en="Name of the new dataset; empty derives one from the old name.",

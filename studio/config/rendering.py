@@ -1,4 +1,4 @@
-"""How rows become tokens: what a training, a measurement and a preview of masks must agree on."""
+"""Which rows, and how they become tokens: what a training, a measurement and a preview of masks must agree on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from studio.config.option import Config, option
 
 
 class Rendering(Config):
-    """Options of everything that renders rows with a model's template."""
+    """Options of everything that renders rows of registered datasets with a model's template."""
 
     trust_remote_code: bool = option(
         False,
         en="Run Python code that comes with the model. Only for authors you trust.",
         zh="运行模型自带的 Python 代码。仅在信任作者时开启。",
         group="advanced",
+    )
+    dataset_dir: str = option(
+        "data",
+        en="Folder that holds dataset_info.json.",
+        zh="dataset_info.json 所在文件夹。",
+        group="advanced",
+        min_length=1,
     )
     cutoff_len: int = option(
         2048,

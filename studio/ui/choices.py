@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studio import templates
+from studio import templates, trackers
 from studio.config.train import TrainConfig
 from studio.config.train.reward import REWARDS
-from studio.config.train.rules.optimisation import TRACKERS
 from studio.models import BUNDLED, cached_hub_ids, local_models
 from studio.runs import outputs
 from studio.runs.run import Run
@@ -53,7 +52,7 @@ def training(ctx: Context) -> dict[str, Sequence[Any]]:
         "reward_funcs": REWARDS,
         "reward_model": reward_models(ctx),
         "metric_for_best_model": BEST_BY,
-        "report_to": TRACKERS,
+        "report_to": tuple(trackers.PACKAGES),
     }
 
 

@@ -245,7 +245,7 @@ def test_of_a_large_file_only_the_head_is_checked(tmp_path: Path, data_dir: Path
     assert 0 < accepted.report.rows < 10_000
     assert accepted.report.fatal == ""
     assert checks.stored(data_dir / "big.jsonl", accepted.entry, data_dir / ".cache") is None
-    source.write_text("{broken\n" * 2_200_000)
+    source.write_text(f"{{broken {'x' * 992}\n" * 17_600)
     with pytest.raises(UploadError, match="row 1"):
         upload.accept(source, "bad.jsonl", data_dir, Proposal())
     assert not (data_dir / "bad.jsonl").exists()

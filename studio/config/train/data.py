@@ -18,13 +18,6 @@ class DataOptions(Rendering):
         group="data",
         label=("Datasets", "数据集"),
     )
-    dataset_dir: str = option(
-        "data",
-        en="Folder that holds dataset_info.json.",
-        zh="dataset_info.json 所在文件夹。",
-        group="advanced",
-        min_length=1,
-    )
     max_samples: int | None = option(
         None,
         en="Use only the first rows of each dataset; empty uses all.",

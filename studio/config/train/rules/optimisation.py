@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from studio import trackers
 from studio.config.train.optimisation import SCHEDULER_SETTINGS, scheduler_options
 from studio.errors import Problem
 
@@ -16,7 +17,6 @@ SETTING_NEEDED = {
     "cosine_with_min_lr": ("min_lr", "min_lr_rate"),
     "cosine_warmup_with_min_lr": ("min_lr", "min_lr_rate"),
 }
-TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 def _one_warmup(config: TrainConfig) -> Problem | None:
@@ -91,10 +91,10 @@ def _plain_loss(config: TrainConfig) -> Problem | None:
 def _known_trackers(config: TrainConfig) -> Problem | None:
     if config.report_to == ("none",):
         return None
-    unknown = [name for name in config.report_to if name not in TRACKERS]
+    unknown = [name for name in config.report_to if name not in trackers.PACKAGES]
     if not unknown:
         return None
-    return Problem("report_to", f"name any of {', '.join(TRACKERS)}, or none alone (got {', '.join(unknown)})")
+    return Problem("report_to", f"name any of {', '.join(trackers.PACKAGES)}, or none alone (got {', '.join(unknown)})")
 
 
 RULES = (
