@@ -161,14 +161,11 @@ def fingerprint(adapter: Path) -> str:
     Raises:
         ModelError: a file is missing.
     """
-    digest = hashlib.sha256()
+    paths = [adapter / name for name in ("adapter_config.json", ADAPTER_WEIGHTS)]
     try:
-        for name in ("adapter_config.json", ADAPTER_WEIGHTS):
-            with open(adapter / name, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return _digest(tuple(paths), tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths))
     except OSError as error:
         raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 def is_untrained(adapter: Path) -> bool:
@@ -302,6 +299,15 @@ def _added_tokens(path: Path, changed_ns: int) -> Mapping[str, int]:
     """Large vocabularies take a quarter of a second to read, so they are read once."""
     tokens = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
     return {str(token["content"]): int(token["id"]) for token in tokens}
+
+
+@lru_cache(maxsize=64)
+def _digest(paths: tuple[Path, ...], states: tuple[tuple[int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _hub_cache() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 from studio import models
 from studio.config.serve import ServeConfig
 from studio.errors import AdapterRefused, ModelError, RequestFailed, SeedbedError, ServingError
-from studio.files import read_json, write_json
+from studio.files import read_json
 from studio.models import AdapterInfo
-from studio.serving import command, kinds, probe, proof
+from studio.serving import command, kinds, mailbox, probe, proof
 from studio.serving.backend import Name
 from studio.serving.client import Client
 
@@ -130,7 +130,8 @@ class Adapters:
         if self._backend == "huggingface":
             return replace(check, reference=NEEDS_NO_REFERENCE)
         does_something = not check.warning
-        untrained = not does_something and models.is_untrained(info.path)
+        if untrained := not does_something and models.is_untrained(info.path):
+            check = replace(check, warning="the adapter is untrained: its weights change nothing yet")
         try:
             pair = await self._references.stored(info.path)
             if pair is None and (does_something or untrained):
@@ -206,12 +207,11 @@ class Adapters:
         if self._has_news:
             self._has_news = False
             publish()
-        pending = sorted(_pending(self._requests), key=lambda path: path.stat().st_mtime)
+        pending = mailbox.pending(self._requests, "load", "unload")
         for path in pending:
             answer = await self._answer(path)
             publish()
-            write_json(path.with_suffix(".done.json"), answer)
-            path.unlink()
+            mailbox.answer(path, answer)
         return bool(pending)
 
     async def _answer(self, path: Path) -> dict[str, Any]:
@@ -249,7 +249,3 @@ def _refusal(name: str, message: str) -> str:
     """vLLM's reason, without the layers that it is wrapped in."""
     reason = message.partition("Worker failed with error '")[2].partition("', please check")[0] or message
     return f"vLLM cannot load {name}: {reason.strip()}"
-
-
-def _pending(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.glob("*load-*.json") if path.suffixes == [".json"])

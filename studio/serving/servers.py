@@ -10,21 +10,20 @@ import asyncio
 import hashlib
 import threading
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio import models
+from studio import models, templates
 from studio.config.load import parse
 from studio.config.serve import ServeConfig
 from studio.errors import AdapterRefused, ModelError, RequestFailed, RestartNeeded, RunError, SidecarNotReady
-from studio.files import read_json, write_json
 from studio.models import AdapterInfo
 from studio.runs import launchers, process
 from studio.runs.run import Run, State
 from studio.runs.store import Store
+from studio.serving import mailbox, sleeping
 from studio.serving.backend import choose
 from studio.serving.client import Server
 from studio.serving.kinds import smallest_rank
@@ -68,6 +67,12 @@ class Endpoint:
     def name_of(self, path: str) -> str | None:
         """The name to ask for the model or adapter in `path`; None where it is not loaded."""
         return next((model.name for model in self.served if model.path == path), None)
+
+    @property
+    def template(self) -> str | None:
+        """The chat template that takes the place of the base's own, where the server was given one."""
+        given = _config(self.run).chat_template
+        return templates.text(given) if given and not given.endswith(".jinja") else _text(given)
 
 
 def endpoints(store: Store) -> list[Endpoint]:
@@ -164,6 +169,9 @@ async def answering(run: Run, tell: Callable[[dict[str, Any]], None] = lambda st
     """
     async for status in starting(run):
         tell(status)
+    if sleeping.is_asleep(run):
+        tell({"message": "waking the server"})
+        await sleeping.wake(run)
     if found := endpoint(run):
         return found
     raise SidecarNotReady(run.reason or f"The model server {run.id} was stopped")
@@ -185,6 +193,18 @@ async def name_of(found: Endpoint, path: str, tell: Callable[[dict[str, Any]], N
     tell({"message": f"loading {name} and checking its answers"})
     await load_adapter(found.run, name, path)
     return name
+
+
+def backend_for(store: Store, base: str) -> str:
+    """Who serves a base model, or would."""
+    run = find(store, base)
+    return backend_of(run) if run else choose(parse(ServeConfig, {"model_name_or_path": base})).name
+
+
+def holds(run: Run, path: str) -> bool:
+    """Whether a server answers as the model or adapter in `path`."""
+    found = endpoint(run)
+    return found is not None and found.name_of(path) is not None
 
 
 def shortage(run: Run, info: AdapterInfo) -> RestartNeeded | None:
@@ -266,20 +286,7 @@ def clear_strays(store: Store) -> int:
 
 
 async def _ask(run: Run, verb: str, request: dict[str, str], timeout_s: float) -> str:
-    folder = run.path / "requests"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{verb}-{uuid.uuid4().hex}.json"
-    answer = path.with_suffix(".done.json")
-    write_json(path, request)
-    deadline = time.monotonic() + timeout_s
-    while not (value := read_json(answer)):
-        if not run.is_active:
-            raise SidecarNotReady(run.reason or f"The model server {run.id} was stopped")
-        if time.monotonic() > deadline:
-            path.unlink(missing_ok=True)
-            raise RequestFailed(f"The model server did not {verb} {request['name']} within {timeout_s:.0f} s")
-        await asyncio.sleep(POLL_S / 2)
-    answer.unlink()
+    value = await mailbox.ask(run, verb, request, timeout_s)
     if not value["ok"]:
         raise AdapterRefused(value["message"]) if value.get("refused") else RequestFailed(value["message"])
     return str(value["message"])
@@ -301,6 +308,14 @@ def _held(run: Run) -> list[dict[str, str]]:
     served = [(model.name, model.path) for model in found.served if not model.is_base] if found else []
     asked = [(adapter.name, models.resolve(adapter.path)) for adapter in _config(run).adapters]
     return [{"name": name, "path": path} for name, path in (served if found else asked) if _is_adapter(path)]
+
+
+def _text(path: str | None) -> str | None:
+    """A file's text; None where it is gone since the server read it."""
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8") if path else None
+    except (OSError, ValueError):
+        return None
 
 
 def _is_adapter(path: str) -> bool:

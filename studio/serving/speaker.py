@@ -79,8 +79,10 @@ def bases(speakers: Iterable[Speaker]) -> list[str]:
     return list(dict.fromkeys(speaker.base for speaker in speakers if not speaker.remote))
 
 
-def start(store: Store, base: str, speakers: Iterable[Speaker]) -> Run:
+def start(store: Store, base: str, speakers: Iterable[Speaker], **given: Any) -> Run:
     """The server of `base`, started if need be, so that all these speakers can answer at the same time.
+
+    `given` are options of ServeConfig for a server that is started, infer_backend also for one that is found.
 
     Raises:
         ConfigError, ServingError
@@ -90,7 +92,7 @@ def start(store: Store, base: str, speakers: Iterable[Speaker]) -> Run:
     options: dict[str, Any] = {"max_lora_rank": smallest_rank(max(rank, 16))}
     if len(bases(together)) > 1 and _on_gpu():
         options["gpu_memory_utilization"] = _default("gpu_memory_utilization") / len(bases(together))
-    return servers.start(store, models.display_name(base), **options)
+    return servers.start(store, models.display_name(base), **options, **given)
 
 
 def memory_gb(base: str) -> float | None:

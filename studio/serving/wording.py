@@ -31,14 +31,14 @@ class Wording:
 SERVERS_OWN = Wording()
 
 
-def wording(who: Speaker, together: Iterable[Speaker] = ()) -> Wording:
-    """How `who` is asked, in a conversation with others.
+def wording(who: Speaker, together: Iterable[Speaker] = (), given: str | None = None) -> Wording:
+    """How `who` is asked, in a conversation with others. `given`: the server's template in place of its model's own.
 
     Raises:
         ModelError: a file with a template is damaged.
     """
     base = models.folder_of(who.base)
-    own = models.chat_template(base) if base else None
+    own = given or (models.chat_template(base) if base else None)
     if who.adapter:
         return _of_adapter(Path(who.adapter), base, own)
     if base is None or own:

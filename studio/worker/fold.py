@@ -87,6 +87,7 @@ def merge(desk: Desk) -> None:
     adapter = Path(config.adapter_name_or_path).resolve()
     desk.reporter.phase("planning", str(adapter))
     folder = base.find(config.model_name_or_path or models.check_adapter(adapter).base).path
+    fingerprint = models.fingerprint(adapter)
     tensors = plan(folder, adapter, config.export_dtype)
     _require_room(desk.run_dir, tensors)
     with outputs.draft(desk.run_dir, "model", last_call=desk.requests.protect) as draft:
@@ -104,6 +105,7 @@ def merge(desk: Desk) -> None:
         merged_weights=sum(tensor.delta is not None for tensor in tensors),
         kl=report.kl,
         max_difference=report.max_difference,
+        adapter_sha256=fingerprint,
         stopped=False,
     )
 
