@@ -26,6 +26,7 @@ async def _work(desk: Desk) -> bool:
     config = load_run_config(desk.run_dir / "config.yaml")
     assert isinstance(config, BenchConfig)
     desk.requests.protect()  # what was measured so far is kept, and the server that is up is ended
+    desk.reporter.phase("measuring")
     measuring = asyncio.create_task(course.run(config, desk.run_dir, desk.reporter.step))
     while not measuring.done() and not desk.requests.stop:
         await asyncio.wait((measuring,), timeout=STOP_POLL_S)

@@ -1,8 +1,8 @@
 """Transformers' own generate as a benchmark's variant: python -m studio.worker.generate_bench MODEL DTYPE THREADS
 
-Reads one JSON line a measurement, {"prompts": [[ids]], "tokens": [counts], "batch": n}, and answers each with one:
-{"batches": [{"began_s", "token_s": [...]}], "memory_gb"}. Prompts of a batch are equally long; it runs until its
-longest answer is complete, as a static batch does. The times are in seconds since the measurement began.
+Reads one JSON line a measurement, {"prompts": [[ids]], "tokens": [counts], "batch": n, "limit_s": s}, and answers
+each with one, {"batches": [{"began_s", "token_s": [...]}]}, in seconds since the measurement began. The prompts of a
+batch are equally long; it runs until its longest answer is complete, as a static batch does.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-import psutil
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
-
-GB = 1e9
 
 
 class Clock(BaseStreamer):  # type: ignore[misc]
@@ -46,7 +43,7 @@ def main(name: str, dtype: str, threads: int) -> None:
         asked = json.loads(line)
         begun = time.perf_counter()
         batches = list(_measure(model, asked["prompts"], asked["tokens"], asked["batch"], asked["limit_s"], begun))
-        _tell(answers, {"batches": batches, "memory_gb": _memory_gb()})
+        _tell(answers, {"batches": batches})
 
 
 def _measure(
@@ -73,12 +70,6 @@ def _generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], tokens: 
         max_new_tokens=tokens, pad_token_id=0,
     )  # fmt: skip
     return clock.steps[1:]
-
-
-def _memory_gb() -> float:
-    """What this process holds, and its share of the GPU."""
-    resident = int(psutil.Process().memory_full_info().pss)
-    return (resident + (torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0)) / GB
 
 
 def _own_output() -> IO[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,8 @@ from studio.files import append_line
 from studio.runs.store import Store
 from studio.serving import command
 from studio.serving.benchmark import figures, generated, report, served, workload
-from studio.serving.benchmark.figures import Answer, Demand, Measured
+from studio.serving.benchmark.demand import Demand
+from studio.serving.benchmark.figures import Answer, Measured
 from studio.serving.benchmark.variants import Variant, variants
 from studio.serving.benchmark.workload import Ask, Case
 
@@ -57,7 +57,7 @@ class Course:
             except SeedbedError as error:
                 self.failed[variant.name] = str(error)
                 self.total -= len(self.cases) * self.config.repeats - (len(self.measured) - done)
-            report.write(self.folder, self.config, self.measured, self.failed)
+                report.write(self.folder, self.config, self.measured, self.failed)
 
     @asynccontextmanager
     async def _opened(self, variant: Variant) -> AsyncIterator[Way]:
@@ -86,7 +86,8 @@ class Course:
 
     def _note(self, found: Measured) -> None:
         self.measured.append(found)
-        append_line(self.folder / "measured.jsonl", {**asdict(found), "load": os.getloadavg()[0], "at": time.time()})
+        append_line(self.folder / "measured.jsonl", {**asdict(found), "at": time.time()})
+        report.write(self.folder, self.config, self.measured, self.failed)
 
     def _say(self, message: str) -> None:
         done = len(self.measured)
@@ -101,11 +102,7 @@ async def run(config: BenchConfig, folder: Path, tell: Tell) -> dict[str, Any]:
         ServingError: not one of the ways could be measured.
     """
     course = Course(config, folder, tell)
-    try:
-        await course.go()
-    except asyncio.CancelledError:
-        report.write(folder, config, course.measured, course.failed)
-        raise
+    await course.go()
     return report.result(course.measured, course.failed)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from studio.serving.benchmark.demand import Demand
 from studio.serving.benchmark.workload import Case
 
 
@@ -20,16 +21,6 @@ class Answer:
     ended_s: float
     tokens: int
     gaps_s: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What a variant took of the machine meanwhile. kv_used: the highest share of the cache, 0..1."""
-
-    memory_gb: float
-    kv_used: float | None = None
-    kv_blocks: int | None = None
-    preemptions: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +40,8 @@ class Measured:
     gap_p50_ms: float | None
     gap_p95_ms: float | None
     memory_gb: float
+    gpu_gb: float | None
+    others_cores: float
     kv_used: float | None
     kv_blocks: int | None
     preemptions: int
@@ -86,12 +79,13 @@ def measured(variant: str, case: Case, answers: Sequence[Answer], demand: Demand
 
 
 def rows(measurements: Iterable[Measured]) -> list[Row]:
-    """One row for each variant and case, in the order in which they were first measured."""
+    """One row for each case and variant; what answered the same load is side by side."""
     groups: dict[tuple[str, int, int, int], list[Measured]] = {}
     for each in measurements:
         key = (each.variant, each.clients, each.prompt_tokens, each.output_tokens)
         groups.setdefault(key, []).append(each)
-    return [_row(group) for group in groups.values()]
+    found = [_row(group) for group in groups.values()]
+    return sorted(found, key=lambda row: (row.measured.prompt_tokens, row.measured.output_tokens, row.measured.clients))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from studio.errors import ServingError
-from studio.serving.benchmark.figures import Answer, Demand
+from studio.serving.benchmark.demand import Demand, watched
+from studio.serving.benchmark.figures import Answer
 from studio.serving.benchmark.workload import Ask
 from studio.settings import ROOT
 
@@ -38,9 +41,10 @@ class Generator:
         batch = clients if self.batched else 1
         asked = {"prompts": [ask.prompt for ask in asks], "tokens": [ask.tokens for ask in asks], "batch": batch}
         assert self.process.stdin
-        self.process.stdin.write(json.dumps({**asked, "limit_s": limit_s}).encode() + b"\n")
-        told = await self.hear()
-        return answers(asks, told["batches"], batch, clients), Demand(round(told["memory_gb"], 3))
+        async with watched([psutil.Process(self.process.pid)]) as watch:
+            self.process.stdin.write(json.dumps({**asked, "limit_s": limit_s}).encode() + b"\n")
+            told = await self.hear()
+            return answers(asks, told["batches"], batch, clients), watch.demand()
 
     async def hear(self) -> dict[str, Any]:
         """The next line that the process says."""

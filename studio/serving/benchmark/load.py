@@ -11,20 +11,16 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import httpx
 
-from studio.errors import RequestFailed, ServingError
-from studio.runs.events import Load
-from studio.serving import metrics
+from studio.errors import RequestFailed
 from studio.serving.benchmark.figures import Answer
 from studio.serving.benchmark.workload import Ask
-from studio.serving.client import Client, Server
+from studio.serving.client import Server
 
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
-LOOK_S = 0.2
 MESSAGE_MAX_CHARS = 300
 
 
@@ -139,11 +135,3 @@ def _together(times: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
 
 def _shared(earlier: tuple[float, int], later: tuple[float, int]) -> list[float]:
     return [(later[0] - earlier[0]) / later[1]] * later[1]
-
-
-async def watch_cache(client: Client, seen: list[Load]) -> None:
-    """Look at a server's metrics again and again until cancelled."""
-    while True:
-        with suppress(ServingError):
-            seen.append(metrics.parse(await client.text("/metrics")))
-        await asyncio.sleep(LOOK_S)

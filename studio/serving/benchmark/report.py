@@ -23,7 +23,7 @@ NAMES = {
 REFERENCE = "vllm"
 HEADS = (
     "who answers", "clients", "tokens/s", "lowest to highest", "first token p50 / p95, ms",
-    "between tokens p50 / p95, ms", "memory, GB", "KV cache used",
+    "between tokens p50 / p95, ms", "memory, GB", "GPU, GB", "KV cache used",
 )  # fmt: skip
 
 
@@ -39,9 +39,9 @@ def results(config: BenchConfig, told: Sequence[Row], failed: Mapping[str, str])
     return {
         "model": display_name(config.model_name_or_path),
         "machine": machine(),
-        "rows": [row.to_json() for row in told],
+        "rows": [{"name": name_of(row.measured.variant), **row.to_json()} for row in told],
         "ratios": ratios(told),
-        "failed": dict(failed),
+        "failed": {name_of(name): why for name, why in failed.items()},
     }
 
 
@@ -57,7 +57,7 @@ def result(measured: Sequence[Measured], failed: Mapping[str, str]) -> dict[str,
     most = max(row.measured.clients for row in told)
     best = {row.measured.variant: row.measured.tokens_per_s for row in told if row.measured.clients == most}
     speeds = {f"{name_of(name)}, {most} at once, tokens/s": speed for name, speed in best.items()}
-    return {**speeds, "failed": dict(failed)}
+    return {**speeds, "not measured": ", ".join(map(name_of, failed))}
 
 
 def ratios(told: Sequence[Row]) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def ratios(told: Sequence[Row]) -> list[dict[str, Any]]:
         case = (row.measured.prompt_tokens, row.measured.output_tokens, row.measured.clients)
         by_case.setdefault(case, {})[row.measured.variant] = row.measured.tokens_per_s
     return [
-        {"prompt_tokens": case[0], "output_tokens": case[1], "clients": case[2], "variant": name, "ratio": ratio}
+        {"prompt_tokens": case[0], "output_tokens": case[1], "clients": case[2], "name": name_of(name), "ratio": ratio}
         for case, speeds in by_case.items()
         if REFERENCE in speeds
         for name, speed in speeds.items()
@@ -93,25 +93,29 @@ def name_of(variant: str) -> str:
 
 def _lines(config: BenchConfig, told: Sequence[Row], failed: Mapping[str, str]) -> Iterator[str]:
     yield from (f"# {display_name(config.model_name_or_path)}: how fast it answers", "", f"{machine()}.", "")
-    yield from (_conditions(config), "")
+    yield from (_conditions(config, told), "")
     for prompt, output in dict.fromkeys((row.measured.prompt_tokens, row.measured.output_tokens) for row in told):
         here = [row for row in told if (row.measured.prompt_tokens, row.measured.output_tokens) == (prompt, output)]
         yield from (f"## {prompt} tokens of prompt, {output} of answer", "")
         yield from _table(HEADS, [_cells(row) for row in here])
         yield ""
-        found = [ratio for ratio in ratios(here)]
-        if found:
+        if found := ratios(here):
             yield from _table(("vLLM, times as fast as", "clients", "ratio"), [_ratio(each) for each in found])
             yield ""
     yield from (f"- {name_of(name)} could not be measured: {why}" for name, why in failed.items())
 
 
-def _conditions(config: BenchConfig) -> str:
+def _conditions(config: BenchConfig, told: Sequence[Row]) -> str:
     spread = f", ± {config.length_spread:.0%} in length" if config.length_spread else ", all equally long"
     return (
         f"Greedy answers to random prompts{spread}; {config.requests_per_client} requests a client, the median of "
-        f"{config.repeats} measurements, each of at most {config.limit_s:g} s."
+        f"{config.repeats} measurements, each of about {config.limit_s:g} s at most. Other programs kept "
+        f"{_range([row.measured.others_cores for row in told])} of the {psutil.cpu_count()} cores busy meanwhile."
     )
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.1f} to {max(values):.1f}" if values else "an unknown number"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -120,12 +124,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         name_of(found.variant), str(found.clients), f"{found.tokens_per_s:,.0f}",
         f"{row.slowest:,.0f} to {row.fastest:,.0f}", _pair(found.ttft_p50_ms, found.ttft_p95_ms),
-        _pair(found.gap_p50_ms, found.gap_p95_ms), f"{found.memory_gb:.2f}", used,
+        _pair(found.gap_p50_ms, found.gap_p95_ms), f"{found.memory_gb:.2f}",
+        "—" if found.gpu_gb is None else f"{found.gpu_gb:.1f}", used,
     )  # fmt: skip
 
 
 def _ratio(found: Mapping[str, Any]) -> tuple[str, ...]:
-    return name_of(found["variant"]), str(found["clients"]), f"{found['ratio']:.2f}"
+    return found["name"], str(found["clients"]), f"{found['ratio']:.2f}"
 
 
 def _pair(middle: float | None, high: float | None) -> str:

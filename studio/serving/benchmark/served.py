@@ -7,29 +7,31 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import psutil
+
 from studio.config.serve import ServeConfig
 from studio.errors import SidecarNotReady
 from studio.runs import launchers, process
-from studio.runs.events import Load
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.serving import servers
 from studio.serving.benchmark import load
-from studio.serving.benchmark.figures import Answer, Demand
+from studio.serving.benchmark.demand import Demand, watched
+from studio.serving.benchmark.figures import Answer
 from studio.serving.benchmark.workload import Ask
 from studio.serving.client import Client
 from studio.serving.servers import Endpoint
 
 GONE_S = 10.0
 POLL_S = 0.05
-GB = 1e9
 
 
 @dataclass(frozen=True)
 class Answering:
-    """A server that answers."""
+    """A server that answers, and its processes."""
 
     endpoint: Endpoint
+    members: frozenset[psutil.Process]
 
     async def put(self, asks: Sequence[Ask], clients: int, limit_s: float) -> tuple[list[Answer], Demand]:
         """The answers that so many clients get, each asking again when its answer is complete.
@@ -37,15 +39,10 @@ class Answering:
         Raises:
             RequestFailed: a request was refused or broke off.
         """
-        seen: list[Load] = []
-        async with Client(self.endpoint.server) as client:
-            watching = asyncio.create_task(load.watch_cache(client, seen))
-            try:
-                name = next(model.name for model in self.endpoint.served if model.is_base)
-                answers = await load.volley(self.endpoint.server, name, asks, clients, limit_s)
-            finally:
-                watching.cancel()
-        return answers, _demand(self.endpoint.run, seen)
+        name = next(model.name for model in self.endpoint.served if model.is_base)
+        async with Client(self.endpoint.server) as client, watched(self.members, client) as watch:
+            answers = await load.volley(self.endpoint.server, name, asks, clients, limit_s)
+            return answers, watch.demand()
 
 
 @asynccontextmanager
@@ -62,11 +59,10 @@ async def opened(store: Store, config: ServeConfig, tell: Callable[[str], None])
         endpoint = servers.endpoint(run)
         if endpoint is None:
             raise SidecarNotReady(run.reason or f"The model server {run.id} was stopped")
-        yield Answering(endpoint)
+        yield Answering(endpoint, frozenset(process.of_run(run.path)))
     finally:
         run.stop()
-        # not to be cancelled in its turn: the next server needs the memory of this one
-        await asyncio.shield(_gone(run))
+        await _gone(run)  # the next server needs the memory of this one
 
 
 async def _gone(run: Run) -> None:
@@ -75,13 +71,3 @@ async def _gone(run: Run) -> None:
     while process.of_run(run.path) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(POLL_S)
     process.kill(process.of_run(run.path))
-
-
-def _demand(run: Run, seen: Sequence[Load]) -> Demand:
-    """Memory of all its processes, each shared page counted once, and the highest use of the cache."""
-    memory = sum(member.memory_full_info().pss for member in process.of_run(run.path)) / GB
-    used = [each.kv_used for each in seen if each.kv_used is not None]
-    if not used:
-        return Demand(round(memory, 3))
-    preemptions = [each.preemptions or 0 for each in seen]
-    return Demand(round(memory, 3), max(used), seen[0].kv_blocks, preemptions[-1] - preemptions[0])
