@@ -10,7 +10,6 @@ import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,26 +17,23 @@ from pydantic import TypeAdapter, ValidationError
 from studio import models, settings
 from studio.cli.terminal import say, tick
 from studio.config import load
-from studio.errors import ConfigError, ModelError, Problem
+from studio.errors import ConfigError, Problem, RestartNeeded, ServingError
 from studio.runs.store import Store
-from studio.serving import servers
-from studio.serving.client import Message, Sampling, Server
+from studio.serving import speaker
+from studio.serving.client import Message, Sampling
 from studio.serving.panes import Pane, Round, State, View
-from studio.serving.speaker import Speaker, speaker
-from studio.serving.wording import Wording, wording
+from studio.serving.voices import Voice, open_voice
 
 HELP = "/clear begins anew, /system TEXT sets the system prompt, /quit (or Ctrl-D) ends. Ctrl-C stops an answer."
 ENDED = frozenset({State.DONE, State.STOPPED, State.FAILED})
 
 
 @dataclass
-class Voice:
-    """One model or adapter in the conversation, with what it has heard and said."""
+class Partner:
+    """Somebody in the conversation, with what was heard and said."""
 
     label: str
-    server: Server
-    model: str
-    wording: Wording
+    voice: Voice
     messages: list[Message] = field(default_factory=list)
 
 
@@ -48,10 +44,11 @@ def main(words: Sequence[str]) -> int:
     sampling = _sampling(word for word in arguments.words if "=" in word)
     store = Store(settings.from_environment().saves_dir)
     before = {run.id for run in store.list("serve") if run.is_active}
+    for name in names:
+        speaker.picked(store, name)  # a wrong name is told before anything is started
     try:
-        speakers = [target(store, name) for name in names]
-        voices = [_voice(store, name, who, speakers) for name, who in zip(names, speakers, strict=True)]
-        _talk(voices, sampling, arguments.system)
+        partners = [_partner(store, name, names) for name in names]
+        _talk(partners, sampling, arguments.system)
     finally:
         if not arguments.keep:
             for run in store.list("serve"):
@@ -60,24 +57,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def target(store: Store, name: str) -> Speaker:
-    """Who answers to what a person names: a model, an adapter folder, or a run.
-
-    Raises:
-        ModelError: a folder that is damaged, or a run without a finished output.
-        RunNotFound: the beginning of several runs' ids.
-    """
-    if name == models.BUNDLED or Path(name).expanduser().exists():
-        return speaker(name)
-    if not any(run.id.startswith(name) for run in store.list()):
-        return speaker(name)  # a hub id
-    run = store.get(name)
-    if run.output is None:
-        raise ModelError(f"run {run.id} has no finished model or adapter ({run.state})")
-    return speaker(str(run.output))
-
-
-def _voice(store: Store, name: str, who: Speaker, together: Sequence[Speaker]) -> Voice:
+def _partner(store: Store, name: str, together: Sequence[str]) -> Partner:
     shown = ""
 
     def tell(status: dict[str, Any]) -> None:
@@ -86,25 +66,30 @@ def _voice(store: Store, name: str, who: Speaker, together: Sequence[Speaker]) -
             tick(message)
         shown = message
 
-    server, model = asyncio.run(servers.open_model(store, models.display_name(who.base), who.adapter, tell))
-    return Voice(name, server, model, wording(who, together))
+    try:
+        voice = asyncio.run(open_voice(store, name, together, tell))
+    except RestartNeeded as error:
+        raise ServingError(f"{error}. Stop it (python -m studio runs stop {error.run_id}) and ask again") from error
+    if voice.says:
+        say(f"{name}: {voice.says}")
+    return Partner(name, voice)
 
 
-def _talk(voices: Sequence[Voice], sampling: Sampling, system: str) -> None:
-    say(f"{', '.join(voice.label for voice in voices)} listening. {HELP}")
+def _talk(partners: Sequence[Partner], sampling: Sampling, system: str) -> None:
+    say(f"{', '.join(partner.label for partner in partners)} listening. {HELP}")
     while (line := _ask()) is not None:
         command, _, rest = line.partition(" ")
         if command == "/quit":
             return
         if command in ("/clear", "/system"):
             system = rest if command == "/system" else system
-            for voice in voices:
-                voice.messages.clear()
+            for partner in partners:
+                partner.messages.clear()
             say(f"The conversation begins anew. System prompt: {system or 'none'}")
         elif command.startswith("/"):
             say(HELP)
         elif line.strip():
-            _round(voices, line, sampling, system)
+            _round(partners, line, sampling, system)
 
 
 def _ask() -> str | None:
@@ -114,22 +99,26 @@ def _ask() -> str | None:
         return None
 
 
-def _round(voices: Sequence[Voice], prompt: str, sampling: Sampling, system: str) -> None:
+def _round(partners: Sequence[Partner], prompt: str, sampling: Sampling, system: str) -> None:
     """Put one prompt to all. An answer that failed is not kept, one that was stopped is."""
     head: list[Message] = [{"role": "system", "content": system}] if system else []
-    for voice in voices:
-        voice.messages.append({"role": "user", "content": prompt})
-    panes = [Pane(voice.server, voice.model, (*head, *voice.messages), sampling, voice.wording) for voice in voices]
-    talk = Round(panes)
+    for partner in partners:
+        partner.messages.append({"role": "user", "content": prompt})
+    talk = Round([_pane(partner, head, sampling) for partner in partners])
     try:
-        asyncio.run(_print(talk, [voice.label for voice in voices]))
+        asyncio.run(_print(talk, [partner.label for partner in partners]))
     except KeyboardInterrupt:
         print(" (stopped)")
-    for voice, view in zip(voices, talk.views, strict=True):
+    for partner, view in zip(partners, talk.views, strict=True):
         if view.error or not view.text:
-            voice.messages.pop()
+            partner.messages.pop()
         else:
-            voice.messages.append({"role": "assistant", "content": view.text})
+            partner.messages.append({"role": "assistant", "content": view.text})
+
+
+def _pane(partner: Partner, head: Sequence[Message], sampling: Sampling) -> Pane:
+    voice = partner.voice
+    return Pane(voice.server, voice.model, (*head, *partner.messages), sampling, voice.wording)
 
 
 async def _print(talk: Round, labels: Sequence[str]) -> None:
@@ -183,7 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m studio chat", description="Talk to a model, or compare several: base, adapters, merged models."
     )
-    parser.add_argument("words", nargs="*", metavar="MODEL | ADAPTER | RUN_ID | key=value", help="seedling if none")
+    parser.add_argument(
+        "words", nargs="*", metavar="MODEL | ADAPTER | RUN_ID | url:NAME | key=value", help="seedling if none"
+    )
     parser.add_argument("--system", default="", metavar="TEXT", help="system prompt")
     parser.add_argument("--keep", action="store_true", help="leave a server running that was started for this")
     return parser

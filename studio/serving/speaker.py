@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from studio import models
+from studio.config.load import parse
 from studio.config.serve import ServeConfig
 from studio.errors import ModelError, ServingError
 from studio.runs.run import Run
 from studio.runs.store import Store
-from studio.serving import installed, servers
+from studio.serving import installed, memory, servers
 from studio.serving.kinds import smallest_rank
 from studio.serving.remotes import PICK, Remote, Remotes
-
-GB = 1e9
-# three processes that have each imported torch, before any weight is loaded
-PROCESSES_GB = 1.7
-UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,8 @@ def start(store: Store, base: str, speakers: Iterable[Speaker], **given: Any) ->
     rank = max((speaker.rank for speaker in together if speaker.base == base), default=0)
     options: dict[str, Any] = {"max_lora_rank": smallest_rank(max(rank, 16))}
     if len(bases(together)) > 1 and _on_gpu():
-        options["gpu_memory_utilization"] = _default("gpu_memory_utilization") / len(bases(together))
+        share: float = ServeConfig.model_fields["gpu_memory_utilization"].default
+        options["gpu_memory_utilization"] = share / len(bases(together))
     return servers.start(store, models.display_name(base), **options, **given)
 
 
@@ -99,9 +96,7 @@ def memory_gb(base: str) -> float | None:
     """What a server of this model takes on a CPU; None on a GPU, where it takes a share, and for an unknown size."""
     if not models.is_local(base) or _on_gpu():
         return None
-    weights = sum((Path(base) / name).stat().st_size for name in models.weight_files(Path(base)))
-    cache = str(_default("kv_cache_memory"))
-    return PROCESSES_GB + (weights + int(cache[:-1]) * UNITS[cache[-1]]) / GB
+    return memory.need(parse(ServeConfig, {"model_name_or_path": base})).total
 
 
 def _on_gpu() -> bool:
@@ -116,10 +111,6 @@ def _made_by(run: Run) -> Path:
     if made := run.output or next(reversed(run.checkpoints()), None):
         return made
     raise ModelError(f"run {run.id} has no finished model or adapter, and no checkpoint yet ({run.state})")
-
-
-def _default(key: str) -> Any:
-    return ServeConfig.model_fields[key].default
 
 
 def _facts(info: models.ModelInfo) -> str:
