@@ -10,7 +10,7 @@ from pathlib import Path
 
 from studio import models
 from studio.config.train import TrainConfig
-from studio.config.train.lora import layer_numbers
+from studio.config.train.lora import layer_numbers, target_pattern
 from studio.errors import ModelError
 from studio.planning.shape import Shape, Tensor
 
@@ -70,12 +70,13 @@ def _targets(config: TrainConfig, shape: Shape) -> list[Tensor]:
 
 
 def _is_named(names: tuple[str, ...], tensor: Tensor) -> bool:
-    if names == ("all",) or tensor.module in names:
+    if names == ("all",):
         return True
-    if len(names) > 1:
-        return any(tensor.path.endswith(f".{name}") for name in names)
+    pattern = target_pattern(names)
+    if pattern is None:
+        return any(f".{tensor.path}".endswith(f".{name}") for name in names)
     try:
-        return bool(re.fullmatch(names[0], tensor.path))
+        return bool(re.fullmatch(pattern, tensor.path))
     except re.error:
         return False
 

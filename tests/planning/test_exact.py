@@ -50,6 +50,8 @@ METHODS: list[dict[str, Any]] = [
     {},
     {"lora_rank": 64, "lora_target": "q_proj,v_proj"},
     {"lora_target": r".*\.mlp\.(up|down)_proj"},
+    {"lora_target": r".*\.[0-9]{1,2}\.mlp\.up_proj"},
+    {"lora_target": "self_attn.q_proj"},
     {"layers_to_transform": "0,2"},
     {"use_dora": True},
     {"use_adalora": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -9,6 +10,13 @@ from pydantic import BeforeValidator
 from studio.config.option import Config, Names, option
 
 LORA = {"finetuning_type": "lora"}
+NO_NAME = re.compile(r"[*+?\[\](){}|^$\\]")  # what the name of a module never has
+
+
+def target_pattern(targets: tuple[str, ...]) -> str | None:
+    """The regular expression for whole paths of modules that `lora_target` is; None where it is a list of names."""
+    text = ",".join(targets)
+    return text if NO_NAME.search(text) else None
 
 
 def layer_numbers(text: str) -> tuple[int, ...]:

@@ -14,14 +14,13 @@ from transformers import PreTrainedModel
 
 from studio import models
 from studio.config.train import TrainConfig
-from studio.config.train.lora import layer_numbers
+from studio.config.train.lora import layer_numbers, target_pattern
 from studio.errors import ModelError
 from studio.files import read_json
 from studio.planning.parameters import REWARD_HEAD
 from studio.worker.methods import pissa, vocabulary
 from studio.worker.methods.freeze import decoder
 
-PATTERN = re.compile(r"[*+?\[\](){}|^$\\]")  # what no module name has
 SOME_STEPS = 1_000_000  # PEFT wants a number before there is one
 
 
@@ -123,8 +122,8 @@ def _targets(config: TrainConfig, model: PreTrainedModel) -> list[str] | str:
     known = sorted({name.rpartition(".")[2] for name in linear})
     if config.lora_target == ("all",):
         return known
-    if PATTERN.search(text := ",".join(config.lora_target)):
-        return _matching(text, linear, known, model)
+    if pattern := target_pattern(config.lora_target):
+        return _matching(pattern, linear, known, model)
     unknown = [target for target in config.lora_target if not any(f".{name}".endswith(f".{target}") for name in linear)]
     if unknown:
         raise ModelError(
