@@ -106,7 +106,7 @@ def with_thoughts(text: str) -> str:
 def thoughts(turn: Turn) -> tuple[str, str]:
     """What was thought and what was said, however the server has told them apart."""
     before, mark, said = turn.content.partition("</think>")
-    if not mark or turn.reasoning:
+    if turn.reasoning or not (mark or before.lstrip().startswith("<think>")):
         return turn.reasoning, turn.content
     return before.replace("<think>", "", 1).strip(), said.lstrip()
 

@@ -247,11 +247,15 @@ class Client:
     @asynccontextmanager
     async def _begun(self, payload: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
         """The answer from its first byte on."""
-        request = self._http.build_request("POST", "/v1/chat/completions", json=payload)
         try:
             async with asyncio.timeout(self._first_byte_s):
-                response = await self._http.send(request, stream=True)
-                await self._refuse_other_than_events(response)
+                response = await self._send(payload)
+                if "tools" in payload and not _streams(response) and faults.NO_TOOL_PARSER in await response.aread():
+                    # the model may still write its calls as text
+                    response = await self._send({**payload, "tool_choice": "none"})
+                if not _streams(response):
+                    faults.check(self.server.url, response, body := await response.aread())
+                    raise faults.babble(self.server.url, f"no stream of events, but {body.decode(errors='replace')!r}")
         except TimeoutError:
             raise faults.silence(self.server.url, self._first_byte_s) from None
         try:
@@ -259,13 +263,9 @@ class Client:
         finally:
             await response.aclose()
 
-    async def _refuse_other_than_events(self, response: httpx.Response) -> None:
-        kind = response.headers.get("content-type", "").partition(";")[0]
-        if response.status_code == 200 and kind not in ("text/html", "application/json"):
-            return
-        body = await response.aread()
-        faults.check(self.server.url, response, body)
-        raise faults.babble(self.server.url, f"no stream of events, but {body[:200].decode(errors='replace')!r}")
+    async def _send(self, payload: Mapping[str, Any]) -> httpx.Response:
+        request = self._http.build_request("POST", "/v1/chat/completions", json=payload)
+        return await self._http.send(request, stream=True)
 
     def _understood(self, answer: _Answer, chunk: Any) -> Delta | None:
         try:
@@ -362,6 +362,12 @@ class _Answer:
         return (tokens - 1) / (self.last - self.first)
 
 
+def _streams(response: httpx.Response) -> bool:
+    """Whether this can be a stream of events, whatever it calls itself."""
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    return response.status_code == 200 and kind not in ("text/html", "application/json")
+
+
 def _logprobs(value: Any) -> tuple[Token, ...]:
     found = (value or {}).get("content") or ()
     return tuple(
@@ -389,13 +395,15 @@ async def _chunks(response: httpx.Response, gather_s: float) -> AsyncIterator[An
 
 
 async def _lines(response: httpx.Response, gather_s: float) -> AsyncIterator[bytes]:
-    """Lines as the protocol knows them: httpx's end at any sign of Unicode that ends one, in mid-answer."""
+    """Lines as the protocol knows them: httpx's end at any sign of Unicode that ends one, in mid-answer.
+
+    What comes after the last one is an event that broke off.
+    """
     rest = b""
     async for piece in _gathered(response.aiter_bytes(), gather_s):
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             yield line
-    yield rest
 
 
 async def _gathered(pieces: AsyncIterator[bytes], gather_s: float) -> AsyncIterator[bytes]:

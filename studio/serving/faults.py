@@ -22,6 +22,8 @@ TOO_LONG = (
     ),
     re.compile(r"\((?P<count>\d+) tokens\).*?context length \((?P<limit>\d+) tokens\)", re.S),
 )
+NO_ROOM = "max_tokens must be at least 1, got 0"  # vLLM's, where the prompt alone fills the context
+NO_TOOL_PARSER = b"--tool-call-parser"
 TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.S | re.I)
 
 
@@ -94,7 +96,7 @@ def refusal(status: int, message: str, headers: Mapping[str, str] | None = None)
         return RequestFailed(f"The model server takes no more requests now: {message}. Try again{_in_s(after)}")
     if status == 503 or "EngineCore" in message:
         return SidecarNotReady(f"The model server's engine has stopped: {message}. Start the server again")
-    if status in (400, 413, 422) and "context length" in message:
+    if status in (400, 413, 422) and any(words in message for words in ("context length", NO_ROOM)):
         return _overflow(message)
     return RequestFailed(f"The model server refused the request: {message}")
 
