@@ -48,6 +48,7 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
         *_datasets("dataset", values, registry),
         *_datasets("eval_dataset", values, registry),
         *_model(values),
+        *_beside(values),
         *_trackers(values.get("report_to")),
         *_optimizer(values.get("optim")),
         *_rewards(values, registry),
@@ -170,6 +171,18 @@ def _model(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not info.has_chat_template and not values.get("template") and values.get("stage") != "pt":
         what = f"{name} has no chat template: name one ({', '.join(templates.names())}), as template: chatml does"
         yield Problem("template", what)
+
+
+def _beside(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Folders that a training needs beside its model; runs and hub ids are left to the worker."""
+    wanted = [("adapter_name_or_path", name) for name in _names(values.get("adapter_name_or_path"))]
+    wanted += [(key, str(values[key])) for key in ("ref_model", "reward_model") if values.get(key)]
+    for key, name in wanted:
+        if models.is_local(folder := models.resolve(name)):
+            try:
+                (models.check_adapter if key == "adapter_name_or_path" else models.check)(Path(folder))
+            except ModelError as error:
+                yield Problem(key, str(error))
 
 
 def _unknown_tokens(config: TrainConfig) -> Iterator[Problem]:

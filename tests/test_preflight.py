@@ -245,3 +245,18 @@ def test_an_optimizer_that_is_not_installed_is_refused_before_a_run(
     keys = {"dataset": "identity", "optim": "schedule_free_sgd", "lr_scheduler_type": "constant"}
     with pytest.raises(ConfigError, match=r"optim: .* needs the package schedulefree: pip install schedulefree"):
         preflight.train_config(keys, registry)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"adapter_name_or_path": "/nowhere/adapter"},
+        {"stage": "dpo", "ref_model": "/nowhere/model"},
+        {"stage": "grpo", "reward_funcs": "reward_model", "reward_model": "/nowhere/judge"},
+    ],
+    ids=lambda keys: list(keys)[-1],
+)
+def test_a_folder_that_is_missing_is_refused_before_a_run(registry: Registry, keys: dict[str, str]) -> None:
+    key, folder = list(keys.items())[-1]
+    with pytest.raises(ConfigError, match=rf"{key}: .*{folder}"):
+        preflight.train_config({"dataset": "identity", **keys}, registry)
