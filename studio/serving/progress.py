@@ -20,7 +20,7 @@ class Phase:
 
 
 PROCESS = Phase("process", "starting the processes", 18.0)
-WEIGHTS = Phase("weights", "loading the weights", 1.0, re.compile(r"Starting to load model"))
+WEIGHTS = Phase("weights", "loading the weights", 1.0, re.compile(r"Starting to load model|^phase: weights"))
 ADAPTERS = Phase("adapters", "loading adapters and checking answers", 1.0)
 READY = Phase("ready", "ready", 0.0)
 PHASES = (

@@ -24,7 +24,8 @@ from studio.config.load import load_run_config
 from studio.config.serve import ServeConfig
 from studio.errors import SeedbedError, ServingError, SidecarNotReady
 from studio.files import read_record, write_json, write_text
-from studio.runs.run import Run
+from studio.runs.run import Run, State
+from studio.runs.store import Store
 from studio.serving import backend, command, diagnosis, installed, memory, port, refusals, release
 from studio.serving.adapters import Adapters
 from studio.serving.child import Child
@@ -36,6 +37,7 @@ from studio.serving.sleeping import Sleeper
 FAILED, STOPPED = 1, 10
 POLL_S = 0.2
 LAST_WORDS_S = 1.5
+OTHERS_GONE_S = 10.0
 BEAT_S = {"ready": 4.0}  # while starting, the ETA counts down every second
 
 
@@ -60,6 +62,7 @@ async def _serve(folder: Path) -> int:
     config = load_run_config(folder / "config.yaml")
     if not isinstance(config, ServeConfig):
         raise ServingError(f"{folder} is a run of kind {config.kind}, not serve")
+    await _others_gone(folder)
     sidecar = Sidecar(folder, config)
     try:
         code = await sidecar.run()
@@ -67,6 +70,15 @@ async def _serve(folder: Path) -> int:
         await sidecar.take_down()
     await sidecar.conclude()
     return code
+
+
+async def _others_gone(folder: Path) -> None:
+    """Servers that are stopping hold their memory, and a port that was given, for another moment."""
+    deadline = time.monotonic() + OTHERS_GONE_S
+    while time.monotonic() < deadline and not _is_asked_to_stop(folder):
+        if not any(run.state is State.STOPPING for run in Store(folder.parent).list("serve") if run.path != folder):
+            return
+        await asyncio.sleep(POLL_S)
 
 
 class Sidecar:
@@ -221,7 +233,7 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, signalled.set)
         nanny = os.getppid()
-        while not (signalled.is_set() or any((self.folder / name).exists() for name in ("STOP", "STOP_NOW"))):
+        while not (signalled.is_set() or _is_asked_to_stop(self.folder)):
             if os.getppid() != nanny:
                 raise ServingError("The process that watches this server was killed, so it shut down. Start it again")
             await asyncio.sleep(POLL_S)
@@ -242,6 +254,10 @@ class Sidecar:
             write_json(self.folder / "status.json", self.progress.to_json())
         except OSError as error:  # a full disk must not take down a server that answers
             _say(f"status.json: {error}")
+
+
+def _is_asked_to_stop(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("STOP", "STOP_NOW"))
 
 
 def _say(line: str) -> None:
