@@ -15,7 +15,6 @@ RANKS: tuple[int, ...] = ServeConfig.model_fields["max_lora_rank"].annotation.__
 PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
 # options of a LoRA that vLLM refuses -> what they are called
 REFUSED = {
-    "modules_to_save": "modules that were trained whole (modules_to_save)",
     "trainable_token_indices": "tokens that were trained by themselves (trainable_token_indices)",
     "lora_bias": "a bias in LoRA layers",
     "alora_invocation_tokens": "activated LoRA",
@@ -48,16 +47,23 @@ def kind(info: AdapterInfo) -> Kind:
         return Kind(Way.STAND_IN, f"vLLM serves LoRA only, and this is {info.kind}")
     if refused := list(_refused(info.config)):
         return Kind(Way.STAND_IN, f"vLLM cannot serve {' and '.join(refused)}")
-    mergeable = ["DoRA"] * bool(info.config.get("use_dora"))
-    mergeable += [f"rank {info.rank}"] * (info.rank > max(RANKS))
-    if mergeable:
-        return Kind(Way.MERGED, f"vLLM cannot serve {' of '.join(mergeable)}")
+    if merged := list(_merged(info)):
+        return Kind(Way.MERGED, f"vLLM cannot serve {' and '.join(merged)}")
     return Kind(Way.ADAPTER)
 
 
 def smallest_rank(rank: int) -> int:
     """The smallest of vLLM's ranks that holds an adapter of this rank; the largest where none does."""
     return next((choice for choice in RANKS if choice >= rank), max(RANKS))
+
+
+def _merged(info: AdapterInfo) -> Iterator[str]:
+    if info.config.get("use_dora"):
+        yield "DoRA"
+    if info.config.get("modules_to_save"):
+        yield "modules that were trained whole (modules_to_save)"
+    if info.rank > max(RANKS):
+        yield f"an adapter of rank {info.rank}"
 
 
 def _refused(config: Any) -> Iterator[str]:

@@ -41,8 +41,9 @@ UNDERSTOOD = frozenset(
     {"peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "r"}
     | {"lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "inference_mode"}
     | {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "megatron_core"}
-    | {"qalora_group_size", "runtime_config", "use_dora"}
+    | {"qalora_group_size", "runtime_config", "use_dora", "modules_to_save"}
 )
+ENDS = ("embed_tokens.weight", "lm_head.weight", "wte.weight")
 PLAIN_INITS = (True, False, "gaussian")  # the others change the base's weights too
 
 
@@ -61,7 +62,10 @@ class Delta:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One weight to write: where it comes from, its shape and type on disk, and its change if it has one."""
+    """One weight to write: where it comes from, its shape and type on disk, and its change if it has one.
+
+    `trained` is its key in the adapter, where it was trained whole.
+    """
 
     name: str
     source: Path
@@ -69,6 +73,7 @@ class Tensor:
     dtype: str
     stored: str
     delta: Delta | None
+    trained: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -102,7 +107,7 @@ def merge(desk: Desk) -> None:
     desk.reporter.result(
         output="model",
         bytes=sum(tensor.size_bytes for tensor in tensors),
-        merged_weights=sum(tensor.delta is not None for tensor in tensors),
+        merged_weights=sum(bool(tensor.delta or tensor.trained) for tensor in tensors),
         kl=report.kl,
         max_difference=report.max_difference,
         adapter_sha256=fingerprint,
@@ -123,8 +128,11 @@ def plan(folder: Path, adapter: Path, export_dtype: str) -> list[Tensor]:
         for file in models.weight_files(folder)
         for name, header in models.read_header(folder / file).items()
     }
-    deltas = _deltas(config, models.read_header(adapter / "adapter_model.safetensors"))
-    _check_fit(deltas, {name: header["shape"] for name, (_, header) in found.items()}, adapter)
+    changes = models.read_header(adapter / "adapter_model.safetensors")
+    shapes = {name: header["shape"] for name, (_, header) in found.items()}
+    whole = _whole(changes, shapes, folder) if config.modules_to_save else {}
+    deltas = _deltas(config, {key: header for key, header in changes.items() if key not in whole.values()})
+    _check_fit(deltas, shapes, adapter)
     return [
         Tensor(
             name=name,
@@ -133,6 +141,7 @@ def plan(folder: Path, adapter: Path, export_dtype: str) -> list[Tensor]:
             dtype=_written(header["dtype"], export_dtype),
             stored=header["dtype"],
             delta=deltas.get(name, (None, None))[0],
+            trained=whole.get(name),
         )
         for name, (source, header) in found.items()
     ]
@@ -188,6 +197,19 @@ def _adapter_config(adapter: Path) -> LoraConfig:
 def _refuse_quantised(folder: Path) -> None:
     if (read_json(folder / "config.json") or {}).get("quantization_config"):
         raise ModelError(f"{folder} is quantised: merge into the 16-bit model that it was made from")
+
+
+def _whole(changes: dict[str, Any], shapes: dict[str, list[int]], folder: Path) -> dict[str, str]:
+    """Weights of the base that were trained whole, with their keys in the adapter."""
+    named = {key.removeprefix(PREFIX): key for key, header in changes.items() if ".lora_" not in key}
+    whole = {name: key for name, key in named.items() if shapes.get(name) == changes[key]["shape"]}
+    tied = (read_json(folder / "config.json") or {}).get("tie_word_embeddings")
+    if ends := [name for name in whole if tied and name.endswith(ENDS)]:
+        raise ModelError(
+            f"{_some(ends)} was trained as embedding or head alone, and the base has one weight for both: merged, it "
+            "would change both"
+        )
+    return whole
 
 
 def _deltas(config: LoraConfig, header: dict[str, Any]) -> dict[str, tuple[Delta, tuple[int, int]]]:
@@ -281,7 +303,7 @@ def _write_header(file: IO[bytes], shard: list[Tensor]) -> None:
 
 def _merged(tensor: Tensor, changes: Any) -> torch.Tensor:
     with safe_open(tensor.source, "pt") as weights:
-        weight: torch.Tensor = weights.get_tensor(tensor.name)
+        weight: torch.Tensor = changes.get_tensor(tensor.trained) if tensor.trained else weights.get_tensor(tensor.name)
     if tensor.delta is not None:
         a, b = (changes.get_tensor(name).float() for name in (tensor.delta.a, tensor.delta.b))
         weight = torch.addmm(weight.float(), b, a, alpha=tensor.delta.scale)

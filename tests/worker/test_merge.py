@@ -20,6 +20,7 @@ from studio.worker.outputs import DiskFull
 from studio.worker.stop import STOPPED
 from tests.worker.conftest import Disk, Start, Worker, make_model, spawn, write_config
 
+EMBEDDING = "model.embed_tokens.weight"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 COVERED: dict[str, dict[str, Any]] = {
     "plain": {"target_modules": ALL},
@@ -30,9 +31,9 @@ COVERED: dict[str, dict[str, Any]] = {
     "layers": {"target_modules": ALL, "layers_to_transform": [1], "layers_pattern": "layers"},
     "dora": {"target_modules": ALL, "use_dora": True, "use_rslora": True},
     "head": {"target_modules": [*ALL, "lm_head"]},
+    "trained whole": {"target_modules": ALL, "modules_to_save": ["lm_head", "norm"]},
 }
 REFUSED: dict[str, dict[str, Any]] = {
-    "modules_to_save": {"target_modules": ALL, "modules_to_save": ["lm_head"]},
     "trainable_token_indices": {"target_modules": ALL, "trainable_token_indices": [3, 4]},
     "embed_tokens": {"target_modules": ["embed_tokens", "q_proj"]},
     "init_lora_weights": {"target_modules": ALL, "init_lora_weights": "pissa"},
@@ -55,6 +56,8 @@ def make_adapter(folder: Path, model_dir: Path, **options: Any) -> Path:
     for name, weight in peft.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(weight, std=0.3)
+        elif "modules_to_save" in name:
+            weight.data *= 1.5
     peft.save_pretrained(folder, save_embedding_layers=False)
     return folder
 
@@ -78,7 +81,8 @@ def test_weights_are_those_of_pefts_own_merge(untied_model: Path, tmp_path: Path
     for name, weight in load_file(untied_model / "model.safetensors").items():
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5)
         changed += not torch.equal(ours[name], weight)
-    assert changed == len([name for name in load_file(adapter / "adapter_model.safetensors") if "lora_A" in name])
+    changes = load_file(adapter / "adapter_model.safetensors")
+    assert changed == len([name for name in changes if "lora_A" in name or ".lora_" not in name])
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -106,6 +110,14 @@ def test_a_bias_in_the_adapter_is_refused(tiny_model: Path, tmp_path: Path) -> N
 def test_a_tied_head_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=["q_proj", "lm_head"])
     with pytest.raises(ModelError, match=r"no weights for lm_head.weight.*tied"):
+        fold.plan(tiny_model, adapter, "auto")
+
+
+def test_a_trained_head_of_a_tied_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL, modules_to_save=["embed_tokens"])
+    weights = {"base_model.model.model.embed_tokens.weight": load_file(tiny_model / "model.safetensors")[EMBEDDING]}
+    rewrite(adapter, weights)
+    with pytest.raises(ModelError, match="one weight for both"):
         fold.plan(tiny_model, adapter, "auto")
 
 
