@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from studio.conversations import turns
 from studio.conversations.conversation import Conversation, Pane, Turn, new_id
@@ -22,10 +22,8 @@ from studio.errors import ConversationError, PathError
 from studio.files import inside, reason_of, write_text
 
 VERSION = 1
+DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 NOTHING: Mapping[int, Pane] = {}
-
-_HEAD = TypeAdapter(Conversation)
-_PANE = TypeAdapter(Pane)
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,11 @@ class Entry:
     problem: str = ""
 
 
+_HEAD = TypeAdapter(Conversation)
+_PANE = TypeAdapter(Pane)
+_ENTRY = TypeAdapter(Entry)
+
+
 @dataclass(frozen=True)
 class Shelf:
     """The conversations in one folder."""
@@ -50,7 +53,8 @@ class Shelf:
 
     def list(self) -> list[Entry]:
         """All conversations, the one that was changed last first."""
-        return sorted(map(_entry, self._files()), key=lambda entry: entry.updated, reverse=True)
+        found = (entry for path in self.folder.glob("[!.]*.jsonl") if (entry := _entry(path)))
+        return sorted(found, key=lambda entry: entry.updated, reverse=True)
 
     def search(self, text: str) -> Sequence[Entry]:
         """Those in which every word of `text` occurs, in the title or in what was said, in any version."""
@@ -109,22 +113,21 @@ class Shelf:
         Raises:
             ConversationError: there is none of that id.
         """
-        self._move(self._path(conversation_id), self._trash)
+        with self._alone():
+            _move(self._path(conversation_id), self._trash)
 
-    def restore(self, conversation_id: str) -> Entry:
+    def restore(self, conversation_id: str) -> None:
         """Bring a conversation back from the trash.
 
         Raises:
             ConversationError: it is not there.
         """
-        return _entry(self._move(self._trash / self._path(conversation_id).name, self.folder))
+        with self._alone():
+            _move(self._trash / self._path(conversation_id).name, self.folder)
 
     @property
     def _trash(self) -> Path:
         return self.folder / ".trash"
-
-    def _files(self) -> Iterator[Path]:
-        return self.folder.glob("[!.]*.jsonl")
 
     def _path(self, conversation_id: str) -> Path:
         try:
@@ -136,7 +139,7 @@ class Shelf:
         return path
 
     def _holds(self, conversation_id: str, words: Sequence[str]) -> bool:
-        raw = self._path(conversation_id).read_text(encoding="utf-8").casefold()
+        raw = self._path(conversation_id).read_text(encoding="utf-8", errors="replace").casefold()
         if not all(json.dumps(word, ensure_ascii=False)[1:-1] in raw for word in words):
             return False  # far cheaper than reading it
         try:
@@ -157,13 +160,6 @@ class Shelf:
             raise ConversationError(f"The conversation could not be saved: {reason_of(error)}") from error
         return _parsed(text)
 
-    def _move(self, path: Path, folder: Path) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            return path.rename(folder / path.name)
-        except FileNotFoundError:
-            raise ConversationError(f"There is no conversation {path.stem!r} any more") from None
-
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One writer at a time, in all processes: what is on disk must not change between looking and writing."""
@@ -175,6 +171,14 @@ class Shelf:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _move(path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        path.rename(folder / path.name)
+    except FileNotFoundError:
+        raise ConversationError(f"There is no conversation {path.stem!r} any more") from None
 
 
 def _text(conversation: Conversation) -> str:
@@ -192,7 +196,7 @@ def _read(path: Path) -> Conversation:
         return replace(_parsed(path.read_text(encoding="utf-8")), id=path.stem)
     except FileNotFoundError:
         raise ConversationError(f"There is no conversation {path.stem!r} any more") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise ConversationError(_damage(path, error)) from error
 
 
@@ -211,20 +215,26 @@ def _head(line: str) -> dict[str, Any]:
     return dict(head)
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> Entry | None:
+    """What is listed of a file; None where it is gone by now."""
     try:
         with path.open(encoding="utf-8") as file:
-            head = _head(file.readline())
-        known = {key: head[key] for key in ("title", "created", "updated", "parent", "prompts")}
-        return Entry(path.stem, **known, picks=tuple(head["picks"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        changed = path.stat().st_mtime
-        return Entry(path.stem, path.stem, changed, changed, problem=_damage(path, error))
+            return replace(_ENTRY.validate_python(_head(file.readline())), id=path.stem)
+    except FileNotFoundError:
+        return None
+    except DAMAGE as error:
+        return Entry(path.stem, path.stem, 0.0, 0.0, problem=_damage(path, error))
 
 
 def _damage(path: Path, error: Exception) -> str:
-    what = f"{error!r}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-    return f"{path} is damaged ({what}): delete it, or put a copy of yours in its place"
+    return f"{path} is damaged ({_what(error)}): delete it, or put a copy of yours in its place"
+
+
+def _what(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _texts(conversation: Conversation) -> Iterator[str]:
