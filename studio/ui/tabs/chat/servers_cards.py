@@ -1,0 +1,250 @@
+"""The model servers as cards: how far each start is, who answers, what can be done, its load and its API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio import models
+from studio.config.command import command
+from studio.config.serve import ServeConfig
+from studio.errors import ModelError, RestartNeeded, ServingError
+from studio.files import tail
+from studio.runs import loads, outputs
+from studio.runs.run import Run, State
+from studio.serving import servers, sleeping, snippets
+from studio.serving.servers import Served
+from studio.serving.speaker import speaker
+from studio.serving.wording import wording
+from studio.ui import panel
+from studio.ui.context import Context
+from studio.ui.panel import Answer
+from studio.ui.tabs.chat.pickers import called
+
+ENDED_MAX = 4
+LOG_BYTES = 12_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name that a server answers to; `check` is what server.json says of an adapter's proof."""
+
+    name: str
+    called: str
+    is_base: bool
+    check: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One server. `state` is queued, starting, ready, asleep, stopping, stopped, failed or lost; `phases` and `eta_s`
+    are those of its status while it starts; `loadable` are (label, folder) of adapters that it could take."""
+
+    run: str
+    name: str
+    base: str
+    state: str
+    message: str
+    at: float
+    eta_s: float
+    phase: str
+    phases: tuple[dict[str, Any], ...]
+    url: str
+    says: str
+    models: tuple[Model, ...]
+    loadable: tuple[tuple[str, str], ...]
+    can_sleep: bool
+
+
+def draw(ctx: Context) -> gr.HTML:
+    """The panel of all servers; `select` fires when there was none and is one, or the other way round."""
+
+    def look(known: str) -> Answer:
+        return panel.unless_known(known, {"cards": [asdict(card) for card in cards(ctx)]})
+
+    def act(asked: list[Any]) -> Answer:
+        return on_act(ctx, *asked)
+
+    def load(asked: list[Any]) -> Answer:
+        return on_load(ctx, *asked)
+
+    def api(asked: list[str]) -> Answer:
+        return on_api(ctx, *asked)
+
+    def inspect(run_id: str) -> Answer:
+        return on_inspect(ctx, run_id)
+
+    shared = ("plot", "servers_load", "servers_api")
+    return panel.draw("servers", [look, act, load, api, inspect], shared, elem_id="servers-list")
+
+
+def cards(ctx: Context) -> list[Card]:
+    """Every server that is up, and of each other base model the last that was, newest first."""
+    return [_card(ctx, run, config) for run, config in _worth_telling(ctx)]
+
+
+def on_act(ctx: Context, verb: str, run_id: str, what: Any = None) -> Answer:
+    """Do one of ACTS with a server; `what` is an adapter's folder or name, or the options of a restart. Answers with a
+    sentence, or with the `options` that a restart would need first."""
+    run = ctx.store.get(run_id)
+    try:
+        return {"message": ACTS[verb](ctx, run, what)}
+    except RestartNeeded as needed:
+        return {"error": str(needed), "options": needed.options}
+
+
+def on_load(ctx: Context, run_id: str, cursor: int) -> Answer:
+    """What a server had to do since `cursor`, as `loads` tells it."""
+    path = ctx.store.get(run_id).metrics
+    return loads.since(path, cursor) if cursor else loads.overview(path)
+
+
+def on_api(ctx: Context, run_id: str, model: str = "") -> Answer:
+    """How other programs ask a server, as `model` or its base; the key itself is no part of it.
+
+    Raises:
+        ServingError: it does not answer now.
+    """
+    run = ctx.store.get(run_id)
+    found = servers.endpoint(run)
+    if found is None:
+        raise ServingError("The server does not answer: its address is known while it does")
+    chosen = next((each for each in found.served if each.name == model), found.served[0])
+    offered = snippets.snippets(found.server.url, chosen.name, _options(chosen))
+    return {
+        "url": f"{found.server.url}/v1",
+        "models": [each.name for each in found.served],
+        "model": chosen.name,
+        "key": snippets.key_command(run.id),
+        "snippets": [asdict(each) for each in offered],
+    }
+
+
+def on_inspect(ctx: Context, run_id: str) -> Answer:
+    """The end of a server's log, the options file that it was given, and the command that starts the same."""
+    run = ctx.store.get(run_id)
+    given = tail(run.path / "serve.yaml", LOG_BYTES)
+    return {"log": tail(run.log, LOG_BYTES), "yaml": given, "command": command(run.config)}
+
+
+def _worth_telling(ctx: Context) -> Iterator[tuple[Run, ServeConfig]]:
+    told, ended = set(), 0
+    for run in ctx.store.list("serve"):
+        config = run.config
+        if not isinstance(config, ServeConfig):
+            continue
+        base, active = models.resolve(config.model_name_or_path), run.is_active
+        if active or (base not in told and ended < ENDED_MAX):
+            yield run, config
+        told.add(base)
+        ended += not active
+
+
+def _card(ctx: Context, run: Run, config: ServeConfig) -> Card:
+    found, status, server, state = servers.endpoint(run), run.status, run.server, run.state
+    base = models.resolve(config.model_name_or_path)
+    checks = server.get("checks", {})
+    return Card(
+        run=run.id,
+        name=run.name,
+        base=called(ctx, base),
+        state=_state(run, state),
+        message=run.reason or str(status.get("message", "")),
+        at=run.created.timestamp(),
+        eta_s=float(status.get("eta_s") or 0),
+        phase=str(status.get("phase", "")),
+        phases=() if found else tuple(status.get("phases", ())),
+        url=f"{found.server.url}/v1" if found else "",
+        says=found.why if found else "",
+        models=tuple(_model(ctx, each, checks.get(each.name)) for each in found.served) if found else (),
+        loadable=tuple(_loadable(ctx, base)) if found else (),
+        can_sleep=sleeping.can_sleep(run),
+    )
+
+
+def _state(run: Run, state: State) -> str:
+    if state is not State.RUNNING:
+        return str(state)
+    if sleeping.is_asleep(run):
+        return "asleep"
+    return "ready" if run.server else "starting"
+
+
+def _model(ctx: Context, served: Served, check: dict[str, Any] | None) -> Model:
+    return Model(served.name, called(ctx, served.path), served.is_base, check)
+
+
+def _loadable(ctx: Context, base: str) -> Iterator[tuple[str, str]]:
+    """Adapters that trainings on this base have made, and the checkpoints of those that are not done."""
+    for output in outputs.adapters(ctx.store):
+        if _base_of(output.path) == base:
+            yield called(ctx, str(output.path)), str(output.path)
+    for run in ctx.store.list("train"):
+        for path in reversed(run.checkpoints() if run.is_active else []):
+            if _base_of(path) == base:
+                yield f"{run.name} · {path.name}", str(path)
+
+
+def _base_of(adapter: Path) -> str | None:
+    """None for what is no adapter."""
+    try:
+        return models.adapter_info(adapter).base
+    except ModelError:
+        return None
+
+
+def _options(served: Served) -> dict[str, Any]:
+    """What a request needs besides: an adapter's own chat template."""
+    return {} if served.is_base else wording(speaker(served.path)).to_json()
+
+
+def _load(ctx: Context, run: Run, path: str) -> str:
+    found = servers.endpoint(run)
+    if found is None:
+        raise ServingError("The server does not answer yet: wait until it is ready")
+    return f"{asyncio.run(servers.name_of(found, models.resolve(path)))} is loaded"
+
+
+def _unload(ctx: Context, run: Run, name: str) -> str:
+    return asyncio.run(servers.unload_adapter(run, name))
+
+
+def _stop(ctx: Context, run: Run, _: str) -> str:
+    run.stop()
+    return "stopping"
+
+
+def _restart(ctx: Context, run: Run, changed: Any) -> str:
+    """`changed` are options of its configuration; none to start the same again."""
+    return f"{servers.restart(ctx.store, run, **(changed or {})).name} starts again"
+
+
+def _sleep(ctx: Context, run: Run, _: str) -> str:
+    asyncio.run(sleeping.sleep(run))
+    return "asleep: it wakes with the next question of the Compare page, or with Wake"
+
+
+def _wake(ctx: Context, run: Run, _: str) -> str:
+    asyncio.run(sleeping.wake(run))
+    return "awake"
+
+
+def _dismiss(ctx: Context, run: Run, _: str) -> str:
+    ctx.store.trash(run)
+    return ""
+
+
+ACTS: dict[str, Callable[[Context, Run, Any], str]] = {
+    "load": _load,
+    "unload": _unload,
+    "stop": _stop,
+    "restart": _restart,
+    "sleep": _sleep,
+    "wake": _wake,
+    "dismiss": _dismiss,
+}
