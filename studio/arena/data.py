@@ -29,9 +29,9 @@ class Rows:
     left_out: dict[str, int]
 
     def __str__(self) -> str:
-        """In words: 12 rows; left out: 3 ties."""
+        """In words: 12 rows; left out: ties 3."""
         count = f"{len(self.rows)} row{'' if len(self.rows) == 1 else 's'}"
-        reasons = ", ".join(f"{number} {reason}" for reason, number in self.left_out.items())
+        reasons = ", ".join(f"{reason} {number}" for reason, number in self.left_out.items())
         return f"{count}; left out: {reasons}" if reasons else count
 
 
@@ -70,12 +70,12 @@ def register(registry: Registry, votes: Iterable[Vote], use: Use, name: str, ori
 def _unfit(vote: Vote, use: Use) -> str:
     """Why a vote gives no row; empty where it does."""
     if vote.winner is None or vote.loser is None:
-        return {"tie": "ties", "both_bad": "with two bad answers"}[vote.outcome]
+        return {"tie": "ties", "both_bad": "both bad"}[vote.outcome]
     if not vote.winner.answer.strip():
-        return "with an empty answer"
+        return "empty answers"
     if use == "preference" and not vote.loser.answer.strip():
-        return "with an empty answer"
-    return "with the same answer twice" if vote.winner.answer == vote.loser.answer else ""
+        return "empty answers"
+    return "the same answer twice" if vote.winner.answer == vote.loser.answer else ""
 
 
 def _row(vote: Vote, use: Use) -> Row:

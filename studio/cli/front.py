@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": "start a model server and wait until it answers",
     "merge": "fold a LoRA adapter into its base model",
     "data": "list, import, check, measure, change and download datasets",
+    "arena": "have models answer the same prompts, vote without names, make data of the votes",
     "bench": "measure how fast a model answers, served in several ways",
     "presets": "list the configurations that come with the studio",
     "webui": "start the studio's page; the flags are app.py's",

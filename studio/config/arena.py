@@ -66,7 +66,7 @@ class ArenaConfig(Config):
         None,
         en="What the judge is asked, with {prompt}, {answer_a} and {answer_b}; it answers [[A]], [[B]] or [[C]] (tie).",
         zh="给裁判的提示，含 {prompt}、{answer_a}、{answer_b}；裁判回答 [[A]]、[[B]] 或 [[C]]（平局）。",
-        group="advanced",
+        group="arena",
         label=("Judge's prompt", "裁判提示"),
     )
     run_name: str | None = option(
@@ -118,7 +118,7 @@ class ArenaConfig(Config):
         "data",
         en="Folder that holds dataset_info.json.",
         zh="dataset_info.json 所在文件夹。",
-        group="advanced",
+        group="internal",
         min_length=1,
     )
 

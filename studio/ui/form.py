@@ -22,9 +22,14 @@ FROM_TRISTATE = {AUTO: None, "on": True, "off": False}
 TO_TRISTATE = {value: word for word, value in FROM_TRISTATE.items()}
 NO_CHOICE = ("—", "")
 NOTHING = "none"  # what a list says for no item: shown as an empty one
-LONG_TEXTS = frozenset({"default_system", "sample_prompts"})
+LONG_TEXTS = frozenset({"default_system", "judge_prompt", "prompts", "sample_prompts"})
 HIDDEN_GROUPS = frozenset({"internal"})
-CLOSED_GROUPS = frozenset({"advanced", "evaluation", "optimizer", "precision", "saving", "server", "trackers"})
+CLOSED_GROUPS = frozenset(
+    {
+        "adapters", "advanced", "cache", "evaluation", "optimizer", "parallel", "precision", "sampling", "saving",
+        "server", "trackers",
+    }  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
