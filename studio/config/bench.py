@@ -41,11 +41,10 @@ class BenchConfig(Config):
     )
     variants: Names = option(
         ("vllm", "generate_batch", "generate_single"),
-        en="Who answers, in this order: vllm; huggingface (the Transformers server); generate_batch and "
-        "generate_single (Transformers' generate in static batches, or one request after another); fp8, "
-        "fp8_per_channel, fp8_per_block (vLLM, quantised while loading); or the folder of a quantised checkpoint.",
-        zh="依次测量的方式：vllm；huggingface（Transformers 服务）；generate_batch 与 generate_single（Transformers "
-        "generate，静态批或逐个）；fp8、fp8_per_channel、fp8_per_block（vLLM 加载时量化）；或已量化模型的文件夹。",
+        en="Who answers: vllm, huggingface (the Transformers server), generate_batch, generate_single, fp8, "
+        "fp8_per_channel, fp8_per_block, or the folder of a quantised checkpoint.",
+        zh="对比方式：vllm、huggingface（Transformers 服务）、generate_batch、generate_single、fp8、fp8_per_channel、"
+        "fp8_per_block，或已量化模型的文件夹。",
         group="bench",
         label=("Variants", "对比方式"),
         min_length=1,

@@ -7,7 +7,7 @@ const HEADS = [
 ];
 let shown = "", stamp = "";
 
-const figure = (value, digits = 1) => value === null ? "—" : value.toLocaleString("en", { maximumFractionDigits: digits });
+const figure = (value, digits = 1) => value === null ? "—" : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const pair = (middle, high) => middle === null ? "—" : `${figure(middle)} / ${figure(high)}`;
 const loadOf = (row) => `${row.prompt_tokens} + ${row.output_tokens}`;
 

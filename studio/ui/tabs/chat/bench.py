@@ -15,6 +15,7 @@ from studio.files import read_record
 from studio.runs import launchers
 from studio.runs.run import Run
 from studio.runs.summary import of as summary_of
+from studio.serving.benchmark.report import name_of
 from studio.ui import choices, panel
 from studio.ui.context import Context
 from studio.ui.doors import shown
@@ -127,7 +128,7 @@ def _plan(config: BenchConfig) -> str:
 
 
 def _offers(ctx: Context) -> dict[str, list[Any]]:
-    return {"model_name_or_path": choices.base_models(ctx), "variants": [*SERVERS, *GENERATE, *QUANTISED]}
+    return {"model_name_or_path": choices.base_models(ctx), "variants": VARIANTS}
 
 
 def _benchmarks(ctx: Context) -> list[tuple[str, str]]:
@@ -142,4 +143,5 @@ def _find(ctx: Context, run_id: str) -> Run | None:
         return None
 
 
+VARIANTS = [(name_of(name), name) for name in (*SERVERS, *GENERATE, *QUANTISED)]
 FIRST = ("model_name_or_path", "variants", "concurrency", "prompt_tokens", "output_tokens")
