@@ -26,7 +26,7 @@ from studio.files import read_record
 from studio.serving import probe
 from studio.serving.probe import Check, Reference, Row, Token
 
-VERSION = 1  # of what is computed and how it is kept
+VERSION = 2  # of what is computed and how it is kept
 TIMEOUT_S = 1800.0
 PROCESS_GB = 1.5  # torch, Transformers and PEFT, before any weight
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

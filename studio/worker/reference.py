@@ -64,7 +64,7 @@ def answer(model: PreTrainedModel, prompt: list[int], tokens: int, top: int) -> 
         text = torch.tensor([[*prompt, *chosen.tolist()[:-1]]])
         at_once = _logprobs(model(input_ids=text).logits[0, len(prompt) - 1 :])
         noise = (_of(logprobs, chosen) - _of(at_once, chosen)).abs().max().item()
-    return [_token(row, top) for row in logprobs], noise
+    return [_token(row, int(token), top) for row, token in zip(logprobs, chosen, strict=True)], noise
 
 
 def _greedy(model: PreTrainedModel, prompt: list[int], tokens: int) -> torch.Tensor:
@@ -88,12 +88,13 @@ def _of(logprobs: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     return logprobs.gather(-1, chosen[:, None])[:, 0]
 
 
-def _token(logprobs: torch.Tensor, top: int) -> list[Any]:
+def _token(logprobs: torch.Tensor, chosen: int, top: int) -> list[Any]:
     values, ids = logprobs.topk(top)
     # as a server names tokens whose texts may be alike
     named = {f"token_id:{number}": value for number, value in zip(ids.tolist(), values.tolist(), strict=True)}
-    first = next(iter(named))
-    return [first, named[first], named]
+    # the first of `ids` may be another: in 16 bits, two tokens are often exactly as likely
+    own, logprob = f"token_id:{chosen}", float(logprobs[chosen])
+    return [own, logprob, {**named, own: logprob}]
 
 
 if __name__ == "__main__":
