@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -36,7 +37,7 @@ def load(options: Mapping[str, Any]) -> Desk:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
         model = _weights(path, options.get("dtype", "auto"), trust)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be loaded: {error}") from error
     if template := options.get("chat-template"):
         tokenizer.chat_template = Path(template).read_text()
@@ -49,7 +50,11 @@ def load(options: Mapping[str, Any]) -> Desk:
 
 
 def _weights(path: str, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)
+    model, found = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+    )
+    if found["missing_keys"]:  # they would begin by chance
+        raise ModelError(f"{path} has no weights for {min(found['missing_keys'])}: copy or download it again")
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
 
 

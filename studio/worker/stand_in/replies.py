@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,15 +13,18 @@ from studio.worker.stand_in.generation import Piece
 from studio.worker.stand_in.sampling import Drawn
 
 LOWEST = -9999.0  # JSON has no minus infinity
-Spell = Callable[[int], str]
 
 
 @dataclass(frozen=True)
-class Reply:
-    """One reply. `spell` writes a token; `alternatives`: how many of the likeliest are told, None for none."""
+class Reply(ABC):
+    """One reply. `text_of` a token; `by_id`: tokens are named by number instead, since the texts of two may be alike.
+
+    `alternatives`: how many of the likeliest are told, None for none.
+    """
 
     model: str
-    spell: Spell
+    text_of: Callable[[int], str]
+    by_id: bool
     alternatives: int | None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
@@ -34,20 +38,24 @@ class Reply:
         """A piece of a stream."""
         return {**self._head(True), "choices": list(choices), **({"usage": usage} if usage else {})}
 
+    def name(self, token: int) -> str:
+        """A token, as it is written."""
+        return f"token_id:{token}" if self.by_id else self.text_of(token)
+
     def openings(self, count: int) -> list[dict[str, Any]]:
         """What begins a stream of `count` answers."""
         return []
 
+    @abstractmethod
     def choice(self, number: int, pieces: Sequence[Piece]) -> dict[str, Any]:
         """One answer, whole."""
-        raise NotImplementedError
 
+    @abstractmethod
     def part(self, number: int, piece: Piece, before: int) -> dict[str, Any]:
         """What a piece adds to answer `number`, of which `before` characters are out."""
-        raise NotImplementedError
 
-    def _head(self, is_chunk: bool) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _head(self, is_chunk: bool) -> dict[str, Any]: ...
 
 
 class ChatReply(Reply):
@@ -73,8 +81,8 @@ class ChatReply(Reply):
         return {**self._entry(drawn.token, drawn.logprob), "top_logprobs": top}
 
     def _entry(self, token: int, logprob: float) -> dict[str, Any]:
-        text = self.spell(token)
-        return {"token": text, "logprob": max(logprob, LOWEST), "bytes": list(text.encode())}
+        text = self.text_of(token)
+        return {"token": self.name(token), "logprob": max(logprob, LOWEST), "bytes": list(text.encode())}
 
     def _head(self, is_chunk: bool) -> dict[str, Any]:
         kind = "chat.completion.chunk" if is_chunk else "chat.completion"
@@ -94,7 +102,7 @@ class CompletionReply(Reply):
         if self.alternatives is None:
             return None
         drawn = [piece.drawn for piece in pieces if piece.drawn]
-        tokens = [self.spell(each.token) for each in drawn]
+        tokens = [self.name(each.token) for each in drawn]
         return {
             "tokens": tokens,
             "token_logprobs": [max(each.logprob, LOWEST) for each in drawn],
@@ -103,7 +111,7 @@ class CompletionReply(Reply):
         }
 
     def _top(self, drawn: Drawn, count: int) -> dict[str, float]:
-        return {self.spell(token): max(logprob, LOWEST) for token, logprob in drawn.top[:count]}
+        return {self.name(token): max(logprob, LOWEST) for token, logprob in drawn.top[:count]}
 
     def _head(self, is_chunk: bool) -> dict[str, Any]:
         return {"id": f"cmpl-{self.id}", "object": "text_completion", "created": self.created, "model": self.model}

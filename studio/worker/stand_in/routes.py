@@ -60,7 +60,7 @@ class Desk:
             for number in range(asked.n)
         ]
 
-    def spell(self, token: int) -> str:
+    def text_of(self, token: int) -> str:
         """A token's text."""
         return str(self.tokenizer.decode([token]))
 
@@ -214,8 +214,8 @@ POSTS: dict[str, Callable[..., Any]] = {
 
 async def _answer(request: Request, asked: Chat | Completion, tasks: list[Task], kind: type[Reply]) -> Response:
     desk = _desk(request)
-    spell = (lambda token: f"token_id:{token}") if asked.return_tokens_as_token_ids else desk.spell
-    reply = kind(asked.model or desk.served.names[0], spell, asked.alternatives)
+    name = asked.model or desk.served.names[0]
+    reply = kind(name, desk.text_of, asked.return_tokens_as_token_ids, asked.alternatives)
     prompt_tokens = sum(len(task.prompt) for task in tasks[:: asked.n])
     pieces = desk.metrics.watched(desk.generation.answer(tasks), prompt_tokens)
     if asked.stream:
