@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from studio.serving.client import Server
+
+FAKE = Path(__file__).parent / "fakes" / "openai_server.py"
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,6 +22,15 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # how long an example takes says nothing on a busy machine
 hypothesis.settings.register_profile("seedbed", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("seedbed")
+
+
+@pytest.fixture(scope="session")
+def fake() -> Iterator[Server]:
+    """A server that is slow, breaks off or babbles, by the name of the model."""
+    with subprocess.Popen([sys.executable, str(FAKE)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        yield Server(f"http://127.0.0.1:{int(child.stdout.readline())}")
+        child.kill()
 
 
 @pytest.fixture

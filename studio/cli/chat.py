@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,24 +19,30 @@ from pydantic import TypeAdapter, ValidationError
 from studio import models, settings
 from studio.cli.terminal import say, tick
 from studio.config import load
+from studio.conversations import tool_calls, turns
+from studio.conversations.conversation import Conversation, Pane, new
+from studio.conversations.shelf import Shelf
+from studio.conversations.tools import Tool, parse
 from studio.errors import ConfigError, Problem, RestartNeeded, ServingError
 from studio.runs.store import Store
-from studio.serving import speaker
-from studio.serving.client import Message, Sampling
-from studio.serving.panes import Pane, Round, State, View
+from studio.serving import panes, speaker
+from studio.serving.client import Sampling, ToolCall
+from studio.serving.panes import Round, View
 from studio.serving.voices import Voice, open_voice
 
-HELP = "/clear begins anew, /system TEXT sets the system prompt, /quit (or Ctrl-D) ends. Ctrl-C stops an answer."
-ENDED = frozenset({State.DONE, State.STOPPED, State.FAILED})
+HELP = (
+    "/again answers anew, /clear begins anew, /system TEXT sets the system prompt, /quit (or Ctrl-D) ends. "
+    "Ctrl-C stops an answer."
+)
 
 
-@dataclass
-class Partner:
-    """Somebody in the conversation, with what was heard and said."""
+@dataclass(frozen=True)
+class Table:
+    """Who sits at it, by the name that was given, what they may call, and where what is said is kept, if anywhere."""
 
-    label: str
-    voice: Voice
-    messages: list[Message] = field(default_factory=list)
+    voices: dict[str, Voice]
+    tools: tuple[Tool, ...]
+    shelf: Shelf | None
 
 
 def main(words: Sequence[str]) -> int:
@@ -42,13 +50,16 @@ def main(words: Sequence[str]) -> int:
     arguments = _parser().parse_intermixed_args(words)
     names = [word for word in arguments.words if "=" not in word] or [models.BUNDLED]
     sampling = _sampling(word for word in arguments.words if "=" in word)
+    offered = _text(arguments.tools) if arguments.tools else ""
+    tools = parse(offered)
     store = Store(settings.from_environment().saves_dir)
     before = {run.id for run in store.list("serve") if run.is_active}
     for name in names:
         speaker.picked(store, name)  # a wrong name is told before anything is started
     try:
-        partners = [_partner(store, name, names) for name in names]
-        _talk(partners, sampling, arguments.system)
+        voices = {name: _voice(store, name, names) for name in names}
+        table = Table(voices, tools, Shelf(store.saves / "conversations") if arguments.save else None)
+        _talk(table, replace(new(names), sampling=sampling, system=arguments.system, tools=offered))
     finally:
         if not arguments.keep:
             for run in store.list("serve"):
@@ -57,7 +68,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _partner(store: Store, name: str, together: Sequence[str]) -> Partner:
+def _voice(store: Store, name: str, together: Sequence[str]) -> Voice:
     shown = ""
 
     def tell(status: dict[str, Any]) -> None:
@@ -72,24 +83,23 @@ def _partner(store: Store, name: str, together: Sequence[str]) -> Partner:
         raise ServingError(f"{error}. Stop it (python -m studio runs stop {error.run_id}) and ask again") from error
     if voice.says:
         say(f"{name}: {voice.says}")
-    return Partner(name, voice)
+    return voice
 
 
-def _talk(partners: Sequence[Partner], sampling: Sampling, system: str) -> None:
-    say(f"{', '.join(partner.label for partner in partners)} listening. {HELP}")
+def _talk(table: Table, conversation: Conversation) -> None:
+    say(f"{', '.join(pane.pick for pane in conversation.panes)} listening. {HELP}")
     while (line := _ask()) is not None:
         command, _, rest = line.partition(" ")
         if command == "/quit":
             return
         if command in ("/clear", "/system"):
-            system = rest if command == "/system" else system
-            for partner in partners:
-                partner.messages.clear()
-            say(f"The conversation begins anew. System prompt: {system or 'none'}")
+            conversation = _anew(conversation, rest if command == "/system" else conversation.system)
+        elif command == "/again":
+            conversation = _round(table, conversation, turns.regenerated)
         elif command.startswith("/"):
             say(HELP)
         elif line.strip():
-            _round(partners, line, sampling, system)
+            conversation = _round(table, conversation, partial(turns.asked, prompt=line))
 
 
 def _ask() -> str | None:
@@ -99,26 +109,41 @@ def _ask() -> str | None:
         return None
 
 
-def _round(partners: Sequence[Partner], prompt: str, sampling: Sampling, system: str) -> None:
-    """Put one prompt to all. An answer that failed is not kept, one that was stopped is."""
-    head: list[Message] = [{"role": "system", "content": system}] if system else []
-    for partner in partners:
-        partner.messages.append({"role": "user", "content": prompt})
-    talk = Round([_pane(partner, head, sampling) for partner in partners])
+def _anew(old: Conversation, system: str) -> Conversation:
+    say(f"The conversation begins anew. System prompt: {system or 'none'}")
+    begun = new([pane.pick for pane in old.panes])
+    return replace(begun, sampling=old.sampling, system=system, tools=old.tools)
+
+
+def _round(table: Table, conversation: Conversation, prepare: Callable[[Pane], Pane]) -> Conversation:
+    """Have all answer what `prepare` asks them. Answers that failed or were stopped are kept as such."""
+    asked = [prepare(pane) for pane in conversation.panes]
+    if not all(pane.turns for pane in asked):
+        return conversation
+    talk = Round([_request(table, conversation, pane) for pane in asked])
     try:
-        asyncio.run(_print(talk, [partner.label for partner in partners]))
+        asyncio.run(_print(talk, [pane.pick for pane in asked]))
     except KeyboardInterrupt:
         print(" (stopped)")
-    for partner, view in zip(partners, talk.views, strict=True):
-        if view.error or not view.text:
-            partner.messages.pop()
-        else:
-            partner.messages.append({"role": "assistant", "content": view.text})
+    answered = tuple(turns.answered(pane, view) for pane, view in zip(asked, talk.views, strict=True))
+    return _kept(table.shelf, conversation, replace(conversation, panes=answered))
 
 
-def _pane(partner: Partner, head: Sequence[Message], sampling: Sampling) -> Pane:
-    voice = partner.voice
-    return Pane(voice.server, voice.model, (*head, *partner.messages), sampling, voice.wording)
+def _request(table: Table, conversation: Conversation, pane: Pane) -> panes.Pane:
+    voice = table.voices[pane.pick]
+    messages = turns.messages(pane, conversation.system)
+    return panes.Pane(voice.server, voice.model, messages, conversation.sampling, voice.wording, table.tools)
+
+
+def _kept(shelf: Shelf | None, before: Conversation, after: Conversation) -> Conversation:
+    """The conversation as it goes on: the one on the shelf, which a page may have open, too."""
+    if shelf is None:
+        return after
+    if before.is_empty:
+        kept = shelf.create(after)
+        say(f"(kept as {kept.id}; the Chat tab lists it)")
+        return kept
+    return shelf.change(after.id, lambda now: replace(now, panes=after.panes), dict(enumerate(before.panes)))
 
 
 async def _print(talk: Round, labels: Sequence[str]) -> None:
@@ -127,12 +152,13 @@ async def _print(talk: Round, labels: Sequence[str]) -> None:
     _begin(labels, current)
     async for views in talk.stream():
         while current < len(views):
-            view = views[current]
-            print(view.text[shown:], end="", flush=True)
-            shown = len(view.text)
-            if view.state not in ENDED:
+            words = _words(views[current])
+            print(words[shown:], end="", flush=True)
+            shown = len(words)
+            if not views[current].is_over:
                 break
-            print(f"\n{_figures(view)}")
+            print("".join(f"\n-> {call.name}({call.arguments})" for call in _calls(views[current])))
+            print(_figures(views[current]))
             current, shown = current + 1, 0
             _begin(labels, current)
 
@@ -140,6 +166,16 @@ async def _print(talk: Round, labels: Sequence[str]) -> None:
 def _begin(labels: Sequence[str], current: int) -> None:
     if len(labels) > 1 and current < len(labels):
         print(f"[{labels[current]}]")
+
+
+def _words(view: View) -> str:
+    """What was thought and said, which only grows."""
+    thought = f"<think>{view.reasoning}" if view.reasoning else ""
+    return f"{thought}</think>\n{view.text}" if thought and view.text else thought or view.text
+
+
+def _calls(view: View) -> Sequence[ToolCall]:
+    return view.tool_calls or tool_calls.found(view.text)
 
 
 def _figures(view: View) -> str:
@@ -151,6 +187,13 @@ def _figures(view: View) -> str:
     if view.tokens_per_s is not None:
         parts.append(f"{view.tokens_per_s:.0f} tokens/s")
     return f"({', '.join(parts)})"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem("--tools", f"{path} cannot be read: {error}")]) from error
 
 
 def _sampling(words: Iterable[str]) -> Sampling:
@@ -176,5 +219,7 @@ def _parser() -> argparse.ArgumentParser:
         "words", nargs="*", metavar="MODEL | ADAPTER | RUN_ID | url:NAME | key=value", help="seedling if none"
     )
     parser.add_argument("--system", default="", metavar="TEXT", help="system prompt")
+    parser.add_argument("--tools", metavar="FILE", help="tools that may be called: a JSON list, as in OpenAI's API")
+    parser.add_argument("--save", action="store_true", help="keep the conversation; the Chat tab lists it")
     parser.add_argument("--keep", action="store_true", help="leave a server running that was started for this")
     return parser

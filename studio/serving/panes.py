@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
-from weakref import WeakValueDictionary
 
 from studio.errors import ServingError
 from studio.serving.client import Client, Delta, Done, Message, Sampling, Server, Token, ToolCall
@@ -146,53 +144,34 @@ def _figures(event: Delta | Done) -> dict[str, Any]:
 
 
 class Round:
-    """One prompt put to all panes. Iterate over `stream()`; `stop(index)` ends one pane and keeps its text."""
+    """One prompt put to all panes at once. `views` are their newest, also after `stream` was left."""
 
     def __init__(self, panes: Sequence[Pane]) -> None:
-        self.id = uuid.uuid4().hex
-        self.panes = tuple(panes)
         self.views = [View() for _ in panes]
-        self._tasks: list[asyncio.Task[None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        ROUNDS[self.id] = self
+        self._panes = tuple(panes)
 
     async def stream(self) -> AsyncGenerator[tuple[View, ...], None]:
         """Views of all panes, at most every FLUSH_S seconds and only when one has changed; the last is final.
 
         Closing this iterator stops all panes.
         """
-        self._loop = asyncio.get_running_loop()
-        self._tasks = [asyncio.create_task(self._fill(index)) for index in range(len(self.panes))]
+        tasks = [asyncio.create_task(self._fill(index)) for index in range(len(self._panes))]
+        running: set[asyncio.Task[None]] = set(tasks)
         shown: tuple[View, ...] = ()
         try:
-            running: set[asyncio.Task[None]] = set(self._tasks)
             while running:
                 _, running = await asyncio.wait(running, timeout=FLUSH_S)
                 if (views := tuple(self.views)) != shown:
                     shown = views
                     yield views
         finally:
-            self._cancel(range(len(self.panes)))
-            ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            self.views = [view.stopped() for view in self.views]
         if broken := [end for end in ends if isinstance(end, Exception)]:
             raise broken[0]
 
-    def stop(self, index: int | None = None) -> None:
-        """Stop one pane, or all of them, from any thread. Those that have ended stay as they are."""
-        chosen = range(len(self.panes)) if index is None else (index,)
-        if self._loop:
-            self._loop.call_soon_threadsafe(self._cancel, chosen)
-
-    def _cancel(self, indices: Iterable[int]) -> None:
-        for index in indices:
-            if not self._tasks[index].done():
-                self._tasks[index].cancel()
-                self.views[index] = self.views[index].stopped()
-
     async def _fill(self, index: int) -> None:
-        async for view in answer(self.panes[index]):
+        async for view in answer(self._panes[index]):
             self.views[index] = view
-
-
-# rounds that somebody is iterating over, by id: a page's stop button knows no more than the id
-ROUNDS: WeakValueDictionary[str, Round] = WeakValueDictionary()

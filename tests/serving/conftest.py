@@ -25,7 +25,6 @@ from studio.serving.client import Client, Done, Sampling, Server
 from studio.serving.servers import Endpoint
 from studio.settings import ASSETS
 
-FAKE = Path(__file__).parents[1] / "fakes" / "openai_server.py"
 BASE = ASSETS / "seedling"
 SMALL = {"max_model_len": 512, "kv_cache_memory": "64M"}
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
@@ -52,15 +51,6 @@ def expected(adapter: Path) -> dict[str, dict[str, str]]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """An empty folder of runs."""
     return Store(tmp_path_factory.mktemp("saves"))
-
-
-@pytest.fixture(scope="session")
-def fake() -> Iterator[Server]:
-    """A server that is slow, breaks off or babbles, by the name of the model."""
-    with subprocess.Popen([sys.executable, str(FAKE)], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout
-        yield Server(f"http://127.0.0.1:{int(child.stdout.readline())}")
-        child.kill()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 import time
 from contextlib import aclosing
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from studio.serving.client import Sampling, Server, Token, ToolCall
-from studio.serving.panes import FLUSH_S, ROUNDS, Pane, Round, State, View, answer
+from studio.serving.panes import FLUSH_S, Pane, Round, State, View, answer
 
 HI = ({"role": "user", "content": "hi"},)
 FULL = "".join(f"{number} " for number in range(20))
@@ -120,33 +119,6 @@ def test_a_failing_pane_fails_alone_and_keeps_what_it_had(fake: Server, model: s
     assert (fine.state, fine.text) == (State.DONE, FULL)
 
 
-def test_one_pane_is_stopped_by_id_from_another_thread(fake: Server) -> None:
-    async def stop_the_first() -> tuple[View, ...]:
-        round_ = panes(fake, "slow", "slow")
-        async for views in round_.stream():
-            if views[0].tokens == 3 and views[0].state is State.STREAMING:
-                threading.Thread(target=lambda: ROUNDS[round_.id].stop(0)).start()
-        return views
-
-    first, second = asyncio.run(stop_the_first())
-    assert first.state is State.STOPPED
-    assert first.text.startswith("0 1 2 ")
-    assert first.text != FULL
-    assert (second.state, second.text) == (State.DONE, FULL)
-
-
-def test_stopping_before_the_first_token(fake: Server) -> None:
-    async def stop_at_once() -> tuple[View, ...]:
-        round_ = panes(fake, "deaf", "fast")
-        async for _ in round_.stream():
-            round_.stop(0)
-        return tuple(round_.views)
-
-    deaf, fast = asyncio.run(stop_at_once())
-    assert deaf.state is State.STOPPED
-    assert fast.state is State.DONE
-
-
 def test_leaving_the_loop_stops_everything(fake: Server) -> None:
     async def leave() -> tuple[Round, float]:
         round_, begun = panes(fake, "slow", "deaf"), time.monotonic()
@@ -158,11 +130,3 @@ def test_leaving_the_loop_stops_everything(fake: Server) -> None:
     round_, seconds = asyncio.run(leave())
     assert [view.state for view in round_.views] == [State.STOPPED, State.STOPPED]
     assert seconds < 1
-
-
-def test_ended_rounds_are_forgotten(fake: Server) -> None:
-    round_ = panes(fake, "fast")
-    name = round_.id
-    asyncio.run(watch(round_))
-    del round_
-    assert name not in ROUNDS
