@@ -53,7 +53,7 @@ function listed(card) {
   return card.models.map((model) => {
     const name = make("code", "", model.name);
     name.title = model.called;
-    const line = make("li", "", name, make("small", "", model.is_base ? say("base", "基座") : model.called), proof(model));
+    const line = make("li", "", name, make("small", "", model.is_base ? say("base", "基座") : model.called === model.name ? "" : model.called), proof(model));
     if (!model.is_base) line.append(button(say("Unload", "卸载"), () => act(card.run, "unload", model.name, say(`unloading ${model.name} …`, `正在卸载 ${model.name}…`))));
     return line;
   });
@@ -94,7 +94,7 @@ async function act(run, verb, what, words) {
   const view = views.get(run);
   view.busy = true;
   view.parts.said.replaceChildren(make("p", "server-says", words));
-  for (const each of view.node.querySelectorAll(".server-models button, .panel-actions button")) each.disabled = true;
+  for (const each of pressable(view)) each.disabled = true;
   let answer;
   try {
     answer = await server.act(verb, run, what);
@@ -103,10 +103,13 @@ async function act(run, verb, what, words) {
   }
   view.busy = false;
   view.parts.said.replaceChildren(...(answer.error ? [refusal(run, answer)] : []));
-  view.told = {};
+  if (answer.error) for (const each of pressable(view)) each.disabled = false; // what was typed stays
+  else view.told = {};
   stamp = "";
   now();
 }
+
+const pressable = ({ node }) => node.querySelectorAll(".server-models button, .panel-actions button");
 
 function refusal(run, { error, options }) {
   const made = card("bad", error);
@@ -163,14 +166,12 @@ function fill(card) {
     make("span", `badge ${state}`, STATES[state] ?? state), make("b", "", card.name),
     make("small", "", card.base === card.name ? "" : card.base), make("span", "server-says", sentence(card)),
   ]);
-  part("steps", [state, card.message, card.phases, card.eta_s], () => (BAD.includes(state) ? [badCard(card.message)] : phases(card)));
+  part("steps", [state, card.message, card.phases, card.eta_s], () => (BAD.includes(state) ? [make("div", "card bad", make("p", "", card.message))] : phases(card)));
   part("names", [state, isUp && card.models, card.loadable], () => (isUp ? [make("ul", "server-models", ...listed(card)), ...(state === "ready" ? [adding(card)] : [])] : []));
   part("deeds", [state, card.can_sleep], () => deeds(card));
   unfold(view, card);
   return view.node;
 }
-
-const badCard = (message) => card("bad", message);
 
 // The load and the API are there once the server was; the log always is.
 function unfold(view, card) {
@@ -207,3 +208,4 @@ async function ask() {
 }
 
 const now = keepAsking(ask);
+element.addEventListener("seedbed:look", () => { stamp = ""; now(); });

@@ -10,6 +10,7 @@ const CHARTS = {
   hits: [say("Prompt tokens found in the prefix cache (%)", "前缀缓存命中的提示词 token（%）"), { hit_share: "%" }, 100],
 };
 
+const SPARSE = ["ttft_s", "hit_share"]; // of what happens now and then: a lone point has no line
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const latest = (points) => points?.[1].findLast((value) => value !== null) ?? null;
 // Plotly takes a time without a zone as it stands
@@ -24,11 +25,11 @@ function tiles(last, now) {
   const made = [
     tile(say("Requests", "请求"), say(`${last.running} running`, `${last.running} 运行`), say(`${last.waiting} waiting`, `${last.waiting} 等待`)),
     tile(say("Written", "生成"), `${short.format(now.generated_per_s ?? 0)} ${say("tokens/s", "token/秒")}`, say(`${count(last.generation_tokens)} in all`, `共 ${count(last.generation_tokens)}`)),
-    tile(say("First token", "首个 token"), now.ttft_s === null ? "–" : `${(now.ttft_s * 1000).toFixed(0)} ms`, say(`${count(last.ttft_count)} answers`, `${count(last.ttft_count)} 次回答`)),
+    tile(say("First token", "首个 token"), now.ttft_s === null ? "–" : now.ttft_s < 1 ? `${(now.ttft_s * 1000).toFixed(0)} ms` : `${now.ttft_s.toFixed(1)} s`, say(`${count(last.ttft_count)} answers`, `${count(last.ttft_count)} 次回答`)),
   ];
   if (last.kv_blocks !== null) {
     const blocks = last.kv_blocks - 1; // vLLM keeps one for itself
-    made.push(tile(say("KV cache", "KV 缓存"), say(`${count(now.blocks ?? 0)} of ${count(blocks)} blocks`, `${count(now.blocks ?? 0)} / ${count(blocks)} 块`), say(`of ${last.block_tokens} tokens each`, `每块 ${last.block_tokens} token`)));
+    made.push(tile(say("KV cache", "KV 缓存"), `${count(now.blocks ?? 0)} / ${count(blocks)}`, say(`blocks of ${last.block_tokens} tokens`, `块，每块 ${last.block_tokens} token`)));
   }
   if (last.prefix_queries) {
     const share = (100 * last.prefix_hits) / last.prefix_queries;
@@ -44,26 +45,26 @@ function loadView(run) {
   const empty = hint(say("Nobody has asked this server anything yet. Its load appears here with the first question.", "还没有请求。收到第一个请求后，这里会显示负载。"));
   const node = make("div", "load", figures, make("label", "load-span", say("Show the last ", "显示最近"), span), grid, empty);
   for (const [seconds, text] of SPANS) span.append(new Option(text, seconds));
-  let cursor = 0, points = 0, shown = [], now = {}, last = null, due = 0, held = false;
+  let cursor = 0, points = 0, shown = [], now = {}, first = 0, last = null, due = 0, held = false;
 
   const times = () => {
     if (!Number(span.value)) return { autorange: true };
-    return { autorange: false, range: [local(last.at - Number(span.value)), local(last.at + Number(span.value) / 60)] };
+    const begin = Math.max(first, last.at - Number(span.value)), end = Math.max(last.at, begin + 30);
+    return { autorange: false, range: [local(begin), local(end + (end - begin) / 50)] };
   };
 
   function layout(name) {
     const plain = plainLayout(CHARTS[name][0], "", 200), lines = Object.keys(CHARTS[name][1]).length;
-    const top = { blocks: last.kv_blocks && last.kv_blocks - 1, hits: 100 }[name];
     Object.assign(plain.xaxis, { type: "date", ...times() });
-    Object.assign(plain.yaxis, top ? { range: [0, top * 1.02] } : { rangemode: "tozero" });
+    Object.assign(plain.yaxis, name === "hits" ? { range: [0, 102] } : { rangemode: "tozero" });
     return { ...plain, showlegend: lines > 1, hovermode: "x unified", uirevision: `${run}${span.value}` };
   }
 
   function traces(name, series) {
     const [, labels, factor] = CHARTS[name];
     return Object.entries(labels).filter(([key]) => series[key]).map(([key, label], index) => ({
-      type: "scatter", mode: key === "ttft_s" ? "lines+markers" : "lines", connectgaps: key === "ttft_s", marker: { size: 4 }, name: label,
-      line: { width: 1.5, shape: "hv", color: color(index ? "--curve-second" : "--curve-main"), ...(key === "ttft_s" && { shape: "linear" }) },
+      type: "scatter", mode: SPARSE.includes(key) ? "lines+markers" : "lines", connectgaps: SPARSE.includes(key), marker: { size: 4 }, name: label,
+      line: { width: 1.5, shape: SPARSE.includes(key) ? "linear" : "vh", color: color(index ? "--curve-second" : "--curve-main") },
       x: series[key][0].map(local), y: series[key][1].map((value) => value && value * factor), meta: key,
     }));
   }
@@ -104,13 +105,14 @@ function loadView(run) {
     const answer = await server.load(run, cursor);
     if (answer.error || !answer.last) return;
     last = answer.last;
-    for (const [key, series] of Object.entries(answer.series)) now[key] = key === "ttft_s" || key === "hit_share" ? latest(series) ?? now[key] : series[1].at(-1);
+    for (const [key, series] of Object.entries(answer.series)) now[key] = SPARSE.includes(key) ? latest(series) ?? now[key] : series[1].at(-1);
     now.ttft_s ??= null;
     empty.hidden = true;
     figures.replaceChildren(...tiles(last, now));
     const known = Object.values(answer.series)[0]?.[0].length ?? 0, all = !cursor || answer.cursor < cursor;
     if (!all && (isNew(answer.series) || points > POINTS_MAX)) { cursor = points = due = 0; return; } // draw all of it anew
     cursor = answer.cursor;
+    if (all && known) first = Object.values(answer.series)[0][0][0];
     points = all ? known : points + known;
     if (known) await (all ? draw(answer.series) : extend(answer.series));
     node.dataset.points = points;

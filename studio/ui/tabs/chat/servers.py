@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -31,13 +31,15 @@ from studio.ui.text import said
 GROUPS = ("model", "server", "adapters", "parallel", "cache", "advanced")
 FIRST = ("model_name_or_path", "infer_backend", "run_name", "max_model_len", "port", "idle_stop_minutes")
 DOUBLE_CLICK_S = 3.0
+# a server that was just started is shown at once
+SHOW = "() => document.querySelector('#servers-list')?.dispatchEvent(new Event('seedbed:look'))"
 
 
 def build(ctx: Context, tab: gr.Tab) -> None:
     """Draw the page and wire it; `tab` is the page's own."""
     servers_cards.draw(ctx)
     title = said("Start a server", "启动服务")
-    with gr.Accordion(title, open=False, elem_id="serve-new"), gr.Row(elem_classes="split"):
+    with gr.Accordion(title, open=False, elem_id="serve-new") as new, gr.Row(elem_classes="split"):
         with gr.Column(scale=3, min_width=300):
             adapters = _adapters()
             form = draw_form(ServeConfig, _offers(ctx), GROUPS, "serve", FIRST)
@@ -48,10 +50,17 @@ def build(ctx: Context, tab: gr.Tab) -> None:
                 yaml = gr.Code(language="yaml", interactive=False, show_label=False, elem_id="serve-yaml")
             with gr.Accordion(said("As a command", "等价命令"), open=False):
                 shell = gr.Code(language="shell", interactive=False, show_label=False, lines=2)
-    _wire(ctx, tab, form, adapters, [told, start, yaml, shell])
+    seen = [told, start, yaml, shell]
+    fields, look = _wire(ctx, form, adapters, seen)
+    # through the queue: an error of an event that goes past it never reaches the page
+    started = start.click(partial(on_start, ctx, form), fields, new, show_progress="hidden", api_name="start_server")
+    started.then(None, js=SHOW)
+    pickers = [new, adapters, form.component("model_name_or_path")]
+    tab.select(partial(on_open, ctx), None, pickers, **QUIET).then(look, fields, seen, **QUIET)
 
 
-def _wire(ctx: Context, tab: gr.Tab, form: Form, adapters: gr.Dropdown, seen: list[Any]) -> None:
+def _wire(ctx: Context, form: Form, adapters: gr.Dropdown, seen: list[Any]) -> tuple[list[Any], Callable[..., Any]]:
+    """What follows from each edit. The widgets to read, and who looks at them."""
     fields, look = [adapters, *form.components], partial(on_change, ctx, form)
     pairs = zip(form.options, form.components, strict=True)
     # a picker tells of what was typed into it by a change only
@@ -59,9 +68,7 @@ def _wire(ctx: Context, tab: gr.Tab, form: Form, adapters: gr.Dropdown, seen: li
     gr.on([adapters.change, *edits], look, fields, seen, trigger_mode="always_last", **QUIET)
     controlling = [form.component(key) for key in form.controlling]
     gr.on([widget.input for widget in controlling], partial(on_shift, form), controlling, form.shifting, **QUIET)
-    pickers = [adapters, form.component("model_name_or_path")]
-    tab.select(partial(on_open, ctx), None, pickers, **QUIET).then(look, fields, seen, **QUIET)
-    seen[1].click(partial(on_start, ctx, form), fields, None, api_name="start_server")
+    return fields, look
 
 
 def _adapters() -> gr.Dropdown:
@@ -73,8 +80,13 @@ def _adapters() -> gr.Dropdown:
 
 
 def on_open(ctx: Context) -> list[Any]:
-    """Offer the adapters and models that there are now."""
-    return [gr.update(choices=choices.adapters(ctx)), gr.update(choices=choices.base_models(ctx))]
+    """Offer the adapters and models that there are now; the form is open where no server is up."""
+    is_open = not any(run.is_active for run in ctx.store.list("serve"))
+    return [
+        gr.Accordion(open=is_open),
+        gr.update(choices=choices.adapters(ctx)),
+        gr.update(choices=choices.base_models(ctx)),
+    ]
 
 
 def on_shift(form: Form, *values: Any) -> list[Any]:
@@ -85,7 +97,7 @@ def on_shift(form: Form, *values: Any) -> list[Any]:
 def on_change(ctx: Context, form: Form, adapters: Sequence[str], *values: Any) -> tuple[str, Any, str, str]:
     """What follows from the form: what is wrong, or what it takes; the button, the options file, the command."""
     try:
-        config = _config(form, adapters, values)
+        config = _config(ctx, form, adapters, values)
         yaml = command.preview(config)
     except SeedbedError as error:
         return _problems(error), gr.update(interactive=False), "", ""
@@ -94,17 +106,15 @@ def on_change(ctx: Context, form: Form, adapters: Sequence[str], *values: Any) -
 
 
 @shown
-def on_start(ctx: Context, form: Form, adapters: Sequence[str], *values: Any) -> None:
-    """Start the server of the form; it appears among the others. A double click starts one."""
-    config = _config(form, adapters, values)
+def on_start(ctx: Context, form: Form, adapters: Sequence[str], *values: Any) -> Any:
+    """Start the server of the form, which closes; it appears among the others. A double click starts one."""
+    config = _config(ctx, form, adapters, values)
     command.preview(config)
-    twin = ctx.store.twin(config, DOUBLE_CLICK_S)
-    if not twin and (running := servers.find(ctx.store, config.model_name_or_path)):
-        raise ServingError(f"{running.name} serves that model already: load adapters into it, or stop it first")
     launchers.begin(ctx.store, config, twin_within_s=DOUBLE_CLICK_S)
+    return gr.Accordion(open=False)
 
 
-def _config(form: Form, adapters: Sequence[str], values: Sequence[Any]) -> ServeConfig:
+def _config(ctx: Context, form: Form, adapters: Sequence[str], values: Sequence[Any]) -> ServeConfig:
     """The form as a configuration, with room for the rank of its adapters.
 
     Raises:
@@ -116,7 +126,11 @@ def _config(form: Form, adapters: Sequence[str], values: Sequence[Any]) -> Serve
         rank = max(int(given.get("max_lora_rank", 8)), smallest_rank(max(info.rank for info in infos)))
         named = [{"name": servers.adapter_name(str(info.path)), "path": str(info.path)} for info in infos]
         given |= {"max_lora_rank": rank, "adapters": named}
-    return load.parse(ServeConfig, given)
+    config = load.parse(ServeConfig, given)
+    running = servers.find(ctx.store, config.model_name_or_path)
+    if running and running != ctx.store.twin(config, DOUBLE_CLICK_S):
+        raise ServingError(f"{running.name} serves this model already: load adapters into it, or stop it first")
+    return config
 
 
 def _offers(ctx: Context) -> dict[str, Sequence[Any]]:
