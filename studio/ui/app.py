@@ -25,6 +25,7 @@ from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.login import Login
 from studio.ui.tabs import chat, datasets, export, runs, train
+from studio.ui.tabs.chat import arena
 from studio.ui.text import said, translations
 
 SHUTDOWN_S = 1
@@ -70,6 +71,7 @@ def build(ctx: Context) -> gr.Blocks:
         _carry(watched.chat, watched.table, tabs, "chat", talk.right, partial(output_of, ctx))
         _carry(watched.merge, watched.table, tabs, "export", merged.adapter, partial(output_of, ctx))
         _use_again(ctx, watched, training, tabs)
+        _train_on_votes(training, talk.arena, tabs)
         _carry(merged.chat, merged.model, tabs, "chat", talk.right, str)
         _remember_place(page, tabs, watched)
     # Gradio looks for queued events a thousand times a second, four percent of a core for nothing; twenty will do
@@ -138,6 +140,13 @@ def _use_again(ctx: Context, watched: runs.RunsTab, training: train.TrainTab, ta
     for button, changed in ((watched.again, False), (watched.retry, True)):
         training.filling.on(button.click, partial(on_again, changed), watched.table, also=[tabs])
         button.click(None, js="() => history.replaceState(null, '', '#train')")
+
+
+def _train_on_votes(training: train.TrainTab, votes: arena.ArenaTab, tabs: gr.Tabs) -> None:
+    """The dataset of an arena's votes in the Train form, with the model that it was about."""
+    fill = partial(arena.on_train, training.filling.form)
+    training.filling.on(votes.train.click, fill, votes.prepared, also=[tabs])
+    votes.train.click(None, js="() => history.replaceState(null, '', '#train')")
 
 
 def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> None:

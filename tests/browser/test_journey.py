@@ -96,9 +96,9 @@ def ask(page: Any) -> dict[str, str]:
     box = page.locator("#chat-prompt textarea")
     box.fill(QUESTION)
     box.press("Enter")
-    for side in ("left", "right"):
-        page.locator(f"#chat-{side}-figures").get_by_text("finished").wait_for(timeout=8 * MINUTE_MS)
-    return {side: page.locator(f"#chat-{side} .bot").last.inner_text() for side in ("left", "right")}
+    for pane in ("1", "2"):
+        page.locator(f"#chat-{pane}-figures").get_by_text("finished").wait_for(timeout=8 * MINUTE_MS)
+    return {side: page.locator(f"#chat-{pane} .bot").last.inner_text() for pane, side in (("1", "left"), ("2", "right"))}
 
 
 def merge(page: Any) -> None:

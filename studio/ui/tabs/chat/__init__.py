@@ -1,6 +1,5 @@
 """The Chat tab: compare answers, vote blind, look after the model servers, measure them."""
 
-from studio.ui.tabs.chat.compare import ChatTab
-from studio.ui.tabs.chat.page import build
+from studio.ui.tabs.chat.page import ChatTab, build
 
 __all__ = ["ChatTab", "build"]

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio.config.command import command
+from studio.config.serve import ServeConfig
 from studio.errors import RunNotFound
 from studio.files import tail
 from studio.models import resolve
@@ -47,7 +48,7 @@ def component(ctx: Context) -> gr.HTML:
 
     def look(asked: list[str]) -> dict[str, Any] | None:
         *picks, fingerprint = map(str, asked)  # several arguments arrive as one list
-        picked = speakers(picks)
+        picked = speakers(ctx, picks)
         found = {"cards": [asdict(card) for card in cards(ctx, picked)], "memory": memory_sentence(picked)}
         now = f"{zlib.crc32(json.dumps(found).encode()):08x}"
         return None if now == fingerprint else {"fingerprint": now, **found}
@@ -66,9 +67,9 @@ def watched(*picks: str | None) -> str:
     return json.dumps({"picks": [pick or "" for pick in picks], "at": time.time()})
 
 
-def speakers(picks: Iterable[str | None]) -> list[Speaker]:
+def speakers(ctx: Context, picks: Iterable[str | None]) -> list[Speaker]:
     """Those of the picks that can be talked to."""
-    return [who for pick in picks if (who := speaker_or_none(pick or ""))]
+    return [who for pick in picks if (who := speaker_or_none(ctx, pick or ""))]
 
 
 def cards(ctx: Context, picked: Iterable[Speaker]) -> list[Card]:
@@ -85,7 +86,7 @@ def start(ctx: Context, picks: Iterable[str | None]) -> list[Run]:
     Raises:
         ModelError, ConfigError, ServingError
     """
-    wanted = [speaker.speaker(pick) for pick in picks if pick]
+    wanted = [speaker.picked(ctx.store, pick) for pick in picks if pick]
     return [speaker.start(ctx.store, base, wanted) for base in speaker.bases(wanted)]
 
 
@@ -146,5 +147,5 @@ def _starting(run: Run, model: str) -> Card:
 
 
 def _base(run: Run) -> str:
-    # list("serve") gives runs of this kind only
+    assert isinstance(run.config, ServeConfig)  # list("serve") gives no others
     return resolve(run.config.model_name_or_path or "")
