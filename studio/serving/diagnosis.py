@@ -14,7 +14,14 @@ CAUSE_MAX_CHARS = 300
 
 # pattern in the cause -> what to change. The first that matches counts.
 HINTS: tuple[tuple[str, str], ...] = (
-    (r"Address already in use", "Another process took the port. Start the server again: it picks a new one."),
+    (
+        r"Address already in use",
+        "Another process took the port meanwhile. Start the server again, with another port or with none given.",
+    ),
+    (
+        r"unrecognized arguments|expected one argument|invalid choice",
+        "Correct vllm_args: this vLLM has no such option.",
+    ),
     (
         r"KV cache|kv_cache|larger than the available|No available memory for the cache",
         "Raise kv_cache_memory, or lower max_model_len.",

@@ -102,6 +102,8 @@ class Sidecar:
 
     async def run(self) -> int:
         """Until asked to stop, or long idle; raises whatever else ends it."""
+        if _is_asked_to_stop(self.folder):  # nothing is to be started beside one that still ends
+            return STOPPED
         stop, heart = asyncio.create_task(self._stop_asked()), asyncio.create_task(self._beat())
         work = asyncio.create_task(self._work())
         done, _ = await asyncio.wait((stop, heart, work), return_when=asyncio.FIRST_COMPLETED)

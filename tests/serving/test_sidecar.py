@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -48,14 +50,14 @@ def child_of(run: Run, title: str) -> psutil.Process:
     return next(member for member in process.of_run(run.path) if member.cmdline()[0].startswith(title))
 
 
-def in_phase(run: Run, phase: str) -> Callable[[], bool]:
-    return lambda: run.status.get("phase") == phase
+def saying(run: Run, message: str) -> Callable[[], bool]:
+    return lambda: run.status.get("message") == message
 
 
-@pytest.mark.parametrize("phase", ["importing", "starting worker"])
-def test_stop_while_starting(start: Starter, phase: str) -> None:
+@pytest.mark.parametrize("message", ["starting the processes", "starting the worker process"])
+def test_stop_while_starting(start: Starter, message: str) -> None:
     run = start()
-    wait_until(in_phase(run, phase), 120)
+    wait_until(saying(run, message), 120)
     time.sleep(0.5)
     run.stop()
     asked = time.monotonic()
@@ -116,7 +118,7 @@ def test_a_killed_process_of_vllm_fails_the_run(start: Starter, victim: str, rea
 
 def test_kill_of_the_worker_takes_vllm_along(start: Starter) -> None:
     run = start()
-    wait_until(in_phase(run, "starting worker"), 120)
+    wait_until(saying(run, "starting the worker process"), 120)
     os.kill(pid_of(run, "worker"), signal.SIGKILL)
     wait_gone(run, GONE_S)
     wait_ended(run)
@@ -125,7 +127,7 @@ def test_kill_of_the_worker_takes_vllm_along(start: Starter) -> None:
 
 def test_a_server_without_its_nanny_shuts_down(start: Starter) -> None:
     run = start()
-    wait_until(in_phase(run, "starting engine"), 120)
+    wait_until(saying(run, "starting the engine process"), 120)
     os.kill(pid_of(run, "nanny"), signal.SIGKILL)
     wait_gone(run, GONE_S + 1)
     assert run.state is State.FAILED
@@ -201,9 +203,11 @@ def test_unknown_architecture(start: Starter, tmp_path: Path) -> None:
     path = folder / "config.json"
     changes = {"architectures": ["PigeonForCausalLM"], "model_type": "pigeon"}
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    run = start(folder)
-    wait_ended(run, 120)
-    assert "check config.json" in run.error["hint"]
+    for backend in ("vllm", "auto"):
+        run = start(folder, infer_backend=backend)
+        wait_ended(run, 120)
+        assert "pigeon" in run.reason
+        assert "check config.json" in run.error["hint"]
 
 
 def test_too_long_a_context(start: Starter) -> None:
@@ -211,6 +215,70 @@ def test_too_long_a_context(start: Starter) -> None:
     wait_ended(run, 120)
     assert "max_model_len" in run.error["message"]
     assert "Lower max_model_len" in run.error["hint"]
+
+
+def test_an_option_that_vllm_does_not_have(start: Starter) -> None:
+    run = start(vllm_args="make-it-faster=3")
+    wait_ended(run, 120)
+    assert "--make-it-faster" in run.error["message"]
+    assert "vllm_args" in run.error["hint"]
+
+
+def test_out_of_memory_at_the_start(start: Starter) -> None:
+    run = start(kv_cache_memory="2G")
+    wait_until(saying(run, "starting the engine process"), 120)
+    # the worker is to get less than its cache, as if others had taken the rest since it was looked at
+    psutil.Process(_api_servers(run)[0].pid).rlimit(psutil.RLIMIT_DATA, (3 << 29, 3 << 29))
+    wait_ended(run, 200)
+    assert run.state is State.FAILED
+    assert "allocate memory" in run.reason
+    assert "lower kv_cache_memory" in run.error["hint"]
+
+
+def test_a_template_that_is_broken_is_told_before_anything_starts(start: Starter, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jinja"
+    path.write_text("{% for message in messages %}{{ message }}")
+    run = start(chat_template=str(path))
+    wait_ended(run, 20)
+    assert f"{path}, line 1" in run.reason
+    assert not (run.path / "serve.yaml").exists()
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(start: Starter) -> None:
+    with socket.socket() as owner:
+        owner.bind(("127.0.0.1", 0))
+        owner.listen()
+        run = start(port=owner.getsockname()[1])
+        wait_ended(run, 20)
+    assert "is taken by" in run.reason
+    assert not (run.path / "serve.yaml").exists()
+
+
+def test_a_hundred_quick_clicks_leave_nothing_behind(tmp_path: Path) -> None:
+    store, chance = Store(tmp_path / "saves"), random.Random(5)
+    most = 0
+    for _ in range(50):
+        run = servers.start(store, str(BASE), **SMALL)
+        time.sleep(chance.choice((0.0, 0.05, 0.4)))
+        run.stop()
+        most = max(most, sum(len(_api_servers(each)) for each in store.list()[:3]))
+    wait_until(lambda: not any(run.is_active for run in store.list()), 60)
+    assert most <= 1
+    assert {run.state for run in store.list()} == {State.STOPPED}
+    assert not any(process.of_run(run.path) for run in store.list())
+
+
+def _api_servers(run: Run) -> list[psutil.Process]:
+    """vLLM's own first processes below this run, while they live."""
+    members = process.of_run(run.path)
+    return [member for member in members if "vllm.entrypoints.openai.api_server" in _command_line(member)]
+
+
+def _command_line(member: psutil.Process) -> list[str]:
+    try:
+        return member.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_a_start_for_a_base_that_is_served_is_the_same_server(start: Starter) -> None:
