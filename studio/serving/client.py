@@ -413,9 +413,11 @@ async def _gathered(pieces: AsyncIterator[bytes], gather_s: float) -> AsyncItera
     """
     loop, waited = asyncio.get_running_loop(), asyncio.Event()
     loop.call_soon(waited.set)  # which only happens while nothing is there to be read
+    rest_s = 0.0  # none after the first piece, which only opens the answer: the first token may follow on its heels
     async for piece in pieces:
         yield piece
         if gather_s and waited.is_set():
-            await asyncio.sleep(gather_s)
+            await asyncio.sleep(rest_s)
+            rest_s = gather_s
             waited.clear()
             loop.call_soon(waited.set)
