@@ -132,22 +132,25 @@ def on_inspect(ctx: Context, run_id: str) -> Answer:
     return {"log": tail(run.log, LOG_BYTES), "yaml": given, "command": command(run.config)}
 
 
-def _worth_telling(ctx: Context) -> Iterator[tuple[Run, ServeConfig]]:
-    told, ended = set(), 0
-    for run in ctx.store.list("serve"):
-        config = run.config
-        if not isinstance(config, ServeConfig):
-            continue
-        base, active = models.resolve(config.model_name_or_path), run.is_active
-        if active or (base not in told and ended < ENDED_MAX):
-            yield run, config
-        told.add(base)
-        ended += not active
+def _worth_telling(ctx: Context) -> list[tuple[Run, ServeConfig]]:
+    found = [(run, run.config) for run in ctx.store.list("serve")]
+    known = [(run, config) for run, config in found if isinstance(config, ServeConfig)]
+    up = [(run, config) for run, config in known if run.is_active]
+    told, ended = {_base(config) for _, config in up}, []
+    for run, config in known:
+        if _base(config) not in told:
+            told.add(_base(config))
+            ended.append((run, config))
+    return [*up, *ended[:ENDED_MAX]]
+
+
+def _base(config: ServeConfig) -> str:
+    return models.resolve(config.model_name_or_path)
 
 
 def _card(ctx: Context, run: Run, config: ServeConfig) -> Card:
     found, status, server, state = servers.endpoint(run), run.status, run.server, run.state
-    base = models.resolve(config.model_name_or_path)
+    base = _base(config)
     checks = server.get("checks", {})
     return Card(
         run=run.id,
