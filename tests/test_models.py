@@ -1,6 +1,7 @@
 """Model and adapter folders, whole and broken in every way a copy can break."""
 
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -298,6 +299,59 @@ def test_a_broken_adapter_is_named_by_its_broken_file(adapter, fault):
     damage(adapter)
     with pytest.raises(ModelError, match=message):
         models.check_adapter(adapter)
+
+
+def test_an_adapter_of_another_method_can_be_looked_at(adapter):
+    edited(peft_type="IA3", r=None, rank_pattern=None)(adapter)
+    info = models.adapter_info(adapter)
+    assert (info.kind, info.rank, info.base) == ("IA3", 0, "org/model")
+
+
+def test_a_fingerprint_follows_weights_and_configuration(adapter, tmp_path):
+    first = models.fingerprint(adapter)
+    copy = shutil.copytree(adapter, tmp_path / "copy")
+    assert models.fingerprint(copy) == first
+    edited(r=4)(copy)
+    assert models.fingerprint(copy) != first
+    save_file({"a": numpy.ones((8, 4), "float32")}, adapter / "adapter_model.safetensors")
+    assert models.fingerprint(adapter) != first
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors cannot be read"):
+        models.fingerprint(adapter)
+
+
+def lora(adapter, module, shape_a, shape_b, fill=0.0):
+    """Give an adapter the LoRA pair of one module."""
+    pair = {"lora_A": numpy.ones(shape_a, "float32"), "lora_B": numpy.full(shape_b, fill, "float32")}
+    weights = {f"base_model.model.{module}.{name}.weight": weight for name, weight in pair.items()}
+    save_file(weights, adapter / "adapter_model.safetensors")
+
+
+def test_an_adapter_is_untrained_while_all_its_b_are_zero(adapter):
+    lora(adapter, "model.layers.0.q", (2, 4), (4, 2))
+    assert models.is_untrained(adapter)
+    lora(adapter, "model.layers.0.q", (2, 4), (4, 2), fill=1e-8)
+    assert not models.is_untrained(adapter)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape_a", "shape_b", "why"),
+    [
+        ("model.layers.1.q_proj", (2, 4), (6, 2), None),
+        ("model.layers.1.c_attn", (2, 3), (5, 2), None),  # stored the other way around
+        ("model.layers.1.new_proj", (2, 9), (9, 2), None),  # under another name: the server will say
+        ("model.layers.2.q_proj", (2, 4), (6, 2), "it changes layer 2, and the model has layers 0 to 1"),
+        ("model.layers.1.q_proj", (2, 8), (6, 2), r"q_proj is \[6, 4\] in the model and \[6, 8\] in the adapter"),
+    ],
+)
+def test_an_adapter_of_another_base_is_told_by_layers_and_sizes(folder, adapter, module, shape_a, shape_b, why):
+    write_json(folder / "config.json", {**CONFIG, "num_hidden_layers": 2})
+    names = {"model.layers.1.q_proj.weight": (6, 4), "model.layers.1.c_attn.weight": (3, 5)}
+    weights = {name: numpy.zeros(shape, "float16") for name, shape in names.items()}
+    save_file(weights, folder / "one.safetensors")
+    lora(adapter, module, shape_a, shape_b)
+    found = models.misfit(adapter, folder)
+    assert re.search(why, found) if why else found is None
 
 
 # names

@@ -101,4 +101,4 @@ if __name__ == "__main__":
     try:
         main(json.load(sys.stdin))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no reason given')}")
