@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from studio.conversations import turns
 from studio.conversations.conversation import Conversation, Pane, Turn, new_id
@@ -153,12 +154,15 @@ class Shelf:
             conversation, title=conversation.title or turns.title(conversation), updated=time.time(),
             created=conversation.created or time.time(),
         )  # fmt: skip
-        text = _text(saved)
         try:
-            write_text(self._path(saved.id), text)
+            text = _text(saved)
+        except PydanticSerializationError:
+            text = _text(saved := _valid(saved))
+        try:
+            write_text(self._path(saved.id), text.decode())
         except OSError as error:
             raise ConversationError(f"The conversation could not be saved: {reason_of(error)}") from error
-        return _parsed(text)
+        return saved
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -181,14 +185,19 @@ def _move(path: Path, folder: Path) -> None:
         raise ConversationError(f"There is no conversation {path.stem!r} any more") from None
 
 
-def _text(conversation: Conversation) -> str:
+def _text(conversation: Conversation) -> bytes:
     head = _HEAD.dump_python(replace(conversation, panes=()), mode="json")
     picks = [pane.pick for pane in conversation.panes]
     prompts = max((sum(turn.role == "user" for turn in pane.turns) for pane in conversation.panes), default=0)
-    panes = (_PANE.dump_python(pane, mode="json", exclude_defaults=True) for pane in conversation.panes)
-    values = ({"version": VERSION, **head, "picks": picks, "prompts": prompts}, *panes)
-    text = "".join(f"{json.dumps(value, ensure_ascii=False)}\n" for value in values)
-    return text.encode("utf-8", "replace").decode()  # half a character, as a page may send, is in no file
+    first = to_json({"version": VERSION, **head, "picks": picks, "prompts": prompts})
+    panes = (_PANE.dump_json(pane, exclude_defaults=True) for pane in conversation.panes)
+    return b"".join(line + b"\n" for line in (first, *panes))
+
+
+def _valid(conversation: Conversation) -> Conversation:
+    """The same without halves of characters, which a page may send and no file can hold."""
+    value = json.dumps(_HEAD.dump_python(conversation, mode="json"), ensure_ascii=False)
+    return _HEAD.validate_json(value.encode("utf-8", "replace"))
 
 
 def _read(path: Path) -> Conversation:

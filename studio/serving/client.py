@@ -26,7 +26,7 @@ from studio.serving.faults import PromptTooLong
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 FIRST_BYTE_S = 120.0  # some servers load the model before they say anything at all
 LIST_S = 10.0
-LOGPROB_MIN = -9999.0  # minus infinity is no JSON; vLLM writes the same number
+LOGPROB_MIN = -9999.0  # in place of minus infinity and of no number at all, which JSON lacks; vLLM writes the same
 
 Message = Mapping[str, Any]
 
@@ -373,8 +373,8 @@ def _logprobs(value: Any) -> tuple[Token, ...]:
     return tuple(
         Token(
             token["token"],
-            max(token["logprob"], LOGPROB_MIN),
-            tuple((other["token"], max(other["logprob"], LOGPROB_MIN)) for other in token.get("top_logprobs") or ()),
+            max(LOGPROB_MIN, token["logprob"]),
+            tuple((other["token"], max(LOGPROB_MIN, other["logprob"])) for other in token.get("top_logprobs") or ()),
         )
         for token in found
     )

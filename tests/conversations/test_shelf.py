@@ -172,9 +172,9 @@ def test_words_are_found_in_every_version(shelf: Shelf) -> None:
         lambda text: "{",
         lambda text: "[" * 100_000,
         lambda text: "null\n",
-        lambda text: text.replace('"version": 1', '"version": 2'),
-        lambda text: text.replace('"title": "Hello"', '"title": 5'),
-        lambda text: text.replace('"picks": ["seedling"]', '"picks": null'),
+        lambda text: text.replace('"version":1', '"version":2'),
+        lambda text: text.replace('"title":"Hello"', '"title":5'),
+        lambda text: text.replace('"picks":["seedling"]', '"picks":null'),
         lambda text: "{}\n",
     ],
 )

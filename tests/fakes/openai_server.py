@@ -180,7 +180,7 @@ PIECES = {
     ],
     "sure": [
         chunk({"content": "Hi"}, None, {"content": [token("Hi", -0.1, ("Hi", -0.1), ("Ho", -2.5))]}),
-        chunk({"content": ""}, None, {"content": [token("", float("-inf"))]}),
+        chunk({"content": ""}, None, {"content": [token("", float("-inf")), token("", float("nan"))]}),
     ],
 }
 

@@ -83,7 +83,7 @@ def test_thoughts_calls_and_probabilities_come_along(fake: Server) -> None:
     assert (thinker.reasoning, thinker.text) == ("They greet. So I.", "Hi")
     assert caller.tool_calls == (ToolCall("weather", '{"city": "Bern"}', "a"), ToolCall("time", "{}", "b"))
     assert (caller.finish_reason, caller.text) == ("tool_calls", "")
-    assert sure.logprobs == (Token("Hi", -0.1, (("Hi", -0.1), ("Ho", -2.5))), Token("", -9999.0))
+    assert sure.logprobs == (Token("Hi", -0.1, (("Hi", -0.1), ("Ho", -2.5))), Token("", -9999.0), Token("", -9999.0))
 
 
 def test_tools_are_offered_also_where_the_server_cannot_take_calls_out(fake: Server) -> None:
