@@ -130,6 +130,8 @@ def test_every_problem_of_a_config_is_told_at_once(studio: Studio, home: Path) -
         (["train", "no-such-preset"], "neither a YAML file nor a preset"),
         (["train", "one", "two", "lora_rank=4"], "one YAML file or preset, not 2"),
         (["serve", "seedling", "--adapter", "no-equals"], "NAME=FOLDER"),
+        (["serve", "seedling", "--port", "http"], "port: "),
+        (["serve", "seedling", "tool_call_parser=herms", "chat_template=no.jinja"], "did you mean hermes?"),
         (["chat", "temperatur=1", "top_p=hot"], "temperatur: there is no such option"),
     ],
 )
@@ -178,6 +180,14 @@ AWKWARD: list[dict[str, Any]] = [
 def test_the_shown_command_gives_the_same_config_through_a_shell(values: dict[str, Any]) -> None:
     config = parse(TrainConfig, values)
     assert through_shell(command(config)) == dump(config)
+
+
+def test_the_options_file_of_a_server_is_printed_and_nothing_is_started(studio: Studio, home: Path) -> None:
+    done = studio("serve", "seedling", "--port", "8080", "--print-config", "max_num_seqs=4")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["port"] == 8080
+    assert yaml.safe_load(done.stdout)["max-num-seqs"] == 4
+    assert not list((home / "saves").glob("*seedling*"))
 
 
 def test_a_server_is_shown_as_a_command_too() -> None:
@@ -362,6 +372,7 @@ def test_a_server_is_started_talked_to_and_stopped(studio: Studio, home: Path, f
     server = Store(home / "saves").list("serve")[0]
     assert "answers as seedling, tuned" in served.stdout
     assert server.server["api_key"] not in served.stdout
+    assert studio("serve", "--key", server.id).stdout.strip() == server.server["api_key"]
     assert "serves that model already" in studio("serve", "seedling").stderr
 
     lines = "Who are you?\n/clear\nWhat is 2+3?\n"
@@ -374,6 +385,7 @@ def test_a_server_is_started_talked_to_and_stopped(studio: Studio, home: Path, f
     assert studio("runs", "stop", server.id).returncode == 0
     until(lambda: not server.is_active)
     assert server.state == "stopped"
+    assert "does not answer (it is stopped)" in studio("serve", "--key", server.id).stderr
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------
