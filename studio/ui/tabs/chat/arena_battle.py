@@ -135,10 +135,11 @@ def _view(ctx: Context, arena: Arena, battle_id: str = "", after: str = "") -> l
     voted = {vote.id for vote in votes}
     found = _next([battle for battle in battles if battle.id not in voted or battle.id == battle_id], battle_id, after)
     last, undo = _last(votes), gr.update(visible=bool(votes))
+    is_active = ctx.store.get(arena.folder.name).is_active
     if found is None:
-        told = _done(len(battles), ctx.store.get(arena.folder.name).is_active)
-        return [*_bare(told)[:-2], last, undo]
-    head = _head(found, len(voted) + 1, len(battles))
+        return [*_bare(_done(len(battles), is_active))[:-2], last, undo]
+    # while answers come in, the number of battles that they will make
+    head = _head(found, len(voted) + 1, len(arena.prompts) * len(arena.pairs) if is_active else len(battles))
     row, texts = gr.update(visible=True), [_readable(side.text) for side in (found.left, found.right)]
     return [found.id, head, row, *texts, row, last, undo]
 
