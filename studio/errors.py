@@ -18,6 +18,7 @@ SeedbedError
 └── ServingError
     ├── SidecarNotReady    the model server is not up (yet, or any more)
     ├── RequestFailed      the model server refused or broke off a request
+    │   └── PromptTooLong  the prompt is longer than the model's context
     ├── RestartNeeded      the model server could do it if it were started with other options
     └── AdapterRefused     the model server cannot serve this kind of adapter
 
@@ -121,6 +122,10 @@ class SidecarNotReady(ServingError):
 
 class RequestFailed(ServingError):
     """The model server refused or broke off a request."""
+
+
+class PromptTooLong(RequestFailed):
+    """The prompt is longer than the model's context."""
 
 
 class RestartNeeded(ServingError):

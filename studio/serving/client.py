@@ -6,7 +6,6 @@ Every way in which such a server fails becomes SidecarNotReady or RequestFailed 
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,13 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
-from studio.errors import RequestFailed, ServingError, SidecarNotReady
-from studio.serving import faults
-from studio.serving.faults import PromptTooLong
+from studio.errors import PromptTooLong, RequestFailed, ServingError, SidecarNotReady
+from studio.serving import faults, sse
 
 # a model may think long before its first token; a server that is there accepts a connection at once
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
@@ -29,6 +27,7 @@ LIST_S = 10.0
 LOGPROB_MIN = -9999.0  # in place of minus infinity and of no number at all, which JSON lacks; vLLM writes the same
 
 Message = Mapping[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ class Client:
         try:
             with faults.readable(self.server.url):
                 async with self._begun(payload) as response:
-                    async for chunk in _chunks(response, self._gather_s):
+                    async for chunk in sse.values(response, self._gather_s):
                         if delta := self._understood(answer, chunk):
                             yield delta
         except PromptTooLong as error:
@@ -270,7 +269,7 @@ class Client:
     def _understood(self, answer: _Answer, chunk: Any) -> Delta | None:
         try:
             return answer.add(chunk)
-        except (AttributeError, IndexError, KeyError, TypeError):
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             raise faults.babble(self.server.url, f"it sent {chunk!r}") from None
 
     async def _counted(self, payload: Mapping[str, Any]) -> PromptTooLong | None:
@@ -298,19 +297,25 @@ class _Answer:
         self.last = self.begun
         self.pieces = 0
         self.finish_reason: str | None = None
-        self.usage: dict[str, int] = {}
+        self.prompt_tokens: int | None = None
+        self.completion_tokens = 0
         self.calls: dict[int, ToolCall] = {}
 
     def add(self, chunk: Mapping[str, Any]) -> Delta | None:
         """Take a chunk in; what of it is to be shown."""
-        self.usage = chunk.get("usage") or self.usage
-        if not chunk.get("choices"):
-            return None
-        choice = chunk["choices"][0]
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        if error := chunk.get("error"):
+            raise faults.in_stream(error)
+        usage = chunk.get("usage") or {}
+        self.completion_tokens = _of(int, usage, "completion_tokens") or self.completion_tokens
+        self.prompt_tokens = _of(int, usage, "prompt_tokens") or self.prompt_tokens
+        return self._choice(chunk["choices"][0]) if chunk.get("choices") else None
+
+    def _choice(self, choice: Mapping[str, Any]) -> Delta | None:
+        self.finish_reason = _of(str, choice, "finish_reason") or self.finish_reason
         delta = choice.get("delta") or {}
-        text, reasoning = delta.get("content") or "", delta.get("reasoning") or delta.get("reasoning_content") or ""
-        logprobs = _logprobs(choice.get("logprobs"))
+        text = _of(str, delta, "content") or ""
+        reasoning = _of(str, delta, "reasoning") or _of(str, delta, "reasoning_content") or ""
+        logprobs = _logprobs(choice.get("logprobs") or {})
         if calls := delta.get("tool_calls"):
             self._call(calls)
         if not (text or reasoning or calls or logprobs):
@@ -331,11 +336,9 @@ class _Answer:
         if self.finish_reason is None:
             what = "The answer broke off" if self.pieces else "No answer came"
             raise RequestFailed(f"{what}: the model server closed the connection")
-        tokens = self.usage.get("completion_tokens", self.pieces)
-        prompt = self.usage.get("prompt_tokens")
-        seconds = time.perf_counter() - self.begun
-        calls = tuple(self.calls.values())
-        return Done(self.finish_reason, prompt, tokens, self._ttft_s(), self._rate(tokens), seconds, calls)
+        tokens = self.completion_tokens or self.pieces
+        figures = (self.prompt_tokens, tokens, self._ttft_s(), self._rate(tokens), time.perf_counter() - self.begun)
+        return Done(self.finish_reason, *figures, tuple(self.calls.values()))
 
     def _call(self, pieces: Sequence[Mapping[str, Any]]) -> None:
         """Calls come in pieces, too: the name first, then the arguments bit by bit."""
@@ -343,9 +346,9 @@ class _Answer:
             index, function = piece.get("index", place), piece.get("function") or {}
             known = self.calls.get(index, ToolCall("", ""))
             self.calls[index] = ToolCall(
-                known.name + (function.get("name") or ""),
-                known.arguments + (function.get("arguments") or ""),
-                known.id or piece.get("id") or "",
+                known.name + (_of(str, function, "name") or ""),
+                known.arguments + (_of(str, function, "arguments") or ""),
+                known.id or _of(str, piece, "id") or "",
             )
 
     def _count(self) -> None:
@@ -362,62 +365,26 @@ class _Answer:
         return (tokens - 1) / (self.last - self.first)
 
 
+def _of(kind: type[T], value: Mapping[str, Any], key: str) -> T | None:
+    """What stands under `key`: nothing, or one of that kind; servers say strange things, and files must hold them."""
+    found = value.get(key)
+    if found is not None and not isinstance(found, kind):
+        raise TypeError(key)
+    return found
+
+
 def _streams(response: httpx.Response) -> bool:
     """Whether this can be a stream of events, whatever it calls itself."""
     kind = response.headers.get("content-type", "").partition(";")[0]
     return response.status_code == 200 and kind not in ("text/html", "application/json")
 
 
-def _logprobs(value: Any) -> tuple[Token, ...]:
-    found = (value or {}).get("content") or ()
+def _logprobs(value: Mapping[str, Any]) -> tuple[Token, ...]:
     return tuple(
-        Token(
-            token["token"],
-            max(LOGPROB_MIN, token["logprob"]),
-            tuple((other["token"], max(LOGPROB_MIN, other["logprob"])) for other in token.get("top_logprobs") or ()),
-        )
-        for token in found
+        Token(*_likely(token), tuple(_likely(other) for other in token.get("top_logprobs") or ()))
+        for token in value.get("content") or ()
     )
 
 
-async def _chunks(response: httpx.Response, gather_s: float) -> AsyncIterator[Any]:
-    """The JSON values of a server-sent event stream, up to [DONE]."""
-    async for line in _lines(response, gather_s):
-        if not line.startswith(b"data:"):
-            continue
-        data = line.removeprefix(b"data:").strip()
-        if data == b"[DONE]":
-            return
-        chunk = json.loads(data)
-        if isinstance(chunk, dict) and (error := chunk.get("error")):
-            raise faults.in_stream(error)
-        yield chunk
-
-
-async def _lines(response: httpx.Response, gather_s: float) -> AsyncIterator[bytes]:
-    """Lines as the protocol knows them: httpx's end at any sign of Unicode that ends one, in mid-answer.
-
-    What comes after the last one is an event that broke off.
-    """
-    rest = b""
-    async for piece in _gathered(response.aiter_bytes(), gather_s):
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line
-
-
-async def _gathered(pieces: AsyncIterator[bytes], gather_s: float) -> AsyncIterator[bytes]:
-    """The pieces, with a rest after each that had to be waited for: those that come meanwhile are read at once.
-
-    Reading costs more than anything that is done with what was read.
-    """
-    loop, waited = asyncio.get_running_loop(), asyncio.Event()
-    loop.call_soon(waited.set)  # which only happens while nothing is there to be read
-    rest_s = 0.0  # none after the first piece, which only opens the answer: the first token may follow on its heels
-    async for piece in pieces:
-        yield piece
-        if gather_s and waited.is_set():
-            await asyncio.sleep(rest_s)
-            rest_s = gather_s
-            waited.clear()
-            loop.call_soon(waited.set)
+def _likely(token: Mapping[str, Any]) -> tuple[str, float]:
+    return _of(str, token, "token") or "", max(LOGPROB_MIN, float(token["logprob"]))

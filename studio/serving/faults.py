@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from studio.errors import RequestFailed, ServingError, SidecarNotReady
+from studio.errors import PromptTooLong, RequestFailed, ServingError, SidecarNotReady
 
 MESSAGE_MAX_CHARS = 500
 
@@ -25,10 +25,6 @@ TOO_LONG = (
 NO_ROOM = "max_tokens must be at least 1, got 0"  # vLLM's, where the prompt alone fills the context
 NO_TOOL_PARSER = b"--tool-call-parser"
 TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.S | re.I)
-
-
-class PromptTooLong(RequestFailed):
-    """The prompt is longer than the model's context."""
 
 
 @contextmanager

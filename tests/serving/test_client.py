@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from studio.errors import RequestFailed, ServingError, SidecarNotReady
 from studio.serving.client import Client, Delta, Done, Sampling, Server
@@ -145,3 +149,32 @@ def test_only_options_that_were_set_are_sent() -> None:
     assert full == {
         "temperature": 0.1, "top_p": 0.5, "top_k": 40, "repetition_penalty": 1.2, "seed": 7, "stop": ["\n"],
     }  # fmt: skip
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text("ab"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("ab", max_size=1), inner, max_size=2),
+)
+CALLS = JSON | st.lists(JSON | st.fixed_dictionaries({"index": JSON, "function": JSON}), max_size=2)
+TOKENS = JSON | st.fixed_dictionaries({"token": JSON, "logprob": JSON, "top_logprobs": JSON})
+CHUNKS = JSON | st.fixed_dictionaries({}, optional={
+    "usage": JSON | st.fixed_dictionaries({"completion_tokens": JSON, "prompt_tokens": JSON}),
+    "error": JSON | st.fixed_dictionaries({"message": JSON, "code": JSON}),
+    "choices": JSON | st.lists(JSON | st.fixed_dictionaries({}, optional={
+        "finish_reason": JSON,
+        "logprobs": JSON | st.fixed_dictionaries({"content": JSON | st.lists(TOKENS, max_size=2)}),
+        "delta": JSON | st.fixed_dictionaries({}, optional={
+            "content": JSON, "reasoning": JSON, "reasoning_content": JSON, "tool_calls": CALLS,
+        }),
+    }), max_size=2),
+})  # fmt: skip
+
+
+@given(st.lists(CHUNKS, max_size=3))
+def test_whatever_a_server_sends_there_is_an_answer_or_a_sentence(chunks: list[object]) -> None:
+    body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+    with suppress(ServingError):
+        *deltas, done = ask(answer_with(200, OPENING + body + piece("Hi", "stop") + DONE))
+        TypeAdapter(Done).validate_json(TypeAdapter(Done).dump_json(done, warnings="error"), strict=True)
+        for delta in deltas:
+            TypeAdapter(Delta).validate_json(TypeAdapter(Delta).dump_json(delta, warnings="error"), strict=True)

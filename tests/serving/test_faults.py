@@ -11,10 +11,9 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 
-from studio.errors import RequestFailed, ServingError, SidecarNotReady
+from studio.errors import PromptTooLong, RequestFailed, ServingError, SidecarNotReady
 from studio.serving import faults
 from studio.serving.client import Client, Delta, Done, Sampling, Server
-from studio.serving.faults import PromptTooLong
 
 TURN = [{"role": "user", "content": "hi"}]
 
