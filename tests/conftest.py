@@ -45,3 +45,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"no small disk here: {mounted.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group whose processes may take 64 MB together; the kernel kills them if they take more."""
+    root, limit = Path("/sys/fs/cgroup"), "memory.max"
+    if (root / "memory").is_dir():  # the first version of control groups
+        root, limit = root / "memory", "memory.limit_in_bytes"
+    group = root / f"seedbed-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(64 << 20))
+    except OSError as error:
+        pytest.skip(f"no control groups here: {error}")
+    yield group
+    group.rmdir()

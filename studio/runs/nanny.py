@@ -21,7 +21,7 @@ from pathlib import Path
 
 from studio.files import write_json
 from studio.runs import queue
-from studio.runs.process import RUN_VARIABLE, Identity, descendants, kill, of_run
+from studio.runs.process import RUN_VARIABLE, Identity, descendants, kernel_kills, kill, of_run
 
 POLL_S = 0.1
 WAIT_POLL_S = 0.5
@@ -70,10 +70,10 @@ def main(run: Path, command: list[str], stop_ladder: Rungs = STOP_LADDER) -> Non
     _handle_signals(run)
     _insist(run, lambda: write_json(run / "nanny.json", Identity.of().to_json()))
     _reserve(run)
-    kills = _kernel_kills()
+    kills = kernel_kills()
     status = _care(run, command, stop_ladder) if _wait_for_turn(run) else STOPPED_CODE << 8
     _kill_strays(run)
-    _write_exit(run, status, out_of_memory=status == signal.SIGKILL and _kernel_kills() > kills)
+    _write_exit(run, status, out_of_memory=status == signal.SIGKILL and kernel_kills() > kills)
 
 
 def _handle_signals(run: Path) -> None:
@@ -194,15 +194,6 @@ def _reserve(run: Path) -> None:
         (run / ".reserve").write_bytes(b"\0" * RESERVE_BYTES)
     except OSError:
         return
-
-
-def _kernel_kills() -> int:
-    """How many processes of this machine the kernel has ended for lack of memory, since it booted."""
-    try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def _write_exit(run: Path, status: int, out_of_memory: bool) -> None:

@@ -95,6 +95,15 @@ def kill(processes: Iterable[psutil.Process], number: int = signal.SIGKILL) -> N
             continue
 
 
+def kernel_kills() -> int:
+    """How many processes of this machine the kernel has ended for lack of memory, since it booted."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat after the name, which may hold spaces and brackets: the state comes first."""
     try:

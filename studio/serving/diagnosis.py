@@ -11,9 +11,12 @@ _VALIDATION = re.compile(r"^\s*(?:\([^)]*\)\s*)?(Value error), (.*)")
 _USAGE = re.compile(r"(api_server\.py): error: (.+)")
 _SAYS_NOTHING = ("Engine core initialization failed", "EngineCore encountered an issue")
 CAUSE_MAX_CHARS = 300
+KERNEL_KILL = "the machine ran out of memory, and its kernel ended one of the server's processes"
 
+NO_MEMORY = "Not enough memory: close other programs, lower kv_cache_memory, or choose a smaller model."
 # pattern in the cause -> what to change. The first that matches counts.
 HINTS: tuple[tuple[str, str], ...] = (
+    (KERNEL_KILL, NO_MEMORY),
     (
         r"Address already in use",
         "Another process took the port meanwhile. Start the server again, with another port or with none given.",
@@ -36,7 +39,7 @@ HINTS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"desired CPU memory|MemoryError|can't allocate memory|Cannot allocate memory|DefaultCPUAllocator",
-        "Not enough memory: close other programs, lower kv_cache_memory, or choose a smaller model.",
+        NO_MEMORY,
     ),
     (
         r"SafetensorError|deserializing header|invalid header|incomplete metadata",

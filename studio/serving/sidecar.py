@@ -24,6 +24,7 @@ from studio.config.load import load_run_config
 from studio.config.serve import ServeConfig
 from studio.errors import SeedbedError, ServingError, SidecarNotReady
 from studio.files import read_record, write_json, write_text
+from studio.runs import process
 from studio.runs.run import Run, State
 from studio.runs.store import Store
 from studio.serving import backend, command, diagnosis, installed, memory, port, refusals, release
@@ -97,6 +98,7 @@ class Sidecar:
         self.sleeper = Sleeper(self.client, folder / "requests", config.enable_sleep_mode)
         self.watch = release.Watch(config)
         self.child: Child | None = None
+        self.kills = process.kernel_kills()
         self.answers = False
         self.last_words = "stopped"
 
@@ -223,6 +225,8 @@ class Sidecar:
         """Any end that nobody asked for is a failure: vLLM's own code after a dead engine is 0."""
         if cause := diagnosis.root_cause(child.lines):
             return ServerDied(cause, diagnosis.hint(cause))
+        if process.kernel_kills() > self.kills:
+            return ServerDied(diagnosis.KERNEL_KILL, diagnosis.hint(diagnosis.KERNEL_KILL))
         if child.code is not None and child.code < 0:
             name = signal.Signals(-child.code).name
             return ServerDied(f"its process was killed by {name}", diagnosis.hint(name))

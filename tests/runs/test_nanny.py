@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -67,22 +66,6 @@ def test_kill_9_of_the_worker_is_told_from_one_by_the_kernel(begin, until):
     assert run.state is State.FAILED
     assert not run.ran_out_of_memory
     assert "a person or another program" in run.reason
-
-
-@pytest.fixture
-def small_group() -> Iterator[Path]:
-    """A control group whose processes may take 64 MB together; the kernel kills them if they take more."""
-    root, limit = Path("/sys/fs/cgroup"), "memory.max"
-    if (root / "memory").is_dir():  # the first version of control groups
-        root, limit = root / "memory", "memory.limit_in_bytes"
-    group = root / f"seedbed-test-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / limit).write_text(str(64 << 20))
-    except OSError as error:
-        pytest.skip(f"no control groups here: {error}")
-    yield group
-    group.rmdir()
 
 
 def test_memory_that_runs_out_is_told(begin, until, small_group):

@@ -75,6 +75,7 @@ def test_long_causes_end_at_a_sentence() -> None:
             "not on this machine",
         ),
         ("  Value error, Unknown quantization method: bitsandbytes. Must be one of [...]", "unquantised"),
+        ("api_server.py: error: unrecognized arguments: --make-it-faster 3", "vllm_args"),
         ("SIGKILL", ""),
     ],
 )
@@ -82,6 +83,10 @@ def test_known_causes_come_with_advice(line: str, advice: str) -> None:
     cause = diagnosis.root_cause([line])
     assert advice in diagnosis.hint(cause)
     assert bool(cause) == bool(advice)
+
+
+def test_a_kill_by_the_kernel_is_answered_like_any_lack_of_memory() -> None:
+    assert "lower kv_cache_memory" in diagnosis.hint(diagnosis.KERNEL_KILL)
 
 
 def start_on(port: int, folder: Path) -> tuple[str, int | None]:
@@ -107,4 +112,4 @@ def test_a_taken_port_is_named_by_the_real_server(tmp_path: Path) -> None:
         cause, code = apart(start_on, taken.getsockname()[1], tmp_path)
     assert code == 1
     assert "Address already in use" in cause
-    assert "picks a new one" in diagnosis.hint(cause)
+    assert "with another port" in diagnosis.hint(cause)

@@ -228,11 +228,20 @@ def test_out_of_memory_at_the_start(start: Starter) -> None:
     run = start(kv_cache_memory="2G")
     wait_until(saying(run, "starting the engine process"), 120)
     # the worker is to get less than its cache, as if others had taken the rest since it was looked at
-    psutil.Process(_api_servers(run)[0].pid).rlimit(psutil.RLIMIT_DATA, (3 << 29, 3 << 29))
+    psutil.Process(_servers(run, "api_server")[0].pid).rlimit(psutil.RLIMIT_DATA, (3 << 29, 3 << 29))
     wait_ended(run, 200)
     assert run.state is State.FAILED
     assert "allocate memory" in run.reason
     assert "lower kv_cache_memory" in run.error["hint"]
+
+
+def test_a_server_that_the_kernel_ends_for_lack_of_memory(start: Starter, small_group: Path) -> None:
+    run = start(infer_backend="huggingface")
+    wait_until(lambda: _servers(run, "stand_in"), 60)
+    (small_group / "cgroup.procs").write_text(str(_servers(run, "stand_in")[0].pid))
+    wait_ended(run)
+    assert "the machine ran out of memory" in run.reason
+    assert "choose a smaller model" in run.error["hint"]
 
 
 def test_a_template_that_is_broken_is_told_before_anything_starts(start: Starter, tmp_path: Path) -> None:
@@ -261,17 +270,18 @@ def test_a_hundred_quick_clicks_leave_nothing_behind(tmp_path: Path) -> None:
         run = servers.start(store, str(BASE), **SMALL)
         time.sleep(chance.choice((0.0, 0.05, 0.4)))
         run.stop()
-        most = max(most, sum(len(_api_servers(each)) for each in store.list()[:3]))
+        most = max(most, sum(len(_servers(each, "api_server")) for each in store.list()[:3]))
     wait_until(lambda: not any(run.is_active for run in store.list()), 60)
     assert most <= 1
     assert {run.state for run in store.list()} == {State.STOPPED}
     assert not any(process.of_run(run.path) for run in store.list())
 
 
-def _api_servers(run: Run) -> list[psutil.Process]:
-    """vLLM's own first processes below this run, while they live."""
-    members = process.of_run(run.path)
-    return [member for member in members if "vllm.entrypoints.openai.api_server" in _command_line(member)]
+def _servers(run: Run, module: str) -> list[psutil.Process]:
+    """The first process of vLLM (api_server) or of the stand-in below this run, while it lives."""
+    return [
+        each for each in process.of_run(run.path) if any(word.endswith(f".{module}") for word in _command_line(each))
+    ]
 
 
 def _command_line(member: psutil.Process) -> list[str]:
@@ -279,6 +289,16 @@ def _command_line(member: psutil.Process) -> list[str]:
         return member.cmdline()
     except psutil.Error:
         return []
+
+
+def test_a_server_that_nobody_asks_stops_itself(start: Starter) -> None:
+    run = start(infer_backend="huggingface", idle_stop_minutes=0.05)
+    wait_ready(run)
+    wait_ended(run)
+    assert run.state is State.STOPPED
+    assert run.status["message"] == "stopped after 0.05 idle minutes"
+    assert run.result == {"stopped": True}
+    assert list(json.loads((run.path / "startup.json").read_text())["seconds"]) == ["process", "weights", "adapters"]
 
 
 def test_a_start_for_a_base_that_is_served_is_the_same_server(start: Starter) -> None:
