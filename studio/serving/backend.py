@@ -10,6 +10,7 @@ from studio.config.serve import ServeConfig
 from studio.errors import ServingError
 from studio.files import read_record
 from studio.serving import installed
+from studio.serving.installed import Platform
 
 Name = Literal["vllm", "huggingface"]
 
@@ -33,6 +34,13 @@ def choose(config: ServeConfig) -> Backend:
     if unknown := _unknown_architecture(config.model_name_or_path):
         return Backend("huggingface", f"answered by Transformers, because vLLM does not know {unknown}")
     return Backend("vllm")
+
+
+def takes_adapters(config: ServeConfig, on: Platform) -> bool:
+    """Whether vLLM can load adapters beside this model: on a CPU it dies with weights and activations in int8."""
+    folder = models.folder_of(config.model_name_or_path)
+    stored = read_record(folder / "config.json").get("quantization_config") if folder else None
+    return on != "cpu" or not isinstance(stored, dict) or stored.get("format") != "int-quantized"
 
 
 def _unknown_architecture(name: str) -> str | None:

@@ -37,7 +37,7 @@ def options(config: ServeConfig, port: int, on: Platform) -> dict[str, Any]:
     values = {
         **_common(config, port),
         "generation-config": "vllm",  # the model's own sampling defaults would differ from what the page shows
-        **_lora_options(config),
+        **(_lora_options(config) if backend.takes_adapters(config, on) else {}),
         # an adapter may have been trained with another template than the base's; only who has the key can send one
         "trust-request-chat-template": True,
         "middleware": ["seedbed_vllm_plugin.RequireKey"],

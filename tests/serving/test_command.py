@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import yaml
 
-from studio.config.serve import ServeConfig
-from studio.serving import command, installed
-from studio.settings import ASSETS
+from studio import templates
+from studio.config.serve import Adapter, ServeConfig
+from studio.serving import command, installed, refusals
+from studio.settings import ASSETS, ROOT
 
 CONFIG = ServeConfig()
 
@@ -37,6 +39,76 @@ def test_a_gpu_gets_its_share_and_is_not_held_back() -> None:
     assert options["gpu-memory-utilization"] == 0.85
     assert "enforce-eager" not in options
     assert "TORCHDYNAMO_DISABLE" not in command.environment(CONFIG, "k", "cuda", None, {})
+
+
+def test_what_is_left_as_it_is_stays_out_of_the_file() -> None:
+    plain = command.options(CONFIG, 1234, "cpu")
+    assert not plain.keys() & {"quantization", "kv-cache-dtype", "tensor-parallel-size", "enable-prefix-caching"}
+
+
+def test_every_option_reaches_vllm_by_its_own_name(tmp_path: Path) -> None:
+    config = ServeConfig(
+        quantization="fp8_per_channel",
+        kv_cache_dtype="fp8",
+        tensor_parallel_size=2,
+        pipeline_parallel_size=3,
+        enable_prefix_caching=False,
+        enforce_eager=True,
+        enable_sleep_mode=True,
+        tool_call_parser="hermes",
+        reasoning_parser="qwen3",
+        chat_template=str(tmp_path / "mine.jinja"),
+        vllm_args="block-size=16,seed=1",
+    )
+    assert (
+        command.options(config, 1234, "cuda").items()
+        >= {
+            "quantization": "fp8_per_channel",
+            "kv-cache-dtype": "fp8",
+            "tensor-parallel-size": 2,
+            "pipeline-parallel-size": 3,
+            "enable-prefix-caching": False,
+            "enforce-eager": True,
+            "enable-sleep-mode": True,
+            "enable-auto-tool-choice": True,
+            "tool-call-parser": "hermes",
+            "reasoning-parser": "qwen3",
+            "chat-template": str(tmp_path / "mine.jinja"),
+            "block-size": 16,
+            "seed": 1,
+        }.items()
+    )
+
+
+def test_a_named_template_is_one_of_our_files() -> None:
+    path = Path(command.options(ServeConfig(chat_template="qwen"), 1234, "cpu")["chat-template"])
+    assert path.read_text() == templates.text("qwen")
+
+
+def test_each_worker_of_a_cpu_gets_cores_of_its_own() -> None:
+    bound = command.environment(ServeConfig(tensor_parallel_size=2), "k", "cpu", 1, {})["VLLM_CPU_OMP_THREADS_BIND"]
+    first, second = bound.split("|")
+    assert first != second
+
+
+def test_gpus_are_chosen_and_sleep_needs_the_routes_of_the_developers() -> None:
+    config = ServeConfig(devices="2,3", enable_sleep_mode=True)
+    environment = command.environment(config, "k", "cuda", None, {"CUDA_VISIBLE_DEVICES": "0"})
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment["VLLM_SERVER_DEV_MODE"]) == ("2,3", "1")
+    assert "VLLM_SERVER_DEV_MODE" not in command.environment(CONFIG, "k", "cuda", None, {})
+    assert command.stand_in_environment(config, "k", 2, {}).items() >= {
+        "CUDA_VISIBLE_DEVICES": "2,3", "OMP_NUM_THREADS": "2", "VLLM_API_KEY": "k", "PYTHONPATH": str(ROOT),
+    }.items()  # fmt: skip
+
+
+def test_a_model_in_int8_is_served_without_adapters_on_a_cpu(tmp_path: Path) -> None:
+    stored = {"quant_method": "compressed-tensors", "format": "int-quantized"}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": stored}))
+    config = ServeConfig(model_name_or_path=str(tmp_path))
+    assert "enable-lora" not in command.options(config, 1234, "cpu")
+    assert command.options(config, 1234, "cuda")["enable-lora"]
+    told = config.model_copy(update={"adapters": (Adapter(name="a", path="/x"),)})
+    assert [problem.where for problem in refusals.refusals(told, "cpu")] == ["adapters"]
 
 
 def test_secrets_stay_out_of_the_file_and_the_command_line() -> None:
