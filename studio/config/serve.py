@@ -90,7 +90,11 @@ class ServeConfig(Config):
         label=("Backend", "推理后端"),
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
-        "auto", en="Type of the weights while serving.", zh="推理时的权重类型。", group="model"
+        "auto",
+        en="Type of the weights while serving.",
+        zh="推理时的权重类型。",
+        group="model",
+        label=("Weights", "权重类型"),
     )
     quantization: Annotated[
         Literal["fp8", "fp8_per_channel", "fp8_per_block"] | None, BeforeValidator(_known_quantization)
@@ -115,18 +119,28 @@ class ServeConfig(Config):
         en="Run Python code that comes with the model. Only for authors you trust.",
         zh="运行模型自带的 Python 代码。仅在信任作者时开启。",
         group="model",
+        label=("Trust remote code", "信任远程代码"),
     )
-    run_name: str | None = option(None, en="A short name for the server.", zh="服务的简短名称。", group="model")
+    run_name: str | None = option(
+        None, en="A short name for the server.", zh="服务的简短名称。", group="model", label=("Name", "名称")
+    )
 
     max_model_len: int | None = option(
         None,
         en="Longest conversation in tokens; empty means the model's own limit.",
         zh="最长对话 token 数；留空为模型上限。",
         group="server",
+        label=("Context length", "上下文长度"),
         ge=16,
     )
     max_num_seqs: int = option(
-        32, en="Requests answered at the same time.", zh="同时处理的请求数。", group="server", ge=1, le=4096
+        32,
+        en="Requests answered at the same time.",
+        zh="同时处理的请求数。",
+        group="server",
+        label=("Requests at once", "并发请求数"),
+        ge=1,
+        le=4096,
     )
     port: int | None = option(
         None,
@@ -151,6 +165,7 @@ class ServeConfig(Config):
         en="CPU threads; empty chooses for the size of the model.",
         zh="CPU 线程数；留空按模型大小自动选择。",
         group="server",
+        label=("CPU threads", "CPU 线程数"),
         ge=1,
         le=512,
     )
@@ -161,10 +176,17 @@ class ServeConfig(Config):
         en="Largest adapter rank that can be loaded.",
         zh="可加载适配器的最大秩。",
         group="adapters",
+        label=("Largest rank", "最大秩"),
         when=VLLM_ONLY,
     )
     max_loras: int = option(
-        4, en="Adapters active at the same time.", zh="同时激活的适配器数。", group="adapters", ge=1, le=64
+        4,
+        en="Adapters active at the same time.",
+        zh="同时激活的适配器数。",
+        group="adapters",
+        label=("Adapters at once", "适配器数"),
+        ge=1,
+        le=64,
     )
 
     tensor_parallel_size: int = option(
@@ -201,6 +223,7 @@ class ServeConfig(Config):
         en="Memory for the KV cache on a CPU.",
         zh="CPU 上 KV 缓存的内存。",
         group="cache",
+        label=("KV cache (CPU)", "KV 缓存（CPU）"),
         when=VLLM_ONLY,
         pattern=r"^\d+[KMG]$",
     )
@@ -209,6 +232,7 @@ class ServeConfig(Config):
         en="Share of the GPU's memory the server may take.",
         zh="可用显存比例。",
         group="cache",
+        label=("Share of the GPU", "显存占用比例"),
         when=VLLM_ONLY,
         gt=0,
         lt=1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +13,7 @@ from studio.machine import GB
 from studio.runs.run import Run, State
 from studio.serving import installed, memory, sleeping
 from studio.serving.servers import Endpoint
-from tests.serving.conftest import BASE, ask, endpoint, start, store, wait_ready, wait_until
+from tests.serving.conftest import BASE, ask, start, wait_ready, wait_until
 
 __all__ = ["start"]
 pytestmark = [pytest.mark.gpu, pytest.mark.vllm]
@@ -32,9 +32,9 @@ def used_gb() -> float:
 
 
 @pytest.fixture
-def sleeper(start: Callable[..., Run]) -> Iterator[Endpoint]:
+def sleeper(start: Callable[..., Run]) -> Endpoint:
     """The bundled model on a server that can sleep."""
-    yield wait_ready(start(BASE, gpu_memory_utilization=SHARE, enable_sleep_mode=True, enforce_eager=True))
+    return wait_ready(start(BASE, gpu_memory_utilization=SHARE, enable_sleep_mode=True, enforce_eager=True))
 
 
 def test_a_server_sleeps_is_woken_and_leaves_nothing_behind(sleeper: Endpoint) -> None:
