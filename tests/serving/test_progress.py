@@ -42,13 +42,11 @@ def test_a_phase_that_says_nothing_took_no_time() -> None:
 
 def test_the_stand_in_has_fewer_phases() -> None:
     progress = Progress(phases=STAND_IN_PHASES)
-    for line in (
-        "Starting to load model /m...",
-        "Loading weights took 0.10 seconds",
-        "init engine (profile, x) took 1 s",
-    ):
+    for line in ("phase: process", "phase: weights", "phase: ready"):
         progress.read(line)
-    assert (progress.phase.name, progress.message) == ("weights", "opening the HTTP interface")
+    assert progress.phase.name == "weights"
+    progress.enter(ADAPTERS)
+    assert list(progress.seconds) == ["process", "weights"]
 
 
 def test_what_a_server_prints_of_answers_moves_nothing() -> None:
