@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,32 @@ def stand_in_options(config: ServeConfig, port: int) -> dict[str, Any]:
     return _common(config, port)
 
 
+@dataclass(frozen=True)
+class Call:
+    """How a server is called: a command line that ends in an options file, that file's values, and the environment."""
+
+    words: tuple[str, ...]
+    options: dict[str, Any]
+    environment: dict[str, str]
+
+    def to_yaml(self) -> str:
+        """The text of the options file."""
+        return to_yaml(self.options, self.words[2])
+
+
+def call(config: ServeConfig, who: backend.Name, port: int, api_key: str, parameters: int | None = None) -> Call:
+    """How the server `who` is called for a model of so many parameters.
+
+    Raises:
+        ServingError: vLLM is asked for and not installed.
+    """
+    computing = threads(config, parameters)
+    if who == "huggingface":
+        return Call(STAND_IN, stand_in_options(config, port), stand_in_environment(config, api_key, computing))
+    on = platform()[0]
+    return Call(COMMAND, options(config, port, on), environment(config, api_key, on, computing))
+
+
 def preview(config: ServeConfig) -> str:
     """The options file of a server that is not started: nothing is written, nothing is spawned.
 
@@ -63,11 +90,7 @@ def preview(config: ServeConfig) -> str:
         ServingError: vLLM is asked for and not installed.
     """
     refusals.check(config)
-    if backend.choose(config).name == "huggingface":
-        values, module = stand_in_options(config, config.port or 0), STAND_IN[2]
-    else:
-        values, module = options(config, config.port or 0, platform()[0]), COMMAND[2]
-    text = to_yaml(values, module)
+    text = call(config, backend.choose(config).name, config.port or 0, "").to_yaml()
     return text if config.port else text.replace("port: 0\n", "# port: a free one, chosen at the start\n")
 
 

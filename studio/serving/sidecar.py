@@ -157,15 +157,9 @@ class Sidecar:
 
     async def _start(self, parameters: int | None) -> Child:
         path = self.folder / "serve.yaml"
-        threads = command.threads(self.config, parameters)
-        if self.backend.name == "huggingface":
-            write_text(path, command.to_yaml(command.stand_in_options(self.config, self.port), command.STAND_IN[2]))
-            environment = command.stand_in_environment(self.config, self.server.api_key, threads)
-            return await Child.start((*command.STAND_IN, str(path)), environment, self.folder)
-        on = installed.platform()[0]
-        write_text(path, command.to_yaml(command.options(self.config, self.port, on)))
-        environment = command.environment(self.config, self.server.api_key, on, threads)
-        return await Child.start((*command.COMMAND, str(path)), environment, self.folder)
+        call = command.call(self.config, self.backend.name, self.port, self.server.api_key, parameters)
+        write_text(path, call.to_yaml())
+        return await Child.start((*call.words, str(path)), call.environment, self.folder)
 
     def _on_line(self, line: str) -> None:
         _say(line)
@@ -192,7 +186,6 @@ class Sidecar:
     async def _answer_requests(self, child: Child, meter: Meter) -> int:
         while child.is_whole():
             await self.sleeper.answer_requests(lambda: self._publish(child))
-            # nothing can be loaded into a server that sleeps: such requests wait
             if not self.sleeper.asleep and await self.adapters.answer_requests(lambda: self._publish(child)):
                 child.lines.clear()  # a refused adapter's errors would pass for the cause of a later end
             if self._is_forgotten(meter.idle_s):

@@ -67,6 +67,9 @@ class Sleeper:
                 continue
             publish()
             mailbox.answer(path, {"ok": True, "message": "asleep" if self.asleep else "awake"})
+        if self.asleep:  # nothing can be loaded, and vLLM would not answer until it is woken
+            for path in mailbox.pending(self._requests, "load", "unload"):
+                mailbox.answer(path, {"ok": False, "message": "The server sleeps: wake it first"})
 
     async def _turn(self, asleep: bool) -> None:
         if asleep and not self._is_able:

@@ -74,6 +74,14 @@ def test_one_that_sleeps_is_not_asked_twice(heard: tuple[Server, list[str]], tmp
     assert paths == ["/sleep?level=1"]
 
 
+def test_nothing_is_loaded_into_one_that_sleeps(heard: tuple[Server, list[str]], tmp_path: Path) -> None:
+    server, paths = heard
+    (tmp_path / "load-7.json").write_text('{"name": "a", "path": "/x"}')
+    told(server, tmp_path, ["sleep"], is_able=True)
+    assert "wake it first" in (tmp_path / "load-7.done.json").read_text()
+    assert paths == ["/sleep?level=1"]
+
+
 def test_one_that_cannot_sleep_says_what_to_do(heard: tuple[Server, list[str]], tmp_path: Path) -> None:
     server, paths = heard
     answers, published = told(server, tmp_path, ["sleep"], is_able=False)
