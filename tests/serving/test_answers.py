@@ -23,8 +23,9 @@ from studio import templates
 from studio.config.serve import ServeConfig
 from studio.errors import RequestFailed, SidecarNotReady
 from studio.runs import process
+from studio.runs.events import Load
 from studio.runs.store import Store
-from studio.serving import servers
+from studio.serving import metrics, servers
 from studio.serving.client import Client, Done, Sampling, Server
 from studio.serving.panes import Pane, Round, State, View
 from studio.serving.progress import PHASES, STAND_IN_PHASES
@@ -255,23 +256,32 @@ def test_sampling_reaches_the_server(answering: Endpoint, expected: dict[str, di
 
 
 def test_closing_a_stream_frees_the_server(answering: Endpoint) -> None:
-    async def leave_early() -> float:
+    async def leave_early() -> int:
         async with Client(answering.server) as client:
             turn = [{"role": "user", "content": "Tell me a short story."}]
             stream = client.stream_chat("seedling", turn, Sampling(temperature=1.0, max_tokens=480))
             await anext(stream)
             await stream.aclose()
             await asyncio.sleep(1)
-        return _running(answering.server)
+        return (await _load(answering.server)).running
 
     assert asyncio.run(leave_early()) == 0
 
 
-def _running(server: Server) -> float:
-    request = urllib.request.Request(server.url + "/metrics", headers={"Authorization": f"Bearer {server.api_key}"})
-    with urllib.request.urlopen(request) as response:
-        lines = response.read().decode().splitlines()
-    return float(next(line for line in lines if line.startswith("vllm:num_requests_running")).split()[-1])
+async def _load(server: Server) -> Load:
+    async with Client(server) as client:
+        return metrics.parse(await client.text("/metrics"))
+
+
+def test_what_is_answered_is_counted(answering: Endpoint) -> None:
+    before = asyncio.run(_load(answering.server))
+    usage = _complete(answering.server, n=2, temperature=1.0, ignore_eos=True)["usage"]
+    after = asyncio.run(_load(answering.server))
+    assert after.generation_tokens - before.generation_tokens == usage["completion_tokens"] == 24
+    assert after.prompt_tokens - before.prompt_tokens >= usage["prompt_tokens"]
+    assert after.ttft_count - before.ttft_count == 2
+    assert after.ttft_sum_s > before.ttft_sum_s
+    assert (after.running, after.waiting) == (0, 0)
 
 
 def test_panes_stream_side_by_side_and_fail_alone(
@@ -468,12 +478,12 @@ def test_the_context_is_never_overrun(answering: Endpoint) -> None:
 
 
 def test_closing_a_plain_request_frees_the_server(answering: Endpoint) -> None:
-    async def leave_early() -> float:
+    async def leave_early() -> int:
         options = {"model": "seedling", "prompt": "Once", "max_tokens": 480, "ignore_eos": True}
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(_post(answering.server, "/v1/completions", **options), 0.05)
         await asyncio.sleep(1)
-        return _running(answering.server)
+        return (await _load(answering.server)).running
 
     assert asyncio.run(leave_early()) == 0
 

@@ -2,7 +2,7 @@
 
 FILE has vLLM's keys: model, served-model-name, host, port, dtype, max-model-len, max-num-seqs, trust-remote-code,
 chat-template (a file). The key is VLLM_API_KEY of the environment. Lines `phase: NAME` mark the phases of the start.
-Exit code 0 after SIGTERM or SIGINT, 1 after a failure, whose last line is `Kind: sentence`.
+SIGTERM and SIGINT end the answers under way, then the process. A failure's last line is `Kind: sentence`, its code 1.
 """
 
 from __future__ import annotations
@@ -55,4 +55,3 @@ if __name__ == "__main__":
     except (SeedbedError, OSError) as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         leave(1)
-    leave(0)
