@@ -42,11 +42,11 @@ def test_from_the_start_to_a_dataset(studio, store):  # noqa: F811
     voted = studio("arena", "vote", run.id, input="x\n1\n2\n")
     assert voted.returncode == 0, voted.stderr
     before, _, _ = voted.stdout.partition("A was")
-    assert "url:" not in before, "names are told after the vote"
+    assert "short" not in before.replace("1 of 2", ""), "names are told after the vote"
     assert "2 of 2" in voted.stdout
 
     told = studio("arena", "results", run.id).stdout
-    assert "url:long against url:short · all · judge: 100% won (95 %: 34% to 100%): 2 won; p = 0.5" in told
+    assert "long against short · all · judge: 100% won (95 %: 34% to 100%): 2 won; p = 0.5" in told
     assert "· maths · people:" in told
     assert "The judge and people say the same of" in told
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from studio.errors import RunNotFound
 from studio.models import display_name
 from studio.runs.store import Store
+from studio.serving.remotes import PICK
 
 
 def names(store: Store, picks: Iterable[str]) -> dict[str, str]:
@@ -22,7 +23,7 @@ def name(store: Store, pick: str) -> str:
     """The name of the run that made it, with the checkpoint's if it is one; else its folder's or its own."""
     folder = Path(pick)
     if not folder.is_absolute():
-        return _of_run(store, pick) or pick
+        return _of_run(store, pick) or pick.removeprefix(PICK)
     owner = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
     if named := _of_run(store, owner.name):
         return named if folder.name in ("adapter", "model") else f"{named} · {folder.name}"

@@ -40,7 +40,8 @@ def ctx(ctx: Context) -> Context:
 @pytest.fixture(scope="module")
 def form() -> Form:
     with gr.Blocks():
-        return draw(ArenaConfig, {}, ("arena", "sampling"), prefix="arena")
+        offered = {"contestants": [], "judge": [], "dataset": []}
+        return draw(ArenaConfig, offered, ("arena", "sampling"), prefix="arena")
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +70,20 @@ def shown(updates: list[Any]) -> dict[str, Any]:
 
 
 def test_where_there_is_no_arena_a_new_one_is_set_up(ctx, form):
-    source, setup, *_ = arena.on_open(ctx, form, None)
-    assert (source["choices"], source["value"]) == ([], None)
+    source, setup, picks, *_ = arena.on_open(ctx, form, None, [])
+    assert (source["choices"], source["value"], source["visible"]) == ([], None, False)
+    assert "value" not in picks, "there is no adapter that could meet its base"
+    assert "url:" not in [pick for _, pick in picks["choices"]]
     assert setup["open"]
     assert arena_battle.NOTHING_CHOSEN in arena_battle.on_show(ctx, None)
 
 
 def test_the_newest_arena_is_chosen_unless_another_is(ctx, form, played):
-    source, *_ = arena.on_open(ctx, form, None)
+    source, *_ = arena.on_open(ctx, form, None, [])
     assert source["value"] == played.id
     assert "willow" in source["choices"][0][0]
     Ledger(ctx.store.saves / "votes.jsonl").append(vote(1, "left"))
-    source, *_ = arena.on_open(ctx, form, "compare")
+    source, *_ = arena.on_open(ctx, form, "compare", [])
     assert source["value"] == "compare"
 
 

@@ -30,6 +30,7 @@ from studio.ui.text import said
 __all__ = ["ArenaTab", "build", "on_train"]
 
 FIRST = ("contestants", "prompts", "dataset", "num_prompts", "judge")
+PROMPTS = "Who are you?\n[maths] What is 7 times 8?"
 ENDED_EARLY = frozenset({State.STOPPED, State.FAILED, State.LOST})
 
 
@@ -48,9 +49,11 @@ def build(ctx: Context, tab: gr.Tab) -> ArenaTab:
         label=said("Arena, newest first", "竞技场（最新在前）"),
         elem_id="arena-source",
         interactive=True,
+        visible=False,
     )
     with gr.Accordion(said("New arena", "新建竞技场"), open=False, elem_id="arena-new") as setup:
         form = draw(ArenaConfig, _offers(ctx), ("arena", "sampling"), prefix="arena", first=FIRST)
+        form.component("prompts").placeholder = PROMPTS
         start = gr.Button(said("Start", "开始"), variant="primary", elem_id="arena-start")
     progress = _progress(ctx, source)
     booth = arena_battle.draw(ctx, source)
@@ -61,7 +64,7 @@ def build(ctx: Context, tab: gr.Tab) -> ArenaTab:
         harvest = arena_data.draw(ctx, source)
 
     picked = [form.component(key) for key in _offers(ctx)]
-    tab.select(partial(on_open, ctx, form), source, [source, setup, *picked], **QUIET)
+    tab.select(partial(on_open, ctx, form), [source, picked[0]], [source, setup, *picked], **QUIET)
     source.change(lambda chosen: gr.update(visible=bool(chosen)), source, counted, **QUIET)
     # through the queue: what is wrong with the form must be told
     start.click(
@@ -74,16 +77,16 @@ def build(ctx: Context, tab: gr.Tab) -> ArenaTab:
     return ArenaTab(harvest.train, harvest.prepared)
 
 
-def on_open(ctx: Context, form: Form, source: str | None) -> list[Any]:
-    """Offer what exists now: the arena that is chosen, or the newest. Where there is none, a new one can be set up."""
-    arenas = _sources(ctx)
-    known = [value for _, value in arenas]
+def on_open(ctx: Context, form: Form, source: str | None, contestants: list[str]) -> list[Any]:
+    """Offer what exists now: the arena that is chosen, or the newest. Where there is none, a new one can be set up,
+    for the newest adapter and its base at first."""
+    known = [value for _, value in _sources(ctx)]
     chosen = source if source in known else next(iter(known), None)
-    return [
-        gr.update(choices=arenas, value=chosen),
-        gr.update(open=True) if not known else gr.skip(),
-        *form.offers(_offers(ctx)),
-    ]
+    picks, *others = form.offers(_offers(ctx))
+    base, newest = pickers.pair(ctx, None, None, True)
+    if not contestants and newest != base:
+        picks["value"] = [base, newest]
+    return [_chosen(ctx, chosen), gr.update(open=True) if not known else gr.skip(), picks, *others]
 
 
 @shown
@@ -91,13 +94,12 @@ def on_start(ctx: Context, form: Form, *values: Any) -> tuple[Any, Any]:
     """Create the arena, start it and show it."""
     given = form.read(values) | {"dataset_dir": str(ctx.registry.data_dir)}
     run = opening.begin(ctx.store, ctx.registry, load.parse(ArenaConfig, given))
-    return gr.update(choices=_sources(ctx), value=run.id), gr.update(open=False)
+    return _chosen(ctx, run.id), gr.update(open=False)
 
 
 def on_gone_on(ctx: Context) -> Any:
     """Show the arena that was started last."""
-    arenas = _sources(ctx)
-    return gr.update(choices=arenas, value=arenas[0][1])
+    return _chosen(ctx, _sources(ctx)[0][1])
 
 
 def on_look(ctx: Context, source: str, known: str) -> Answer:
@@ -168,6 +170,11 @@ def _told(run: Run, arena: Arena) -> str:
     return "".join(parts)
 
 
+def _chosen(ctx: Context, source: str | None) -> Any:
+    """The picker of arenas, once there is one."""
+    return gr.update(choices=_sources(ctx), value=source, visible=source is not None)
+
+
 def _sources(ctx: Context) -> Choices:
     """(label, value) of every arena, newest first, and of the votes of the Compare page if there are any."""
     arenas = [(_label(run), run.id) for run in ctx.store.list("arena")]
@@ -181,5 +188,5 @@ def _label(run: Run) -> str:
 
 def _offers(ctx: Context) -> dict[str, Any]:
     """What the form offers beside free text."""
-    picks = pickers.offers(ctx)
+    picks = [(label, pick) for label, pick in pickers.offers(ctx) if pick != pickers.ADD]
     return {"contestants": picks, "judge": picks, "dataset": choices.datasets(ctx)}
