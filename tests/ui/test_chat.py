@@ -1,4 +1,4 @@
-"""The Chat tab's handlers, on real run directories, and once on a real server."""
+"""The Chat tab's pickers, server cards, and answers: on real run directories, and on one real server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,85 +21,105 @@ from studio import templates
 from studio.cli import serve
 from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
+from studio.conversations.conversation import SAMPLING
+from studio.conversations.shelf import Shelf
 from studio.files import write_json
 from studio.runs import process
 from studio.runs.run import Run
 from studio.serving import servers
 from studio.serving.client import Server
+from studio.serving.remotes import Remote, Remotes
 from studio.serving.speaker import bases, memory_gb
 from studio.settings import ASSETS, Settings
 from studio.ui.context import Context
-from studio.ui.conversation import text
-from studio.ui.tabs.chat import compare as chat
-from studio.ui.tabs.chat import pickers, strip
+from studio.ui.tabs.chat import compare, pickers, sampling, shown, strip, talk
+from studio.ui.tabs.chat.answer import on_answer
+from studio.ui.tabs.chat.setup import PANES
+from studio.ui.tabs.chat.talk import ASKING
 
 SEEDLING = ASSETS / "seedling"
-GREEDY = ("", 0.0, 1.0, 0, 24, 1.0, 0)
-PROMPT_BOX, LEFT, LEFT_FIGURES, RIGHT, RIGHT_FIGURES = range(5)
+GREEDY = replace(SAMPLING, temperature=0, max_tokens=24)
 
 
 def test_without_any_run_both_sides_are_the_bundled_model(ctx: Context) -> None:
     assert pickers.offers(ctx)[0] == ("seedling · base", "seedling")
+    assert pickers.offers(ctx)[-1] == ("Add a URL…", pickers.ADD)
     assert pickers.pair(ctx, None, None, left_is_free=True) == ("seedling", "seedling")
-    assert "Train tab" in chat.on_open(ctx)[2]["placeholder"]
 
 
 def test_newest_adapter_is_picked_with_its_base_beside_it(ctx: Context) -> None:
-    older = _finished(ctx, "older")
+    older = finished(ctx, "older")
     time.sleep(1.1)  # runs of one second have no order
-    newer = _finished(ctx, "newer")
+    newer = finished(ctx, "newer")
     labels = dict((value, label) for label, value in pickers.offers(ctx))
     assert re.fullmatch(r"newer · adapter · \d\d \w+ \d\d:\d\d", labels[str(newer)])
     assert pickers.pair(ctx, None, None, left_is_free=True) == ("seedling", str(newer))
     assert pickers.pair(ctx, None, str(older), left_is_free=True) == ("seedling", str(older))
-    assert "placeholder" in chat.on_open(ctx)[2]
-    assert "Train tab" not in chat.on_open(ctx)[2]["placeholder"]
+
+
+def test_checkpoints_of_a_running_run_and_servers_elsewhere_are_offered(ctx: Context) -> None:
+    run = ctx.store.create(TrainConfig(dataset=["identity"], run_name="long"))
+    for step in (2, 4, 6, 8):
+        folder = run.path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").touch()
+    Remotes(ctx.store.saves).add(Remote("shed", "http://shed:8000", "big"))
+    labels = [label for label, _ in pickers.offers(ctx)]
+    assert [label for label in labels if "still training" in label] == [
+        f"long · checkpoint {step} · still training" for step in (8, 6, 4)
+    ]
+    assert "shed · big" in labels
+    assert "big at http://shed:8000" in pickers.remark(ctx, "url:shed")
+    assert pickers.called(ctx, "url:shed") == "shed"
 
 
 def test_left_base_follows_the_right_adapter_until_something_was_asked(ctx: Context, tmp_path: Path) -> None:
     other = _copy_of_seedling(tmp_path / "other")
-    adapter = str(_finished(ctx, "on-other", base=other))
-    assert pickers.pair(ctx, "seedling", adapter, left_is_free=True) == (str(other), adapter)
+    adapter = str(finished(ctx, "on-other", base=other))
+    assert compare.on_beside(ctx, "seedling", adapter, "") == str(other)
     assert pickers.pair(ctx, "seedling", adapter, left_is_free=False) == ("seedling", adapter)
     assert pickers.pair(ctx, adapter, "seedling", left_is_free=True) == (adapter, "seedling")
 
 
-def test_switching_one_side_clears_that_side_only(ctx: Context) -> None:
-    adapter = str(_finished(ctx, "identity"))
-    turns, figures, remark, _ = chat.on_left(ctx, adapter, "seedling")
-    assert (turns, figures) == ([], "")
-    assert "LoRA of rank 8 on seedling" in remark
-    assert chat.on_right(ctx, "seedling", adapter, [{"role": "user", "content": "kept"}])[2:4] == ([], "")
-
-
 def test_a_template_that_is_not_the_base_models_is_told_below_the_picker(ctx: Context) -> None:
-    adapter = _finished(ctx, "identity")
+    adapter = finished(ctx, "identity")
     assert "chat template" not in pickers.remark(ctx, str(adapter))
     (adapter / "chat_template.jinja").write_text(templates.text("alpaca"))
     assert "asked with the chat template that it was trained with" in pickers.remark(ctx, str(adapter))
     served = (servers.Served("seedling", str(SEEDLING), True), servers.Served("mine", str(adapter), False))
-    endpoint = servers.Endpoint(ctx.store.get(adapter.parent.name), Server("http://127.0.0.1:1"), served)
+    endpoint = servers.Endpoint(ctx.store.create(ServeConfig()), Server("http://127.0.0.1:1"), served)
     assert serve.worded_otherwise(endpoint) == ["mine"], "the command that serves says so too"
 
 
-def test_the_mode_of_thinking_goes_with_the_question() -> None:
-    modes = [chat._sampling(*GREEDY[1:], mode).enable_thinking for mode in ("auto", "on", "off")]
-    assert modes == [None, True, False]
-
-
-@pytest.mark.parametrize("name", ["/nowhere/at/all", "../etc"])
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "../etc", "url:gone"])
 def test_wrong_path_is_said_below_the_picker(ctx: Context, name: str) -> None:
     assert "bad" in pickers.remark(ctx, name)
-    assert strip.cards(ctx, strip.speakers([name])) == []
+    assert strip.cards(ctx, strip.speakers(ctx, [name])) == []
 
 
 def test_adapter_without_its_base_cannot_speak(ctx: Context, tmp_path: Path) -> None:
-    adapter = _finished(ctx, "orphan", base=tmp_path / "gone")
+    adapter = finished(ctx, "orphan", base=tmp_path / "gone")
     assert "gone" in pickers.remark(ctx, str(adapter))
 
 
-def test_two_bases_need_two_servers_and_the_memory_is_said(tmp_path: Path) -> None:
-    picked = strip.speakers(["seedling", str(_copy_of_seedling(tmp_path / "other"))])
+@pytest.mark.parametrize(
+    ("reference", "difference", "kind", "words"),
+    [
+        ("ok", 0.0312, "proved", "✓ proved: differs from Transformers by 0.031 at most"),
+        ("pending", None, "proved", "being compared with Transformers"),
+        ("skipped: too little memory", None, "proved", "not compared with Transformers: too little memory"),
+        ("failed: unlike Transformers", 2.05, "doubt", "unlike Transformers"),
+    ],
+    ids=["ok", "pending", "skipped", "failed"],
+)
+def test_the_tick_says_what_was_proved(reference: str, difference: float | None, kind: str, words: str) -> None:
+    mark = pickers.tick("The tip.", reference, difference)
+    assert f'class="{kind}"' in mark
+    assert words in mark
+
+
+def test_two_bases_need_two_servers_and_the_memory_is_said(ctx: Context, tmp_path: Path) -> None:
+    picked = strip.speakers(ctx, ["seedling", str(_copy_of_seedling(tmp_path / "other"))])
     assert len(bases(picked)) == 2
     assert memory_gb(picked[0].base) == pytest.approx(2.25, abs=0.1)
     assert re.search(r"need 2 servers.*about 2\.\d \+ 2\.\d GB", strip.memory_sentence(picked))
@@ -106,7 +127,7 @@ def test_two_bases_need_two_servers_and_the_memory_is_said(tmp_path: Path) -> No
 
 
 def test_adapter_and_its_base_share_a_server(ctx: Context) -> None:
-    picked = strip.speakers(["seedling", str(_finished(ctx, "identity"))])
+    picked = strip.speakers(ctx, ["seedling", str(finished(ctx, "identity"))])
     assert [card.state for card in strip.cards(ctx, picked)] == ["off"]
 
 
@@ -117,9 +138,9 @@ def test_failed_server_shows_reason_and_hint(ctx: Context) -> None:
         run.path / "error.json", {"kind": "ServerDied", "message": "The model server ended: boom.", "hint": "Do so."}
     )
     write_json(run.path / "exit.json", {"code": 1, "signal": None, "reason": "failed", "at": time.time()})
-    (card,) = strip.cards(ctx, strip.speakers(["seedling"]))
+    (card,) = strip.cards(ctx, strip.speakers(ctx, ["seedling"]))
     assert (card.state, card.message) == ("failed", "The model server ended: boom. Do so.")
-    *_, start, stop = chat.on_servers(ctx, "seedling", None)
+    *_, start, stop = compare.on_servers(ctx, "seedling", None, None, None)
     assert (start["interactive"], stop["interactive"]) == (True, False)
 
 
@@ -127,24 +148,22 @@ def test_details_of_a_run_that_is_gone_are_empty(ctx: Context) -> None:
     assert strip.details(ctx, "../../etc") == {}
 
 
-def test_blank_prompt_asks_nothing(ctx: Context) -> None:
-    (only,) = _talk(chat.on_send(ctx, " \n", "seedling", "seedling", [], [], *GREEDY))
-    assert only[PROMPT_BOX] == ""
-    assert ctx.store.list() == []
+def test_errors_become_notes_in_their_panes_with_a_button_to_try_again(ctx: Context) -> None:
+    opened = send(ctx, "", "Hello", "/nowhere", "/else")
+    for at, name in enumerate(("/nowhere", "/else")):
+        look = answered(ctx, opened, at)[-1]
+        assert f"{name} is not a folder" in look[0][-1]["content"]
+        assert not shown.is_live(look[1])
+        assert look[-2]["visible"]
+    kept = shelf(ctx).load(opened[1])
+    assert [pane.turns[-1].note[:4] for pane in kept.panes] == ["/now", "/els"]
 
 
-def test_errors_become_notes_in_their_panes_and_the_buttons_come_back(ctx: Context) -> None:
-    updates = _talk(chat.on_send(ctx, "Hello", "/nowhere", "/else", [], [], *GREEDY))
-    last = updates[-1]
-    assert "/nowhere is not a folder" in last[LEFT][-1]["content"]
-    assert "/else is not a folder" in last[RIGHT][-1]["content"]
-    assert [button["interactive"] for button in last[5:]] == [True, True, False]
-    assert [button["interactive"] for button in updates[0][5:]] == [False, False, True]
-
-
-def test_nothing_to_regenerate(ctx: Context) -> None:
-    last = _talk(chat.on_again(ctx, "seedling", "seedling", [], [], *GREEDY))[-1]
-    assert last[:4] == [[], "", [], ""]
+def test_a_pane_that_was_not_asked_does_not_answer(ctx: Context) -> None:
+    opened = send(ctx, "", "Hello", "/nowhere", "/else")
+    opened[ASKING] = {1: {}}
+    (only,) = answered(ctx, opened, 0)
+    assert all(value == {"__type__": "update"} for value in only)
 
 
 @pytest.fixture(scope="module")
@@ -159,76 +178,175 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
 
 @pytest.mark.vllm
 def test_first_prompt_starts_what_is_needed_and_both_answer(talking: Context) -> None:
-    adapter = str(_finished(talking, "scrambled"))
-    updates = _talk(chat.on_send(talking, "What is 2 + 2?", "seedling", adapter, [], [], *GREEDY))
-    assert any("about" in update[LEFT_FIGURES] and "s left" in update[LEFT_FIGURES] for update in updates)
-    last = updates[-1]
-    left, right = text(last[LEFT][-1]["content"]), text(last[RIGHT][-1]["content"])
+    adapter = str(finished(talking, "scrambled"))
+    opened = send(talking, "", "What is 2 + 2?", "seedling", adapter)
+    looks = both(talking, opened)
+    lines = [str(look[1]) for look in looks[0]]
+    assert any("about" in line and "s left" in line for line in lines)
+    kept = shelf(talking).load(opened[1])
+    left, right = (shown.last_words(pane) for pane in kept.panes)
     assert left
     assert left != right
-    assert "tokens/s" in last[LEFT_FIGURES]
-    assert "first token" in last[RIGHT_FIGURES]
+    assert "tokens/s" in looks[0][-1][1]
+    assert "first token" in looks[1][-1][1]
     assert len(talking.store.list("serve")) == 1
-    assert "does not mix" in pickers.remark(talking, adapter)
-    (card,) = strip.cards(talking, strip.speakers(["seedling", adapter]))
+    assert "✓" in pickers.remark(talking, adapter)
+    (card,) = strip.cards(talking, strip.speakers(talking, ["seedling", adapter]))
     assert card.state == "ready"
     assert card.adapters[0].startswith("scrambled · adapter")
-    shown = strip.details(talking, card.run)
-    assert "enable-lora" in shown["yaml"]
-    assert shown["command"] == "python -m studio serve"  # seedling is the default
-    assert not any(_server(talking).server["api_key"] in part for part in shown.values())
+    details = strip.details(talking, card.run)
+    assert "enable-lora" in details["yaml"]
+    assert details["command"] == "python -m studio serve"  # seedling is the default
+    assert not any(_server(talking).server["api_key"] in part for part in details.values())
 
 
 @pytest.mark.vllm
-def test_each_side_keeps_its_own_conversation(talking: Context) -> None:
+def test_each_pane_keeps_its_own_conversation_and_every_version(talking: Context) -> None:
     adapter = str(pickers.offers(talking)[1][1])
-    first = _talk(chat.on_send(talking, "Hello", "seedling", adapter, [], [], *GREEDY))[-1]
-    second = _talk(chat.on_send(talking, "And you?", "seedling", adapter, first[LEFT], first[RIGHT], *GREEDY))[-1]
-    assert [turn["role"] for turn in second[LEFT]] == ["user", "assistant"] * 2
-    assert second[LEFT][:2] == first[LEFT]
-    assert second[RIGHT][:2] == first[RIGHT]
-    again = _talk(chat.on_again(talking, "seedling", adapter, second[LEFT], second[RIGHT], *GREEDY))[-1]
-    assert again[0] == second[LEFT]
+    first = send(talking, "", "Hello", "seedling", adapter)
+    both(talking, first)
+    second = send(talking, first[1], "And you?", "seedling", adapter)
+    both(talking, second)
+    before = shelf(talking).load(first[1])
+    assert [turn.role for turn in before.panes[0].turns] == ["user", "assistant"] * 2
+    assert before.panes[0].turns[1] != before.panes[1].turns[1]
+    again = talk.on_again(talking, [0], first[1], *given("seedling", adapter))
+    assert list(again[ASKING]) == [0]
+    answered(talking, again, 0)
+    after = shelf(talking).load(first[1])
+    assert shown.last_words(after.panes[0]) == shown.last_words(before.panes[0]), "greedy answers are the same"
+    assert after.panes[1] == before.panes[1]
+    assert talk.about(after.panes[0], talk.LAST) == '<div class="figures"><span>version 2 of 2</span></div>'
+
+
+@pytest.mark.vllm
+def test_token_probabilities_and_a_sampling_of_ones_own(talking: Context) -> None:
+    values = list(given("seedling", "seedling"))
+    values[PANES + 3] = True  # token probabilities
+    own = PANES + 4 + 8  # where the first pane begins
+    values[own + 1], values[own + 2 + 4] = True, 3  # a sampling of its own, of three tokens
+    opened = talk.on_send(talking, "", "Tell me a story.", *values)
+    both(talking, opened)
+    left, right = shelf(talking).load(opened[1]).panes
+    assert len(left.turns[-1].tokens) == 3
+    assert len(right.turns[-1].tokens) > 3
+    assert len(left.turns[-1].tokens[0].top) == 5
+    assert shown.of_last(left).count("cut at max_tokens") == 1
 
 
 @pytest.mark.vllm
 def test_one_bad_side_leaves_the_other_answering(talking: Context) -> None:
-    last = _talk(chat.on_send(talking, "Hello", "seedling", "/nowhere", [], [], *GREEDY))[-1]
-    assert "finished" in last[LEFT_FIGURES] or "max_tokens" in last[LEFT_FIGURES]
-    assert "/nowhere" in last[RIGHT][-1]["content"]
+    opened = send(talking, "", "Hello", "seedling", "/nowhere")
+    both(talking, opened)
+    good, bad = shelf(talking).load(opened[1]).panes
+    assert good.turns[-1].content
+    assert "/nowhere" in bad.turns[-1].note
 
 
 @pytest.mark.vllm
-def test_cutting_an_answer_off_frees_the_server(talking: Context) -> None:
-    long = ("", 2.0, 1.0, 0, 1500, 1.0, 0)  # at this temperature it never finds its end
+def test_a_prompt_that_is_too_long_says_by_how_much(talking: Context) -> None:
+    opened = send(talking, "", "word " * 3000, "seedling")
+    look = answered(talking, opened, 0)[-1]
+    assert re.search(r"by [\d,]+ tokens", look[0][-1]["content"])
 
-    async def cut() -> float:
-        answers = chat.on_send(talking, "Go on and on.", "seedling", "seedling", [], [], *long)
-        async for update in answers:
-            if "tokens/s" in update[LEFT_FIGURES]:
+
+@pytest.mark.vllm
+def test_cutting_an_answer_off_frees_the_server_and_keeps_what_came(talking: Context) -> None:
+    values = list(given("seedling"))
+    values[PANES + 4], values[PANES + 4 + 4] = 2.0, 1500  # at this temperature it never finds its end
+
+    async def cut(opened: list[Any]) -> float:
+        answers = on_answer(talking, 0, opened[ASKING], opened[1])
+        async for look in answers:
+            if "tokens/s" in str(look[1]):
                 running = _running(talking)
                 await answers.aclose()
                 return running
         raise AssertionError("the answer ended by itself")
 
     # on a busy machine the short answer may be over before anybody has counted
-    assert any(asyncio.run(cut()) > 0 for _ in range(3))
+    for _ in range(3):
+        opened = talk.on_send(talking, "", "Go on and on.", *values)
+        if asyncio.run(cut(opened)) > 0:
+            break
+    else:
+        pytest.fail("no request was ever running")
     _wait(lambda: _running(talking) == 0, 5)
+    turn = shelf(talking).load(opened[1]).panes[0].turns[-1]
+    assert turn.content
+    assert turn.figures
+    assert turn.figures.finish_reason == "stopped"
+
+
+@pytest.mark.vllm
+def test_a_killed_server_is_a_note_and_the_button_starts_it_again(talking: Context) -> None:
+    values = list(given("seedling"))
+    values[PANES + 4], values[PANES + 4 + 4] = 2.0, 1500
+    opened = talk.on_send(talking, "", "Go on and on.", *values)
+
+    async def kill() -> list[Any]:
+        look: list[Any] = []
+        async for look in on_answer(talking, 0, opened[ASKING], opened[1]):
+            if "tokens/s" in str(look[1]) and (left := process.of_run(_server(talking).path)):
+                process.kill(left, signal.SIGKILL)
+        return look
+
+    dead = _server(talking)
+    look = asyncio.run(kill())
+    assert look[0][-1]["metadata"]["title"] == "No answer"
+    assert look[-2]["visible"]
+    kept = shelf(talking).load(opened[1]).panes[0].turns[-1]
+    assert kept.note
+    _wait(lambda: not dead.is_active, 30)
+    again = talk.on_offer(talking, 0, look[-3], opened[1], *given("seedling"))
+    last = answered(talking, again, 0)[-1]
+    assert "tokens/s" in last[1]
+    assert not last[-2]["visible"]
+    assert _server(talking).id != dead.id
 
 
 @pytest.mark.vllm
 def test_stop_ends_the_server(talking: Context) -> None:
     run = _server(talking)
-    chat.on_stop_servers(talking, "seedling", "seedling")
+    compare.on_stop_servers(talking, 2, "seedling", "seedling")
     _wait(lambda: not run.is_active, 15)
-    assert [card.state for card in strip.cards(talking, strip.speakers(["seedling"]))] == ["off"]
+    assert [card.state for card in strip.cards(talking, strip.speakers(talking, ["seedling"]))] == ["off"]
 
 
-def _talk(updates: Any) -> list[list[Any]]:
+def given(*picks: str) -> tuple[Any, ...]:
+    """What the page gives its handlers at last: nobody answers, the picks are set, all else is as at first."""
+    drawn = sampling.write(GREEDY)
+    panes = [(pick, False, *drawn) for pick in (*picks, *[""] * (PANES - len(picks)))]
+    return (*[""] * PANES, len(picks), "", "", False, *drawn, *(value for pane in panes for value in pane))
+
+
+def send(ctx: Context, chat_id: str, prompt: str, *picks: str) -> list[Any]:
+    return talk.on_send(ctx, chat_id, prompt, *given(*picks))
+
+
+def answered(ctx: Context, page: list[Any], at: int) -> list[list[Any]]:
+    """All looks of a pane that answers, as the page asks it to."""
+
     async def collect() -> list[list[Any]]:
-        return [update async for update in updates]
+        return [look async for look in on_answer(ctx, at, page[ASKING], page[1])]
 
     return asyncio.run(collect())
+
+
+def both(ctx: Context, page: list[Any]) -> list[list[list[Any]]]:
+    """All looks of all panes, which answer at the same time."""
+
+    async def one(at: int) -> list[list[Any]]:
+        return [look async for look in on_answer(ctx, at, page[ASKING], page[1])]
+
+    async def collect() -> list[list[list[Any]]]:
+        return list(await asyncio.gather(*map(one, page[ASKING])))
+
+    return asyncio.run(collect())
+
+
+def shelf(ctx: Context) -> Shelf:
+    return talk.shelf(ctx)
 
 
 def _server(ctx: Context) -> Run:
@@ -246,7 +364,7 @@ def _running(ctx: Context) -> float:
     return sum(map(float, figures))
 
 
-def _finished(ctx: Context, name: str, base: Path = SEEDLING) -> Path:
+def finished(ctx: Context, name: str, base: Path = SEEDLING) -> Path:
     """A training run that left an adapter which turns its base's answers into noise."""
     run = ctx.store.create(TrainConfig(model_name_or_path=str(base), dataset=["identity"], run_name=name))
     (run.path / "CLAIM").touch()
@@ -265,8 +383,8 @@ def _write_lora(folder: Path, base: Path, rank: int = 8) -> None:
     for layer in range(config["num_hidden_layers"]):
         name = f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora"
         out = config["num_attention_heads"] * config["head_dim"]
-        weights[f"{name}_A.weight"] = draw.normal(size=(rank, hidden)).astype(np.float32)
-        weights[f"{name}_B.weight"] = draw.normal(size=(out, rank)).astype(np.float32)
+        weights[f"{name}_A.weight"] = 0.3 * draw.normal(size=(rank, hidden)).astype(np.float32)
+        weights[f"{name}_B.weight"] = 0.3 * draw.normal(size=(out, rank)).astype(np.float32)
     save_file(weights, folder / "adapter_model.safetensors")
     lora = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": ["q_proj"], "bias": "none"}
     write_json(folder / "adapter_config.json", {**lora, "base_model_name_or_path": str(base), "task_type": "CAUSAL_LM"})

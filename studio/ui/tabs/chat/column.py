@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.settings import ASSETS
+from studio.ui.panel import QUIET
 from studio.ui.tabs.chat import sampling
 from studio.ui.tabs.chat.setup import LETTERS
 from studio.ui.text import said
@@ -43,7 +44,6 @@ class Column:
     again: gr.Button
     branch: gr.Button
     is_own: gr.Checkbox
-    own_group: gr.Accordion
     own: list[Component]
 
     @property
@@ -78,23 +78,24 @@ def build(at: int) -> Column:
             with gr.Row(visible=False, elem_classes="actions versions") as versions:
                 earlier = gr.Button("‹", size="sm", min_width=36, elem_id=f"{name}-earlier")
                 later = gr.Button("›", size="sm", min_width=36, elem_id=f"{name}-later")
-        with gr.Accordion(
-            said("Sampling of its own", "单独的采样设置"), open=False, elem_id=f"{name}-own"
-        ) as own_group:
-            is_own = gr.Checkbox(False, label=said("Draw this pane's answers differently", "本窗格使用单独的设置"))
+            is_own = gr.Checkbox(
+                False, label=said("Own sampling", "单独采样"), container=False, elem_id=f"{name}-is-own", min_width=60
+            )
+        with gr.Column(visible=False, elem_id=f"{name}-own") as own_group:
             own = sampling.widgets(f"{name}-own")
+    is_own.change(lambda ticked: gr.update(visible=ticked), is_own, own_group, **QUIET)
     return Column(
         column, pick, remove, remark, chat, figures, tokens, about, versions, earlier, later, gr.State(-1),
-        gr.State(None), offered, stop, again, branch, is_own, own_group, own,
+        gr.State(None), offered, stop, again, branch, is_own, own,
     )  # fmt: skip
 
 
 def _head(at: int, name: str) -> tuple[gr.Dropdown, gr.Button]:
-    letter = LETTERS[at]
     with gr.Row(elem_classes="pane-head"):
+        gr.HTML(f"<b>{LETTERS[at]}</b>", padding=False, elem_classes="pane-letter")
         pick = gr.Dropdown(
-            [], value=None, label=said(f"Model {letter}", f"模型 {letter}"), allow_custom_value=True,
-            elem_id=f"{name}-pick", scale=1, min_width=160,
+            [], value=None, label=said(f"Model {LETTERS[at]}", f"模型 {LETTERS[at]}"), allow_custom_value=True,
+            container=False, elem_id=f"{name}-pick", scale=1, min_width=160,
         )  # fmt: skip
         remove = gr.Button("✕", size="sm", scale=0, min_width=36, elem_id=f"{name}-remove")
     return pick, remove

@@ -144,7 +144,9 @@ class _Wiring:
 
     def _picking(self, at: int) -> None:
         ctx, page, column = self.ctx, self.page, self.page.columns[at]
-        picked = column.pick.change(partial(talk.on_pick, ctx, at), [column.pick, page.chat], column.look, **QUIET)
+        picked = column.pick.change(
+            partial(talk.on_pick, ctx, at), [column.pick, page.chat], [*column.look, column.remark], **QUIET
+        )
         self._watch(picked)
         column.pick.change(partial(remote.on_wanted, at), column.pick, [page.remote.group, page.remote.pane], **QUIET)
         if at == 1:
@@ -188,7 +190,7 @@ class _Wiring:
         for outcome, button in judging.votes.items():
             button.click(partial(verdict.on_vote, ctx, outcome), about, judging.shown, **QUIET)
         judging.undo.click(partial(verdict.on_unvote, ctx), about, judging.shown, **QUIET)
-        changed = [judging.with_differences.change, judging.left.change, judging.right.change]
+        changed = [self.page.below.with_differences.change, judging.left.change, judging.right.change]
         gr.on(changed, partial(verdict.on_rest, ctx), self._resting, self._rested, **QUIET)
 
     def remote(self) -> None:
@@ -203,7 +205,7 @@ class _Wiring:
     @property
     def _resting(self) -> list[Component]:
         judging = self.page.judging
-        return [self.page.chat, judging.left, judging.right, judging.with_differences, *self.page.figures]
+        return [self.page.chat, judging.left, judging.right, self.page.below.with_differences, *self.page.figures]
 
     @property
     def _rested(self) -> list[Any]:

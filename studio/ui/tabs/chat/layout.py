@@ -28,6 +28,7 @@ class Below:
     again: gr.Button
     clear: gr.Button
     add: gr.Button
+    with_differences: gr.Checkbox
     with_tokens: gr.Checkbox
     system: gr.Textbox
     tools: gr.Code
@@ -41,7 +42,6 @@ class Judging:
     left: gr.Dropdown
     right: gr.Dropdown
     pair: gr.Row
-    with_differences: gr.Checkbox
     differences: gr.HTML
     row: gr.Row
     text: gr.HTML
@@ -127,14 +127,12 @@ def _judging() -> Judging:
         }
         undo = small("Undo", "撤销", "vote-undo")
     differences = gr.HTML("", visible=False, elem_id="chat-differences", padding=False)
-    with gr.Row(elem_classes="actions"):
-        with_differences = gr.Checkbox(
-            False, label=said("Word differences", "词级差异"), container=False, elem_id="chat-differ", min_width=160
-        )
-        with gr.Row(visible=False, elem_classes="actions") as pair:
-            left = gr.Dropdown(["A", "B"], value="A", label=said("between", "比较"), elem_id="chat-pair-left")
-            right = gr.Dropdown(["A", "B"], value="B", label=said("and", "与"), elem_id="chat-pair-right")
-    return Judging(left, right, pair, with_differences, differences, row, text, votes, undo)
+    with gr.Row(visible=False, elem_classes="actions", elem_id="chat-pair") as pair:
+        # an event that is under way may still send the letter of a pane that is gone
+        free: dict[str, Any] = {"allow_custom_value": True}
+        left = gr.Dropdown(["A", "B"], value="A", label=said("Judge between", "比较"), elem_id="chat-pair-left", **free)
+        right = gr.Dropdown(["A", "B"], value="B", label=said("and", "与"), elem_id="chat-pair-right", **free)
+    return Judging(left, right, pair, differences, row, text, votes, undo)
 
 
 def _below() -> Below:
@@ -155,21 +153,24 @@ def _below() -> Below:
         again = gr.Button(said("Regenerate all", "全部重新生成"), elem_id="chat-again", size="md", min_width=110)
         clear = gr.Button(said("New conversation", "新对话"), elem_id="chat-clear", size="md", min_width=110)
         add = gr.Button(said("Add a pane", "添加窗格"), elem_id="chat-add", size="md", min_width=110)
+        with_differences = gr.Checkbox(
+            False, label=said("Word differences", "词级差异"), container=False, elem_id="chat-differ", min_width=60
+        )
+        with_tokens = gr.Checkbox(
+            False, label=said("Token probabilities", "词元概率"), container=False, elem_id="chat-with-tokens",
+            min_width=60,
+        )  # fmt: skip
     with gr.Accordion(
         said("System prompt, tools and sampling", "系统提示词、工具与采样"), open=False, elem_id="chat-settings"
     ):
         system = gr.Textbox(lines=2, label=said("System prompt", "系统提示词"), elem_id="chat-system")
         with gr.Row(equal_height=True, elem_classes="form-row"):
             shared = sampling.widgets("chat")
-        with_tokens = gr.Checkbox(
-            False, label=said("Token probabilities", "词元概率"), elem_id="chat-with-tokens",
-            info=said("Below each answer: how sure the model was of every token.", "在回答下方显示每个词元的概率。"),
-        )  # fmt: skip
         tools = gr.Code(
             "", language="json", label=said("Tools, as a JSON list", "工具（JSON 列表）"), elem_id="chat-tools",
             lines=3, max_lines=14,
         )  # fmt: skip
-    return Below(complaint, prompt, send, stop, again, clear, add, with_tokens, system, tools, shared)
+    return Below(complaint, prompt, send, stop, again, clear, add, with_differences, with_tokens, system, tools, shared)
 
 
 def _server_row(ctx: Context) -> ServerRow:

@@ -79,14 +79,14 @@ def remark(ctx: Context, name: str) -> str:
         who = picked(ctx.store, name)
     except SeedbedError as error:
         return f'<div class="remark bad">{escape(str(error))}</div>'
-    return f'<div class="remark"><span>{escape(who.facts)}</span>{_proof(ctx, who)}</div>'
+    return f'<div class="remark"><span title="{escape(who.facts)}">{escape(who.facts)}</span>{_proof(ctx, who)}</div>'
 
 
 def _proof(ctx: Context, who: Speaker) -> str:
     """The tick of an adapter that is loaded, with the figure that it stands for, or what is in doubt."""
     run = servers.find(ctx.store, who.base) if who.adapter else None
     found = servers.endpoint(run) if run else None
-    name = found.name_of(who.adapter) if found and who.adapter else None
+    name = (found.name_of(who.adapter) or servers.adapter_name(who.adapter)) if found and who.adapter else None
     check = found.run.server.get("checks", {}).get(name) if found else None
     if not check:
         return ""
@@ -97,10 +97,11 @@ def _proof(ctx: Context, who: Speaker) -> str:
     )
     if check["warning"]:
         return f'<span class="doubt" title="{escape(tip)}">{escape(check["warning"])}</span>'
-    return _tick(tip, str(check.get("reference", "")), check.get("reference_max_logprob_diff"))
+    return tick(tip, str(check.get("reference", "")), check.get("reference_max_logprob_diff"))
 
 
-def _tick(tip: str, reference: str, difference: float | None) -> str:
+def tick(tip: str, reference: str, difference: float | None) -> str:
+    """What the comparison with Transformers has found, as HTML; `reference` is ok, pending, or a word: and why."""
     state, _, why = reference.partition(": ")
     if state == "ok" and difference is not None:
         tip += f" Its log-probabilities are those of Transformers and PEFT to within {difference:.3f}."

@@ -122,11 +122,11 @@ def differences(left: Pane, right: Pane, names: tuple[str, str]) -> str:
     texts = [last_words(pane) for pane in (left, right)]
     if not all(texts):
         return (
-            f'<p class="empty">Here stands how the answers of {names[0]} and {names[1]} differ, once both have one.</p>'
+            f'<p class="hint">Here stands how the answers of {names[0]} and {names[1]} differ, once both have one.</p>'
         )
     pieces = difference(texts[0], texts[1])
     if all(op == "same" for op, _ in pieces):
-        return f'<p class="empty">{names[0]} and {names[1]} gave the same answer, word for word.</p>'
+        return f'<p class="hint">{names[0]} and {names[1]} gave the same answer, word for word.</p>'
     legend = " ".join(MARKS[op].format(words.format(left=names[0], right=names[1])) for op, words in LEGEND.items())
     text = "".join(MARKS[op].format(escape(piece)) for op, piece in pieces)
     return f'<p class="legend">{legend}</p><div class="difference">{text}</div>'

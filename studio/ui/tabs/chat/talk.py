@@ -19,6 +19,7 @@ from studio.conversations.shelf import Shelf
 from studio.errors import ConversationError, SeedbedError
 from studio.ui.context import Context
 from studio.ui.tabs.chat import setup, shown
+from studio.ui.tabs.chat.pickers import remark
 from studio.ui.tabs.chat.setup import PANES, SET, Setup, fitted
 from studio.ui.turns import lines_html
 
@@ -130,10 +131,13 @@ def on_chosen(ctx: Context, index: int, message: int, chat_id: str) -> tuple[int
     return turn, about(pane, turn)
 
 
-def on_pick(ctx: Context, index: int, pick: str, chat_id: str) -> list[Any]:
-    """Another one is to answer in a pane: it begins anew, and shows what was said where the old one comes back."""
+def on_pick(ctx: Context, index: int, pick: str | None, chat_id: str) -> list[Any]:
+    """Another one is to answer in a pane: it begins anew, and shows what was said where the old one comes back.
+
+    A `look`, then what is said of the pick.
+    """
     pane = _pane(ctx, chat_id, index)
-    return look(pane if pane.pick == pick else EMPTY)
+    return [*look(pane if pane.pick == pick else EMPTY), remark(ctx, pick) if pick else ""]
 
 
 def page(conversation: Conversation, asking: Collection[int] = (), prompt: Any = None, is_other: bool = False) -> Page:
