@@ -24,12 +24,10 @@ NO_CHOICE = ("—", "")
 NOTHING = "none"  # what a list says for no item: shown as an empty one
 LONG_TEXTS = frozenset({"default_system", "judge_prompt", "prompts", "sample_prompts"})
 HIDDEN_GROUPS = frozenset({"internal"})
-CLOSED_GROUPS = frozenset(
-    {
-        "adapters", "advanced", "cache", "evaluation", "optimizer", "parallel", "precision", "sampling", "saving",
-        "server", "trackers",
-    }  # fmt: skip
-)
+CLOSED_GROUPS = frozenset((
+    "adapters", "advanced", "cache", "evaluation", "optimizer", "parallel", "precision", "sampling", "saving", "server",
+    "trackers",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,19 @@ class Form:
         declared = {option.key: option for option in self.options}
         return [gr.update(choices=_offered(declared[key], offered)) for key, offered in choices.items()]
 
+    def edits(self, keys: Sequence[str] | None = None) -> list[Any]:
+        """The events of a person at the widgets of `keys`, or of all. A picker, and a text that is pasted or deleted,
+        tell of it by a change only; so they do when they are filled."""
+        pairs = [(option.key, widget) for option, widget in zip(self.options, self.components, strict=True)]
+        kept = [(key, widget) for key, widget in pairs if keys is None or key in keys]
+        return [widget.change if self._is_typed(key, widget) else widget.input for key, widget in kept]
+
     def component(self, key: str) -> gr.components.Component:
         """The widget of one option."""
         return self.components[[option.key for option in self.options].index(key)]
+
+    def _is_typed(self, key: str, widget: gr.components.Component) -> bool:
+        return key in self.picked or isinstance(widget, gr.Textbox)
 
     @property
     def _conditional(self) -> list[str]:

@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 
 from studio.config import load
+from studio.config.arena import ArenaConfig
 from studio.config.option import options
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError
@@ -140,4 +141,12 @@ def test_filling_shows_what_the_values_need(form: Form) -> None:
 
 def test_what_is_in_sight_at_first_are_options(form: Form) -> None:
     assert set(FIRST) <= {option.key for option in form.options}
-    assert {option.key for option in form.options} >= LONG_TEXTS
+    drawn = (*form.options, *options(ArenaConfig))
+    assert {option.key for option in drawn} >= LONG_TEXTS
+
+
+def test_a_text_tells_of_what_is_pasted_and_deleted_too(form: Form) -> None:
+    """Gradio's input event of a text box comes with a key that writes a letter only."""
+    keys = ["run_name", "dataset", "stage", "per_device_train_batch_size"]
+    assert [event.event_name for event in form.edits(keys)] == ["change", "input", "change", "input"]
+    assert len(form.edits()) == len(form.components)

@@ -112,7 +112,7 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     fields, answers = list(form.components), [anyway, room]
     look = partial(on_change, ctx, form)
     gr.on(
-        [anyway.input, room.input, *_edits(form)],
+        [anyway.input, room.input, *form.edits()],
         look,
         [*answers, *fields],
         checked,
@@ -120,7 +120,7 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
         **QUIET,
     )
     controlling = [form.component(key) for key in form.controlling]
-    gr.on(_edits(form, form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
+    gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
     filling = Filling(form, preset, told, look, [*answers, *fields], checked)
     filling.on(preset.input, partial(on_preset, ctx, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)
@@ -220,14 +220,6 @@ def on_start(ctx: Context, form: Form, wait: bool, anyway: bool, room: str | Non
     if not wait and queue.ahead(run.path):
         gr.Info("Another training is running on this machine: both will be slower.")
     return run.id
-
-
-def _edits(form: Form, keys: Sequence[str] | None = None) -> list[Any]:
-    """The events of a person at the widgets of `keys`, or of all. A picker tells of what was typed into it by a change
-    only, and is changed from other tabs too."""
-    pairs = [(option.key, widget) for option, widget in zip(form.options, form.components, strict=True)]
-    kept = [(key, widget) for key, widget in pairs if keys is None or key in keys]
-    return [widget.change if key in form.picked else widget.input for key, widget in kept]
 
 
 def _look(ctx: Context, config: TrainConfig, room: str | None) -> _Seen:

@@ -62,12 +62,9 @@ def build(ctx: Context, tab: gr.Tab) -> None:
 def _wire(ctx: Context, form: Form, adapters: gr.Dropdown, seen: list[Any]) -> tuple[list[Any], Callable[..., Any]]:
     """What follows from each edit. The widgets to read, and who looks at them."""
     fields, look = [adapters, *form.components], partial(on_change, ctx, form)
-    pairs = zip(form.options, form.components, strict=True)
-    # a picker tells of what was typed into it by a change only
-    edits = [widget.change if option.key in form.picked else widget.input for option, widget in pairs]
-    gr.on([adapters.change, *edits], look, fields, seen, trigger_mode="always_last", **QUIET)
+    gr.on([adapters.change, *form.edits()], look, fields, seen, trigger_mode="always_last", **QUIET)
     controlling = [form.component(key) for key in form.controlling]
-    gr.on([widget.input for widget in controlling], partial(on_shift, form), controlling, form.shifting, **QUIET)
+    gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
     return fields, look
 
 
