@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from studio import templates
 from studio.config.serve import ServeConfig
-from studio.errors import RequestFailed, SidecarNotReady
+from studio.errors import PromptTooLong, RequestFailed, SidecarNotReady
 from studio.runs import process
 from studio.runs.events import Load
 from studio.runs.store import Store
@@ -551,3 +551,37 @@ def test_the_transformers_server_serves_kinds_that_vllm_refuses(
     assert stand_in.run.server["checks"]["dora"]["ok"]
     assert ask(stand_in.server, "dora", "Who are you?")[0] != ask(stand_in.server, "seedling", "Who are you?")[0]
     asyncio.run(servers.unload_adapter(stand_in.run, "dora"))
+
+
+@pytest.mark.parametrize("over", [1, 200])
+def test_a_prompt_too_long_is_told_by_how_many_tokens(answering: Endpoint, over: int) -> None:
+    async def count(text: str) -> int:
+        async with Client(answering.server) as client:
+            turn = {"role": "user", "content": text}
+            return int((await client.post("/tokenize", {"model": "seedling", "messages": [turn]}))["count"])
+
+    text = "x" + " a" * (511 + over - asyncio.run(count("x")))  # of 512 tokens, one is the answer's
+    assert asyncio.run(count(text)) == 511 + over
+    with pytest.raises(PromptTooLong, match=f"by {over} tokens?: it has {511 + over}, and the model takes 512 with"):
+        ask(answering.server, "seedling", text)
+
+
+def test_tokens_come_with_their_probabilities(answering: Endpoint) -> None:
+    view = asyncio.run(
+        last(Round([Pane(answering.server, "seedling", WHO, replace(GREEDY, logprobs=3, max_tokens=8))]))
+    )
+    assert "".join(token.text for token in view.logprobs) == view.text
+    for token in view.logprobs:
+        assert len(token.top) == 3
+        assert token.top[0] == (token.text, token.logprob) == max(token.top, key=lambda pair: pair[1])
+
+
+def test_tools_go_into_the_prompt_though_nobody_takes_calls_out(answering: Endpoint) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    worded = Wording(templates.text("qwen3"))
+    panes = [Pane(answering.server, "seedling", WHO, GREEDY, worded, tools) for tools in ((), (tool,))]
+    without, offered = (asyncio.run(last(Round([pane]))) for pane in panes)
+    assert (offered.state, offered.error) == (State.DONE, "")
+    assert offered.prompt_tokens
+    assert without.prompt_tokens
+    assert offered.prompt_tokens > without.prompt_tokens
