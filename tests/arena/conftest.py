@@ -24,7 +24,7 @@ MODELS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def debaters() -> Iterator[str]:
     """The address of a server with all MODELS but `gone`."""
     command = [sys.executable, str(ROOT / "tests" / "fakes" / "debaters.py")]
