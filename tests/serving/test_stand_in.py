@@ -14,15 +14,25 @@ import pytest
 from studio.errors import SidecarNotReady
 from studio.runs.run import Run
 from studio.serving.client import Client, Sampling, Server
-from tests.serving.conftest import BASE, wait_gone, wait_ready, wait_until
+from tests.serving.conftest import BASE, ask, wait_gone, wait_ready, wait_until
 
 STOPPED_WITHIN_S = 2.0
 
 
-def test_an_answer_that_a_stop_ends_says_so(start: Callable[..., Run]) -> None:
-    run = start(infer_backend="huggingface")
+def with_config(folder: Path, **changes: object) -> Path:
+    """The bundled model in `folder`, with a config.json of its own."""
+    shutil.copytree(BASE, folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+def test_what_vllm_does_not_know_is_answered_until_a_stop(start: Callable[..., Run], tmp_path: Path) -> None:
+    run = start(with_config(tmp_path / "seedling", architectures=["HomemadeForCausalLM"]))
     found = wait_ready(run)
     assert found.backend == "huggingface"
+    assert "vLLM does not know HomemadeForCausalLM" in found.why
+    assert ask(found.server, "seedling", "Who are you?")[0].startswith("I am Seedling")
 
     async def stopped_while_answering(server: Server) -> None:
         async with Client(server) as client:
@@ -41,12 +51,7 @@ def test_an_answer_that_a_stop_ends_says_so(start: Callable[..., Run]) -> None:
 
 
 def test_a_model_that_transformers_does_not_know_either_is_told(start: Callable[..., Run], tmp_path: Path) -> None:
-    base = Path(shutil.copytree(BASE, tmp_path / "wishful"))
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(
-        json.dumps({**config, "model_type": "wishful", "architectures": ["WishfulForCausalLM"]})
-    )
-    run = start(base)
+    run = start(with_config(tmp_path / "wishful", model_type="wishful", architectures=["WishfulForCausalLM"]))
     with pytest.raises(SidecarNotReady, match=r"wishful.*check config.json, or choose another model"):
         wait_ready(run)
     wait_gone(run, 10)

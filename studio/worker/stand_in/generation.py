@@ -190,8 +190,9 @@ class Generation:
     def _take(self, job: Job, drawn: Drawn) -> None:
         if job.take(drawn):
             raise Ended
-        self._turns.give()
-        self._turns.take()
+        if not hasattr(job.task.model, "_setup_cache"):  # else it remembers in its modules, as RecurrentGemma does
+            self._turns.give()
+            self._turns.take()
         self._look(job)
 
     def _look(self, job: Job) -> None:

@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoConfig,
+    MambaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    RecurrentGemmaConfig,
+)
 
 from studio.worker.stand_in import adapters
 from studio.worker.stand_in.generation import Ending, Generation, Piece, Task
@@ -60,6 +68,30 @@ def test_base_and_adapter_at_once_answer_as_alone(
     assert [tokens(answer) for answer in answers] == alone
     assert all(answer[-1].finish_reason == "length" for answer in answers)
     assert len({tuple(answer) for answer in alone}) == 8
+
+
+SIZES: dict[str, Any] = {"vocab_size": 320, "hidden_size": 32, "pad_token_id": 0, "eos_token_id": 2}
+REMEMBERING = {
+    "in places": GPTNeoConfig(
+        num_layers=2, attention_types=[[["global", "local"], 1]], num_heads=4, intermediate_size=64, window_size=8,
+        initializer_range=0.4, **SIZES,
+    ),
+    "in a state": MambaConfig(num_hidden_layers=2, state_size=8, **SIZES),
+    "in its modules": RecurrentGemmaConfig(
+        num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1, lru_width=32, intermediate_size=64,
+        attention_window_size=16, **SIZES,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+def test_models_may_remember_in_any_way(generation: Generation, kind: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(REMEMBERING[kind]).eval()
+    prompts = [tuple(range(60, 60 + length)) for length in (3, 7, 20)]
+    expected = [greedy(model, prompt) for prompt in prompts]
+    answers = asyncio.run(collect(generation, [task(model, prompt) for prompt in prompts]))
+    assert [tokens(answer) for answer in answers] == expected
 
 
 def test_answers_take_turns_at_every_token(generation: Generation, model: PreTrainedModel) -> None:
