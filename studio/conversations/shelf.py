@@ -18,12 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from studio.conversations import turns
-from studio.conversations.conversation import Conversation, Pane, Turn, new_id
+from studio.conversations.conversation import Conversation, Pane, new_id
 from studio.errors import ConversationError, PathError
 from studio.files import inside, reason_of, write_text
 
 VERSION = 1
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+SAID = ("title", "content", "reasoning")
+BRANCHES = ("turns", "others")
 NOTHING: Mapping[int, Pane] = {}
 
 
@@ -140,12 +142,12 @@ class Shelf:
         return path
 
     def _holds(self, conversation_id: str, words: Sequence[str]) -> bool:
-        raw = self._path(conversation_id).read_text(encoding="utf-8", errors="replace").casefold()
-        if not all(json.dumps(word, ensure_ascii=False)[1:-1] in raw for word in words):
-            return False  # far cheaper than reading it
         try:
-            text = "\n".join(_texts(self.load(conversation_id))).casefold()
-        except ConversationError:
+            raw = self._path(conversation_id).read_text(encoding="utf-8", errors="replace").casefold()
+            if not all(json.dumps(word, ensure_ascii=False)[1:-1] in raw for word in words):
+                return False  # far cheaper than reading it
+            text = "\n".join(_texts([json.loads(line) for line in raw.strip().split("\n")]))
+        except DAMAGE:
             return False
         return all(word in text for word in words)
 
@@ -246,15 +248,11 @@ def _what(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _texts(conversation: Conversation) -> Iterator[str]:
-    yield conversation.title
-    for pane in conversation.panes:
-        for tail in (pane.turns, *pane.others):
-            yield from _spoken(tail)
-
-
-def _spoken(tail: tuple[Turn, ...]) -> Iterator[str]:
-    for turn in tail:
-        yield from (turn.content, turn.reasoning)
-        for other in turn.others:
-            yield from _spoken(other)
+def _texts(value: Any) -> Iterator[str]:
+    """What was said, in any version, out of the lines of a file."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        yield from (text for key in SAID if isinstance(text := value.get(key), str))
+        yield from (text for key in BRANCHES for text in _texts(value.get(key)))
