@@ -14,6 +14,7 @@ from studio.serving.client import Sampling, Server, Token, ToolCall
 from studio.serving.panes import FLUSH_S, Pane, Round, State, View, answer
 
 HI = ({"role": "user", "content": "hi"},)
+PIECE = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n'
 FULL = "".join(f"{number} " for number in range(20))
 
 
@@ -91,15 +92,36 @@ def test_tools_are_offered_also_where_the_server_cannot_take_calls_out(fake: Ser
     assert one(fake, "parserless", tools=(tool,))[-1].text == FULL
 
 
-def test_leaving_an_answer_closes_its_connection(fake: Server) -> None:
-    async def leave() -> float:
-        stream = answer(Pane(fake, "hanging", HI, Sampling()))
-        await anext(stream)
-        begun = time.monotonic()
-        await stream.aclose()
-        return time.monotonic() - begun
+@pytest.mark.parametrize("way", ["closed", "cancelled"])
+def test_leaving_an_answer_closes_its_connection(way: str) -> None:
+    async def leave() -> None:
+        begun, gone = asyncio.Event(), asyncio.Event()
 
-    assert asyncio.run(leave()) < 0.5
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + PIECE)
+            await reader.read()  # until the other side hangs up
+            gone.set()
+            writer.close()
+
+        async def look() -> None:
+            async for view in answer(pane):
+                assert view.text == "Hi"
+                begun.set()
+
+        async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            pane = Pane(Server(f"http://127.0.0.1:{port}"), "it", HI, Sampling())
+            if way == "closed":
+                async with aclosing(answer(pane)) as stream:
+                    await anext(stream)
+            else:
+                looking = asyncio.create_task(look())
+                await begun.wait()
+                looking.cancel()
+            await asyncio.wait_for(gone.wait(), 5)
+
+    asyncio.run(leave())
 
 
 def test_a_view_that_is_over_cannot_be_stopped() -> None:
