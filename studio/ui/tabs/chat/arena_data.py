@@ -79,11 +79,8 @@ def on_make(ctx: Context, source: str | None, use: Use, whose: Whose, name: str)
 @shown
 def on_train(form: Form, values: Mapping[str, Any]) -> list[Any]:
     """Fill the Train form with what was prepared, and go there."""
-    who = values.get("adapter_name_or_path") or values.get("model_name_or_path")
-    told = (
-        f"<p>To learn from the votes in <b>{escape(', '.join(values['dataset']))}</b>, from where "
-        f"<b>{escape(who[0] if isinstance(who, list) else str(who))}</b> is.</p>"
-    )
+    learnt, start = escape(", ".join(values["dataset"])), escape(_names(values))
+    told = f"<p>To learn from the votes in <b>{learnt}</b>, starting from <b>{start}</b>.</p>"
     return [BLANK, f'<div class="card">{told}</div>', *form.fill(values), gr.Tabs(selected="train")]
 
 
@@ -113,6 +110,11 @@ def _start(ctx: Context, pick: str) -> dict[str, Any]:
         return {}
     adapter = {"adapter_name_or_path": [who.adapter]} if who.adapter else {}
     return {"model_name_or_path": models.display_name(who.base), **adapter}
+
+
+def _names(values: Mapping[str, Any]) -> str:
+    """What a training starts from, for people."""
+    return " + ".join([str(values["model_name_or_path"]), *values.get("adapter_name_or_path", ())])
 
 
 def _choice(words: Mapping[Any, tuple[str, str]], english: str, chinese: str, elem_id: str) -> gr.Dropdown:
