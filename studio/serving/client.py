@@ -131,7 +131,14 @@ class Done:
 
 
 class Client:
-    """A connection to one server. Use as `async with Client(server) as client`."""
+    """A connection to one server. Use as `async with Client(server) as client`.
+
+    `first_byte_s`: how long it may take until an answer begins; `gather_s`: tokens that come within this are read
+    together, which costs less.
+
+    Raises:
+        RequestFailed: the key is none.
+    """
 
     def __init__(
         self,
@@ -143,6 +150,8 @@ class Client:
         self.server = server
         self._first_byte_s = first_byte_s
         self._gather_s = gather_s
+        if not (server.api_key.isascii() and server.api_key.isprintable()):
+            raise RequestFailed(f"The API key for {server.url} holds a line break, or a character that no key has")
         headers = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
         # whom to trust only matters with https, and takes 40 ms to read
         verify = _authorities() if server.url.startswith("https:") else False

@@ -38,9 +38,9 @@ def readable(url: str) -> Iterator[None]:
         raise SidecarNotReady(f"No model server answers at {url}. Is it running?") from None
     except httpx.TimeoutException:
         raise RequestFailed(f"The model server at {url} did not answer in time") from None
-    except httpx.TransportError:
+    except httpx.RequestError:
         raise RequestFailed("The answer broke off: the model server closed the connection") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise babble(url, str(error)) from None
 
 

@@ -77,8 +77,7 @@ async def answer(pane: Pane) -> AsyncGenerator[View, None]:
     draft = _Draft()
     writing = asyncio.create_task(draft.fill(pane))
     try:
-        await asyncio.wait([writing, begun := asyncio.create_task(draft.begun.wait())], return_when="FIRST_COMPLETED")
-        begun.cancel()
+        await draft.begun.wait()
         while not writing.done():
             if draft.is_new:
                 yield draft.view()
@@ -94,7 +93,7 @@ class _Draft:
     """An answer while it comes in: pieces are cheap to take, and joined when somebody looks."""
 
     def __init__(self) -> None:
-        self.begun = asyncio.Event()
+        self.begun = asyncio.Event()  # or ended before it began
         self.is_new = False
         self._last: Delta | None = None
         self._end: Done | None = None
@@ -111,6 +110,8 @@ class _Draft:
                     self._take(event)
         except ServingError as error:
             self._error = str(error)
+        finally:
+            self.begun.set()
 
     def view(self) -> View:
         """The answer so far."""

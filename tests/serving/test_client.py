@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -133,6 +133,13 @@ def test_a_url_that_is_none() -> None:
         asyncio.run(ask_there())
 
 
+@pytest.mark.parametrize("key", ["secret\n", "schlüssel", "a\0b"])
+def test_a_key_that_is_none_is_told_and_not_repeated(key: str) -> None:
+    with pytest.raises(RequestFailed, match="API key for http://there holds") as caught:
+        Client(Server("http://there", key))
+    assert key not in str(caught.value)
+
+
 def test_the_key_goes_into_the_header_and_nowhere_else() -> None:
     def check(request: httpx.Request) -> httpx.Response:
         assert request.headers["Authorization"] == "Bearer very-secret"
@@ -168,6 +175,19 @@ CHUNKS = JSON | st.fixed_dictionaries({}, optional={
         }),
     }), max_size=2),
 })  # fmt: skip
+
+
+@given(st.lists(st.binary(max_size=20) | st.sampled_from([b"data:", b"\n", b'{"choices":', b"[", b'"', b"\xff"])))
+@example([b"data: ", b"[" * 100_000, b"\n"])
+@example([b"data: \xff\n"])
+def test_bytes_of_any_kind_are_told(body: list[bytes]) -> None:
+    with pytest.raises(ServingError):
+        ask(answer_with(200, b"".join(body)))
+
+
+def test_an_answer_packed_wrongly_is_told() -> None:
+    with pytest.raises(RequestFailed, match="closed the connection"):
+        ask(lambda request: httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no")))
 
 
 @given(st.lists(CHUNKS, max_size=3))
