@@ -22,7 +22,7 @@ from studio import models
 from studio.runs import process
 from studio.runs.run import Run
 from studio.runs.store import Store
-from studio.serving import servers
+from studio.serving import servers, speaker, voices
 from studio.serving.client import Client, Delta, Done, Sampling, Server
 
 TOKENS = 64
@@ -53,7 +53,7 @@ def measure(folder: Path, model: str, adapter: str | None) -> Iterator[tuple[str
     """Rows of the table: what, and its figure."""
     path = adapter or make_adapter(model, folder / "adapter")
     begun = time.perf_counter()
-    run = servers.start(Store(folder / "saves"), model, path)
+    run = speaker.start(Store(folder / "saves"), model, [speaker.speaker(path)])
     try:
         asyncio.run(until_ready(run))
         yield "start to ready, s", f"{time.perf_counter() - begun:.1f}"
@@ -68,8 +68,12 @@ def measure(folder: Path, model: str, adapter: str | None) -> Iterator[tuple[str
 def speed_rows(run: Run, adapter: str) -> Iterator[tuple[str, str]]:
     """First token and throughput, for base and adapter, alone and among others."""
     begun = time.perf_counter()
-    server, name = asyncio.run(servers.open_model(Store(run.path.parent), _base(run), adapter))
+    voice = asyncio.run(voices.open_voice(Store(run.path.parent), adapter))
+    server, name = voice.server, voice.model
     yield "load an adapter and prove it, s", f"{time.perf_counter() - begun:.2f}"
+    while run.server["checks"][name]["reference"] == "pending":  # Transformers takes cores of its own
+        time.sleep(0.1)
+    yield "until Transformers has confirmed it, s", f"{time.perf_counter() - begun:.1f}"
     for title, model in (("base", servers.endpoints(Store(run.path.parent))[0].served[0].name), ("adapter", name)):
         asyncio.run(volley(server, model, 1))
         for count in CONCURRENT:
@@ -121,12 +125,6 @@ def make_adapter(model: str, folder: Path) -> str:
     """An adapter with random weights."""
     subprocess.run([sys.executable, "-c", MAKE_ADAPTER, model, str(folder)], check=True, capture_output=True)
     return str(folder)
-
-
-def _base(run: Run) -> str:
-    found = servers.endpoint(run)
-    assert found
-    return found.base
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class Adapters:
         try:
             await self._client.post("/v1/load_lora_adapter", payload)
         except RequestFailed as error:
-            raise AdapterRefused(_refusal(name, str(error))) from None
+            raise self._refused(name, str(error)) from None
         try:
             check = await probe.check(self._client, self._base, name, self._alone)
             _require_unmixed(name, check)
@@ -155,11 +155,18 @@ class Adapters:
             check = replace(check, reference=f"skipped: {error}")
         except ServingError as error:
             self._comparisons.pop(name)
-            await self.unload(name)
             self._thrown_out[name] = replace(check, ok=False, reference=f"failed: {error}")
+            await self.unload(name)
         if name in self._loaded:
             self._loaded[name] = replace(self._loaded[name], check=check)
         self._has_news = True
+
+    def _refused(self, name: str, message: str) -> ServingError:
+        """The server's reason, without the layers that vLLM wraps it in. What vLLM refuses, Transformers may take."""
+        reason = message.partition("Worker failed with error '")[2].partition("', please check")[0] or message
+        if self._backend == "vllm":
+            return AdapterRefused(f"vLLM cannot load {name}: {reason.strip()}")
+        return ServingError(f"Transformers cannot load {name}: {reason.strip()}")
 
     def _stop_comparing(self, name: str) -> None:
         if task := self._comparisons.pop(name, None):
@@ -243,9 +250,3 @@ def _require_unmixed(name: str, check: probe.Check) -> None:
             f"{name} was unloaded again: with it, the base model's own answers change (log-probabilities by "
             f"{check.base_max_logprob_diff}). This vLLM mixes adapters up; please report it"
         )
-
-
-def _refusal(name: str, message: str) -> str:
-    """vLLM's reason, without the layers that it is wrapped in."""
-    reason = message.partition("Worker failed with error '")[2].partition("', please check")[0] or message
-    return f"vLLM cannot load {name}: {reason.strip()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from studio.models import AdapterInfo
 from studio.runs import launchers
 from studio.runs.run import Run
 from studio.runs.store import Store
+from studio.serving import servers
 
 POLL_S = 0.2
-
-_starting = threading.Lock()
 
 
 def find(store: Store, info: AdapterInfo) -> Path | None:
@@ -55,7 +53,7 @@ async def model(store: Store, info: AdapterInfo, tell: Callable[[dict[str, Any]]
 
 def _begin(store: Store, info: AdapterInfo) -> Run:
     """Two panes that want the same adapter wait for the same merge."""
-    with _starting:
+    with servers.alone(store):
         running = (run for run in _merges(store, info) if run.is_active and _adapter_of(run) == info.path)
         if run := next(running, None):
             return run

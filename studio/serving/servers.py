@@ -7,10 +7,11 @@ way as one's own.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,6 @@ START_TIMEOUT_S = 900.0  # a 7B model compiled for CUDA takes three minutes
 LOAD_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 30.0  # the nanny's ladder ends in SIGKILL well before
 LORAS_MAX = 64
-
-_starting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -104,21 +103,16 @@ def backend_of(run: Run) -> str:
     return str(run.server.get("backend") or choose(_config(run)).name)
 
 
-def start(store: Store, base: str, adapter: str | None = None, **options: Any) -> Run:
+def start(store: Store, base: str, **options: Any) -> Run:
     """Start a server for a base model, unless there is one: then that one. `options` are ServeConfig's.
 
-    `adapter` is not loaded; the server is only made so that it can take it.
-
     Raises:
-        ConfigError, ModelError
+        ConfigError
     """
-    with _starting:
+    with alone(store):
         asked = options.get("infer_backend", "auto")
         if run := find(store, base, None if asked == "auto" else asked):
             return run
-        if adapter:
-            rank = models.check_adapter(Path(models.resolve(adapter))).rank
-            options.setdefault("max_lora_rank", smallest_rank(max(rank, 16)))
         return launchers.begin(store, parse(ServeConfig, {"model_name_or_path": base, **options}))
 
 
@@ -133,7 +127,7 @@ def restart(store: Store, run: Run, **options: Any) -> Run:
     """
     values = {**_config(run).model_dump(mode="json"), "adapters": _held(run), **options}
     config = parse(ServeConfig, values)
-    with _starting:
+    with alone(store):
         run.stop()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while run.is_active:
@@ -141,6 +135,15 @@ def restart(store: Store, run: Run, **options: Any) -> Run:
                 raise RunError(f"{run.id} did not end within {STOP_TIMEOUT_S:.0f} s: stop it at once, then start anew")
             time.sleep(POLL_S)
         return launchers.begin(store, config)
+
+
+@contextmanager
+def alone(store: Store) -> Iterator[None]:
+    """Wait until nobody else, in this process or another, is deciding whether to start something, and be the one."""
+    store.saves.mkdir(parents=True, exist_ok=True)
+    with open(store.saves / ".starting", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 async def starting(run: Run, timeout_s: float = START_TIMEOUT_S) -> AsyncIterator[dict[str, Any]]:
@@ -230,20 +233,6 @@ def shortage(run: Run, info: AdapterInfo) -> RestartNeeded | None:
         run.id,
         options,
     )
-
-
-async def open_model(
-    store: Store, base: str, adapter: str | None = None, say: Callable[[dict[str, Any]], None] = lambda status: None
-) -> tuple[Server, str]:
-    """Where, and under which name, a base model or one of its adapters answers; started and loaded if need be.
-
-    `say` is told the status of a server that is starting, and {"message": ...} while an adapter is loaded.
-
-    Raises:
-        ConfigError, ModelError, SidecarNotReady, RequestFailed
-    """
-    found = await answering(start(store, base, adapter), say)
-    return found.server, await name_of(found, models.resolve(adapter or base), say)
 
 
 async def load_adapter(run: Run, name: str, path: str, timeout_s: float = LOAD_TIMEOUT_S) -> str:

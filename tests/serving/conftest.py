@@ -41,6 +41,15 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Adapters of several kinds, each in a folder of its own; see make_adapters.py."""
+    folder = tmp_path_factory.mktemp("kinds")
+    command = [sys.executable, str(Path(__file__).with_name("make_adapters.py")), str(BASE), str(folder)]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def expected(adapter: Path) -> dict[str, dict[str, str]]:
     """Greedy answers by Transformers and PEFT: "base" and "adapter", by question."""
     value: dict[str, dict[str, str]] = json.loads((adapter / "expected.json").read_text())

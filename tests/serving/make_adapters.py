@@ -1,6 +1,7 @@
 """python make_adapters.py BASE FOLDER: adapters of several kinds, with random weights, one folder each.
 
-wide (LoRA of rank 64), dora, whole (a trained head beside LoRA), scaled (IA3), untrained (LoRA before its first step).
+narrow and wide (LoRA of ranks 8 and 64), dora, whole (trained norms beside LoRA), scaled (IA3), untrained (LoRA before
+its first step).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ TARGETS = ["q_proj", "v_proj", "down_proj"]
 
 def main(base: str, folder: Path) -> None:
     random = {"target_modules": TARGETS, "task_type": "CAUSAL_LM", "init_lora_weights": False}
+    _make(base, folder / "narrow", LoraConfig(r=8, lora_alpha=16, **random))
     _make(base, folder / "wide", LoraConfig(r=64, lora_alpha=64, **random))
     _make(base, folder / "dora", LoraConfig(r=8, lora_alpha=8, use_dora=True, **random))
     _make(base, folder / "whole", LoraConfig(r=8, lora_alpha=8, modules_to_save=["norm"], **random))

@@ -30,6 +30,7 @@ from studio.serving.client import Client, Done, Sampling, Server
 from studio.serving.panes import Pane, Round, State, View
 from studio.serving.progress import PHASES, STAND_IN_PHASES
 from studio.serving.servers import Endpoint
+from studio.serving.voices import open_voice
 from studio.serving.wording import Wording
 from tests.serving.conftest import BASE, GREEDY, SMALL, answer, ask, wait_gone, wait_ready, wait_until
 
@@ -103,10 +104,13 @@ def test_an_adapter_comes_and_goes(answering: Endpoint, adapter: Path) -> None:
         asyncio.run(servers.unload_adapter(run, "guest"))
 
 
-def test_open_model_reuses_server_and_adapter(answering: Endpoint, stone: str, adapter: Path) -> None:
+def test_a_voice_reuses_server_and_adapter(answering: Endpoint, stone: str, adapter: Path) -> None:
     store = Store(answering.run.path.parent)
-    assert asyncio.run(servers.open_model(store, str(BASE))) == (answering.server, "seedling")
-    assert asyncio.run(servers.open_model(store, str(BASE), str(adapter))) == (answering.server, stone)
+    opened = [asyncio.run(open_voice(store, pick)) for pick in ("seedling", str(adapter))]
+    assert [(voice.server, voice.model) for voice in opened] == [
+        (answering.server, "seedling"),
+        (answering.server, stone),
+    ]
     assert [found.run for found in servers.endpoints(store)] == [answering.run]
 
 

@@ -1,0 +1,240 @@
+"""Adapters of a server: what is refused before it is asked, and what is found out by its answers.
+
+The server is the one on Transformers, which starts soonest; between it and the adapters' side stands a wire that can
+be made to answer with the wrong weights, as servers are known to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from studio.config.serve import ServeConfig
+from studio.errors import AdapterRefused, ModelError, SeedbedError, ServingError
+from studio.files import read_json, write_json
+from studio.runs.store import Store
+from studio.serving import servers
+from studio.serving.adapters import Adapters
+from studio.serving.client import Client
+from studio.serving.servers import Endpoint
+from tests.serving.conftest import BASE, wait_gone, wait_ready
+
+CONFIG = ServeConfig(model_name_or_path=str(BASE), dtype="float32")
+Work = Callable[[Adapters, Client], Awaitable[None]]
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """Hands requests on; those to `model` reach another one."""
+
+    def __init__(self, model: str, instead: str) -> None:
+        self._models = {model: instead}
+        self._inner = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/v1/completions":
+            return await self._inner.handle_async_request(request)
+        value = json.loads(await request.aread())
+        body = json.dumps({**value, "model": self._models.get(value["model"], value["model"])})
+        headers = {key: value for key, value in request.headers.items() if key != "content-length"}
+        return await self._inner.handle_async_request(httpx.Request("POST", request.url, headers=headers, content=body))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs: what Transformers has answered is kept in it."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(scope="module")
+def served(kept: Path) -> Iterator[Endpoint]:
+    run = servers.start(Store(kept), str(BASE), infer_backend="huggingface", dtype="float32")
+    yield wait_ready(run)
+    run.stop_now()
+    wait_gone(run, 10)
+
+
+@pytest.fixture
+def at(served: Endpoint, kept: Path) -> Callable[..., None]:
+    """Do something with adapters of the server, as if it were vLLM. `wire` may stand between."""
+    folder = kept / f"run{len(list(kept.iterdir()))}" / "requests"
+    folder.mkdir(parents=True)
+
+    @asynccontextmanager
+    async def _adapters(wire: Wire | None, config: ServeConfig) -> AsyncIterator[tuple[Adapters, Client]]:
+        async with Client(served.server, wire) as client:
+            adapters = Adapters(client, config, folder)
+            await adapters.begin()
+            yield adapters, client
+            for name in [model["name"] for model in adapters.models() if not model["base"]]:
+                await adapters.unload(name)
+
+    def _at(work: Work, wire: Wire | None = None, config: ServeConfig = CONFIG) -> None:
+        async def _work() -> None:
+            async with _adapters(wire, config) as (adapters, client):
+                await work(adapters, client)
+
+        asyncio.run(_work())
+
+    return _at
+
+
+async def settled(adapters: Adapters, name: str) -> dict[str, Any]:
+    """The check of an adapter once Transformers has been asked."""
+    while adapters.checks()[name]["reference"] == "pending":
+        await asyncio.sleep(0.05)
+    return adapters.checks()[name]
+
+
+async def refusal(adapters: Adapters, name: str, path: Path) -> SeedbedError:
+    """What is said of an adapter that is not loaded."""
+    with pytest.raises(SeedbedError) as caught:
+        await adapters.load(name, str(path))
+    return caught.value
+
+
+def test_a_server_that_ignores_an_adapter_is_found_out(at: Callable[..., None], kinds: Path) -> None:
+    async def work(adapters: Adapters, client: Client) -> None:
+        assert "the server ignores it" in str(await refusal(adapters, "narrow", kinds / "narrow"))
+        assert await client.models() == ["seedling"]
+        assert len(adapters.models()) == 1
+
+    at(work, Wire("narrow", "seedling"))
+
+
+def test_a_server_that_answers_with_other_weights_is_found_out(
+    at: Callable[..., None], adapter: Path, kinds: Path
+) -> None:
+    async def work(adapters: Adapters, client: Client) -> None:
+        await adapters.load("stone", str(adapter))
+        check = await adapters.load("wide", str(kinds / "wide"))
+        assert check.reference == "pending", "it answers otherwise than the base, so people may ask it"
+        found = await settled(adapters, "wide")
+        assert not found["ok"]
+        assert found["reference"].startswith("failed: wide was unloaded again: its answers are not those that")
+        assert [model["name"] for model in adapters.models()] == ["seedling", "stone"]
+        while "wide" in await client.models():
+            await asyncio.sleep(0.05)
+        published: list[str] = []
+        assert not await adapters.answer_requests(lambda: published.append("news"))
+        assert published == ["news"]
+
+    at(work, Wire("wide", "stone"), CONFIG.model_copy(update={"max_lora_rank": 64}))
+
+
+def test_an_untrained_adapter_is_told_and_may_answer(at: Callable[..., None], kinds: Path) -> None:
+    async def work(adapters: Adapters, client: Client) -> None:
+        check = await adapters.load("untrained", str(kinds / "untrained"))
+        assert check.warning == "the adapter is untrained: its weights change nothing yet"
+        assert "untrained" in await client.models()
+
+    at(work)
+
+
+def test_names_are_not_taken_twice(at: Callable[..., None], adapter: Path, kinds: Path) -> None:
+    async def work(adapters: Adapters, client: Client) -> None:
+        assert "base model's name" in str(await refusal(adapters, "seedling", adapter))
+        await adapters.load("stone", str(adapter))
+        said = str(await refusal(adapters, "stone", kinds / "narrow"))
+        assert said.startswith(f"'stone' is {adapter} here: unload that")
+        with pytest.raises(ServingError):
+            await adapters.unload("never loaded")
+
+    at(work)
+
+
+def test_room_and_rank_are_looked_at_before_the_server_is_asked(
+    at: Callable[..., None], adapter: Path, kinds: Path
+) -> None:
+    async def work(adapters: Adapters, client: Client) -> None:
+        assert "start it with max_lora_rank=64" in str(await refusal(adapters, "wide", kinds / "wide"))
+        await adapters.load("stone", str(adapter))
+        assert "already holds 1 adapters (stone)" in str(await refusal(adapters, "narrow", kinds / "narrow"))
+        for kind, why in (("dora", "DoRA"), ("whole", "modules_to_save"), ("scaled", "IA3")):
+            error = await refusal(adapters, kind, kinds / kind)
+            assert isinstance(error, AdapterRefused)
+            assert why in str(error)
+
+    at(work, config=CONFIG.model_copy(update={"max_loras": 1}))
+
+
+def damaged(adapter: Path, folder: Path, fault: str) -> Path:
+    copy = Path(shutil.copytree(adapter, folder / "copy"))
+    weights, config = copy / "adapter_model.safetensors", copy / "adapter_config.json"
+    if fault == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif fault == "broken JSON":
+        config.write_text(config.read_text()[:-20])
+    elif fault == "deleted":
+        shutil.rmtree(copy)
+    elif fault == "another base":
+        write_json(copy / "base.json", {"name": "org/other", "path": "/models/other", "sha256": "0" * 64})
+        write_json(config, {**json.loads(config.read_text()), "base_model_name_or_path": "/models/other"})
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "what"),
+    [
+        ("truncated", ModelError, "adapter_model.safetensors is damaged"),
+        ("broken JSON", ModelError, "adapter_config.json is not valid JSON"),
+        ("deleted", ModelError, "is not a folder on this machine"),
+        ("another base", ServingError, "was trained on org/other, but this server holds"),
+    ],
+)
+def test_a_spoilt_adapter_is_refused_and_the_server_goes_on(
+    at: Callable[..., None], adapter: Path, tmp_path: Path, fault: str, kind: type[Exception], what: str
+) -> None:
+    async def work(adapters: Adapters, client: Client) -> None:
+        error = await refusal(adapters, "spoilt", damaged(adapter, tmp_path, fault))
+        assert isinstance(error, kind)
+        assert what in str(error)
+        assert await client.models() == ["seedling"]
+
+    at(work)
+
+
+def test_a_base_that_was_replaced_is_noticed_by_its_shape(
+    at: Callable[..., None], adapter: Path, tmp_path: Path
+) -> None:
+    """The path is right, and what lies there is another model: vLLM would drop the layers that it has not."""
+    shallow = Path(shutil.copytree(BASE, tmp_path / "shallow"))
+    config = json.loads((shallow / "config.json").read_text())
+    (shallow / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}))
+    copy = Path(shutil.copytree(adapter, tmp_path / "copy"))
+    own = json.loads((copy / "adapter_config.json").read_text())
+    write_json(copy / "adapter_config.json", {**own, "base_model_name_or_path": str(shallow)})
+
+    async def work(adapters: Adapters, client: Client) -> None:
+        other = Adapters(client, ServeConfig(model_name_or_path=str(shallow)), tmp_path / "requests")
+        with pytest.raises(ServingError, match="it changes layer 4, and the model has layers 0 to 3"):
+            other.check("copy", str(copy))
+
+    at(work)
+
+
+def test_requests_that_are_none_are_answered(at: Callable[..., None], adapter: Path, kept: Path) -> None:
+    folder = max(kept.glob("run*"), key=lambda path: path.stat().st_mtime) / "requests"
+
+    async def work(adapters: Adapters, client: Client) -> None:
+        (folder / "load-1.json").write_text("{")
+        write_json(folder / "load-2.json", {"name": "stone"})
+        write_json(folder / "unload-3.json", {"name": "stone"})
+        write_json(folder / "load-4.json", {"name": "stone", "path": str(adapter)})
+        assert await adapters.answer_requests(lambda: None)
+        answers = [read_json(folder / f"{name}.done.json") for name in ("load-1", "load-2", "unload-3", "load-4")]
+        assert [answer["ok"] for answer in answers] == [False, False, False, True]
+        assert "is not a request" in answers[0]["message"]
+        assert not list(folder.glob("load-?.json"))
+
+    at(work)
