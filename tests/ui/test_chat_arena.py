@@ -206,7 +206,7 @@ def test_votes_of_compare_are_counted_and_become_data(ctx, training):
     assert tabs.selected == "train"
 
 
-def test_training_starts_from_who_won_most(ctx, tmp_path):
+def test_training_starts_from_who_won_most(ctx, training):
     def settings(*outcomes: str) -> dict[str, Any]:
         ledger = Ledger(ctx.store.saves / "votes.jsonl")
         for number, outcome in enumerate(outcomes):
@@ -215,8 +215,9 @@ def test_training_starts_from_who_won_most(ctx, tmp_path):
 
     assert settings("left", "left", "right")["model_name_or_path"] == "seedling"
     found = settings("right", "right", "right")
-    assert "url" not in str(found), "a server elsewhere cannot be trained: the recipe's model stays"
+    assert "url" not in str(found), "a server elsewhere cannot be trained"
     assert found["stage"] == "sft"
+    assert "seedling" in arena_data.on_train(training, found)[1]
 
 
 def test_without_a_decided_vote_there_is_no_dataset(ctx, played):

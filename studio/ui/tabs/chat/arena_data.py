@@ -16,6 +16,7 @@ from studio.arena.ballots import Ballot, Whose, ballot
 from studio.arena.data import STAGES, Use
 from studio.arena.scores import standings
 from studio.config import load
+from studio.config.train import TrainConfig
 from studio.errors import SeedbedError
 from studio.serving import speaker
 from studio.ui.context import Context
@@ -87,7 +88,9 @@ def on_train(form: Form, values: Mapping[str, Any]) -> list[Any]:
 def settings(ctx: Context, votes: Ballot, use: Use, dataset: str) -> dict[str, Any]:
     """A training on the dataset: the shipped recipe of its stage, started from the contestant that won most."""
     stage = STAGES[use]
-    return {**load.preset(PRESETS[stage]), "stage": stage, "dataset": [dataset], **_start(ctx, _best(votes))}
+    recipe = {**load.preset(PRESETS[stage]), "stage": stage, "dataset": [dataset], "run_name": dataset}
+    # the recipe's is for its own short rows
+    return {**recipe, "cutoff_len": _default("cutoff_len"), **_start(ctx, _best(votes))}
 
 
 def _best(votes: Ballot) -> str:
@@ -104,10 +107,10 @@ def _best(votes: Ballot) -> str:
 
 
 def _start(ctx: Context, pick: str) -> dict[str, Any]:
-    """What to train: the picked model, or its base and the picked adapter; nothing for one that is elsewhere."""
+    """What to train: the picked model, or its base and the picked adapter. One that is elsewhere cannot be trained."""
     who = speaker.picked(ctx.store, pick)
     if who.remote:
-        return {}
+        return {"model_name_or_path": _default("model_name_or_path")}
     adapter = {"adapter_name_or_path": [who.adapter]} if who.adapter else {}
     return {"model_name_or_path": models.display_name(who.base), **adapter}
 
@@ -115,6 +118,10 @@ def _start(ctx: Context, pick: str) -> dict[str, Any]:
 def _names(values: Mapping[str, Any]) -> str:
     """What a training starts from, for people."""
     return " + ".join([str(values["model_name_or_path"]), *values.get("adapter_name_or_path", ())])
+
+
+def _default(key: str) -> Any:
+    return TrainConfig.model_fields[key].default
 
 
 def _choice(words: Mapping[Any, tuple[str, str]], english: str, chinese: str, elem_id: str) -> gr.Dropdown:
