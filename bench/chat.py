@@ -12,20 +12,25 @@ import asyncio
 import json
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from bench.serving import until_ready
+from bench.studio import CHROMIUM, studio
 from studio import models
 from studio.runs.store import Store
 from studio.serving import panes, servers
 from studio.serving.client import Sampling, Server
 from studio.serving.panes import Pane
+from studio.serving.remotes import Remote, Remotes
 from studio.settings import ROOT
 
 ROUNDS = 40
@@ -33,7 +38,32 @@ VOLLEYS = 5
 PANES = 4
 LONG_TOKENS = 256
 TURN = ({"role": "user", "content": "Tell me a short story about a fox, a lake and a lost key, as slowly as you can."},)
+FLOOD = 4000  # as the fake has it
 FAKE = ROOT / "tests" / "fakes" / "openai_server.py"
+
+# notes when each pane's chat changes, from the Enter key on; an answer is over when its line says how it ended
+WATCH = """(panes) => {
+  let begun = null;
+  addEventListener("keydown", () => { begun = performance.now(); }, { capture: true, once: true });
+  window.seedbedSeen = Array.from({ length: panes }, (_, index) => {
+    const seen = { first: 0, last: 0, updates: 0, length: 0, over: false };
+    const [chat, line] = ["", "-figures"].map((end) => document.querySelector(`#chat-${index + 1}${end}`));
+    const look = () => {
+      const length = [...chat.querySelectorAll(".bot")].reduce((sum, it) => sum + it.textContent.trim().length, 0);
+      if (length !== seen.length && begun) {
+        seen.last = performance.now() - begun;
+        seen.first ||= seen.last;
+        seen.updates += 1;
+        seen.length = length;
+      }
+      seen.over = seen.length > 0 && /finished|cut at/.test(line.textContent);
+    };
+    for (const place of [chat, line]) {
+      new MutationObserver(look).observe(place, { childList: true, subtree: true, characterData: true });
+    }
+    return seen;
+  });
+}"""
 
 Row = tuple[str, str, str]
 
@@ -154,8 +184,72 @@ async def fill_pane(pane: Pane) -> int:
 
 
 def page_rows(saves: Path, data: Path) -> Iterator[Row]:
-    """Answers on a page."""
-    return iter(())
+    """Answers on a page: of a server that needs no time to think, then of one that sends 2,000 tokens a second."""
+    from playwright.sync_api import sync_playwright
+
+    with fake_server() as address, studio(saves, data) as (_, url), sync_playwright() as playwright:
+        for name in ("fast", "flood"):
+            Remotes(saves).add(Remote(name, address, name))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{url}/#chat")
+        page.locator("#chat-2-remove").click()
+        yield from first_words_rows(page)
+        yield from long_answer_rows(page, 1)
+        for _ in range(PANES - 1):
+            page.locator("#chat-add").click()
+        page.locator(f"#chat-{PANES}-pane").wait_for()
+        yield from long_answer_rows(page, PANES)
+        browser.close()
+
+
+def first_words_rows(page: Any) -> Iterator[Row]:
+    """From the Enter key to the first word of an answer that was there at once."""
+    pick(page, 1, "url:fast")
+    waits = [ask(page, 1)[0]["first"] for _ in range(ROUNDS // 4)]
+    yield "Enter to the first word on the page, server at once, ms (median)", f"{statistics.median(waits):.0f}", ""
+
+
+def long_answer_rows(page: Any, panes: int) -> Iterator[Row]:
+    """Long answers in so many panes at once, faster than any model writes."""
+    for at in range(1, panes + 1):
+        pick(page, at, "url:flood")
+    seen = [one for _ in range(3) for one in ask(page, panes)]
+    rate = statistics.median(FLOOD / (one["last"] - one["first"]) * 1e3 for one in seen)
+    updates = statistics.median(one["updates"] / (one["last"] - one["first"]) * 1e3 for one in seen)
+    what = "1 pane" if panes == 1 else f"{panes} panes, each"
+    yield f"{FLOOD:,} tokens at 2,000/s to {what}: tokens/s on the page", f"{rate:.0f}", "500"
+    yield "  page updates a second", f"{updates:.1f}", "25"
+
+
+def pick(page: Any, at: int, name: str) -> None:
+    """Choose who answers in a pane."""
+    field = page.locator(f"#chat-{at}-pick input")
+    field.fill(name)
+    field.press("Enter")
+
+
+def ask(page: Any, panes: int) -> list[dict[str, float]]:
+    """Ask once. For each pane: ms from the Enter key to the first and to the last change, and how many there were."""
+    page.locator("#chat-clear").click()
+    page.locator("#chat-1 .bot").wait_for(state="detached")
+    page.locator("#chat-prompt textarea").fill("Tell me.")
+    page.evaluate(WATCH, panes)
+    page.locator("#chat-prompt textarea").press("Enter")
+    page.wait_for_function("seedbedSeen.every((one) => one.over)", timeout=120_000)
+    return [dict(one) for one in page.evaluate("seedbedSeen")]
+
+
+@contextmanager
+def fake_server() -> Iterator[str]:
+    """The address of a server whose words cost nothing."""
+    process = subprocess.Popen([sys.executable, str(FAKE)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 if __name__ == "__main__":
