@@ -42,6 +42,7 @@ def adapter(folder: Path, rank: int) -> Path:
 
 
 def open_servers(page: Page) -> None:
+    page.wait_for_timeout(SETTLE_MS)  # a page that was just drawn loses a click
     open_tab(page, "Chat")
     page.locator("#chat-tabs").wait_for()
     tab = page.locator("#chat-tabs").get_by_role("tab", name="Servers", exact=True)
@@ -157,5 +158,8 @@ def test_a_server_that_failed_says_why_on_a_narrow_page(
     expect(server.locator("pre.log")).to_have_text("the last words")
     screenshot("servers-390-dark", page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    button = page.locator("#serve-start").bounding_box()
+    assert button
+    assert button["x"] + button["width"] <= 390
     server.get_by_role("button", name="Remove").click()
     expect(page.locator("#servers-list")).to_contain_text("No server runs")
