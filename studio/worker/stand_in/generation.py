@@ -126,7 +126,7 @@ class Generation:
 
     @property
     def running(self) -> int:
-        return sum(job.is_running for job in self._jobs)
+        return sum(job.is_running for job in tuple(self._jobs))
 
     @property
     def waiting(self) -> int:
@@ -134,7 +134,7 @@ class Generation:
 
     def abort(self) -> None:
         """End all answers at their next token, which then says so."""
-        for job in self._jobs:
+        for job in tuple(self._jobs):  # the computing threads take theirs out
             job.is_aborted = True
 
     async def answer(self, tasks: Sequence[Task]) -> AsyncGenerator[tuple[int, Piece], None]:

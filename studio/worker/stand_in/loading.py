@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from studio.errors import ModelError
+from studio.worker.stand_in.desk import Desk
 from studio.worker.stand_in.generation import Generation
 from studio.worker.stand_in.metrics import Metrics
-from studio.worker.stand_in.routes import Desk
 from studio.worker.stand_in.served import Served
 
 ENDLESS = 1 << 20  # a model that knows no limit of its own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -41,17 +42,18 @@ class Metrics:
         """`pieces`, counted while they pass."""
         begun = time.perf_counter()
         started = set[int]()
-        async for number, piece in pieces:
-            if piece.drawn:
-                self._generated.inc()
-            if not started:
-                self._prompts.inc(prompt_tokens)
-            if number not in started:
-                started.add(number)
-                self._first.observe(time.perf_counter() - begun)
-            if piece.finish_reason:
-                self._ends.labels(**self._values, finished_reason=piece.finish_reason).inc()
-            yield number, piece
+        async with aclosing(pieces):
+            async for number, piece in pieces:
+                if piece.drawn:
+                    self._generated.inc()
+                if not started:
+                    self._prompts.inc(prompt_tokens)
+                if number not in started:
+                    started.add(number)
+                    self._first.observe(time.perf_counter() - begun)
+                if piece.finish_reason:
+                    self._ends.labels(**self._values, finished_reason=piece.finish_reason).inc()
+                yield number, piece
 
     def _gauge(self, name: str, help_text: str) -> Gauge:
         return Gauge(f"vllm:{name}", help_text, LABELS, registry=self._registry).labels(**self._values)

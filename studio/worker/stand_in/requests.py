@@ -115,9 +115,8 @@ class Completion(Asked):
     @property
     def prompts(self) -> tuple[str | tuple[int, ...], ...]:
         """One or several, as texts or tokens."""
-        if isinstance(self.prompt, str) or (self.prompt and isinstance(self.prompt[0], int)):
-            return (self.prompt,)
-        return self.prompt  # type: ignore[return-value]
+        several = not isinstance(self.prompt, str) and self.prompt and not isinstance(self.prompt[0], int)
+        return self.prompt if several else (self.prompt,)  # type: ignore[return-value]
 
 
 class Tokenize(Body):

@@ -9,7 +9,6 @@ import socket
 import traceback
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -20,70 +19,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from transformers import PreTrainedTokenizerBase
 
 from studio.errors import AdapterRefused, RequestFailed
 from studio.worker.stand_in import wording
-from studio.worker.stand_in.generation import Ending, Generation, Piece, Task
-from studio.worker.stand_in.metrics import Metrics
+from studio.worker.stand_in.desk import Desk
+from studio.worker.stand_in.generation import Generation, Piece, Task
 from studio.worker.stand_in.replies import ChatReply, CompletionReply, Reply, usage
 from studio.worker.stand_in.requests import Asked, Chat, Completion, Load, Tokenize, Unload
-from studio.worker.stand_in.served import NotServed, Served
+from studio.worker.stand_in.served import NotServed
 
 CLOSING_S = 1
 CLIENT_GONE = 499  # as nginx says; nobody reads it
 Pieces = AsyncGenerator[tuple[int, Piece], None]
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What requests are answered with. `ends`: the tokens at which the model ends its answers."""
-
-    served: Served
-    tokenizer: PreTrainedTokenizerBase
-    generation: Generation
-    metrics: Metrics
-    ends: frozenset[int]
-
-    def tasks(self, asked: Chat | Completion, prompts: Sequence[tuple[int, ...]]) -> list[Task]:
-        """The answers that a request asks for: n for each prompt.
-
-        Raises:
-            RequestFailed: a prompt is too long.
-            NotServed: there is no such model.
-        """
-        model = self.served.model(asked.model)
-        self._require_known([token for prompt in prompts for token in prompt])
-        return [
-            Task(model, prompt, asked.sampling(number, asked.alternatives), self._ending(asked, len(prompt)))
-            for prompt in prompts
-            for number in range(asked.n)
-        ]
-
-    def text_of(self, token: int) -> str:
-        """A token's text."""
-        return str(self.tokenizer.decode([token]))
-
-    def _require_known(self, tokens: Sequence[int]) -> None:
-        """Refuse tokens beyond the embeddings: on a GPU they would end the process."""
-        count = self.served.base.get_input_embeddings().num_embeddings
-        if unknown := [token for token in tokens if not 0 <= token < count]:
-            raise RequestFailed(f"Token id {unknown[0]} is out of vocabulary: this model knows 0 to {count - 1}.")
-
-    def _ending(self, asked: Chat | Completion, prompt_tokens: int) -> Ending:
-        most, limit = self.served.length_max, asked.limit
-        if limit and limit > most:
-            raise RequestFailed(f"max_tokens={limit} cannot be greater than max_model_len={most}.")
-        if not prompt_tokens:
-            raise RequestFailed("The prompt is empty.")
-        if prompt_tokens >= most:
-            raise RequestFailed(
-                f"This model's maximum context length is {most} tokens. However, your prompt contains {prompt_tokens} "
-                "input tokens. Please reduce the length of the input prompt."
-            )
-        room = min(limit or most, most - prompt_tokens)
-        ends = frozenset() if asked.ignore_eos else self.ends
-        return Ending(room, ends, frozenset(asked.stop_token_ids), asked.stop, asked.include_stop_str_in_output)
 
 
 def build(desk: Desk, api_key: str) -> FastAPI:
@@ -291,7 +238,7 @@ def _refusal(error: Exception, status: int) -> Response:
 
 def _error(error: Exception, status: int) -> dict[str, Any]:
     message = _of_validation(error) if isinstance(error, RequestValidationError) else str(error) or type(error).__name__
-    kind = HTTPStatus(status).phrase.replace(" ", "") + "Error"
+    kind = HTTPStatus(status).phrase.replace(" ", "").removesuffix("Error") + "Error"
     return {"error": {"message": message, "type": kind, "param": None, "code": status}}
 
 
