@@ -62,6 +62,11 @@ class Battle:
     left: Answer
     right: Answer
 
+    @property
+    def is_alike(self) -> bool:
+        """Whether both say the same, so that there is nothing to vote on."""
+        return self.left.text.strip() == self.right.text.strip()
+
     def vote(self, outcome: Outcome, names: Mapping[str, str], blind: bool = True, judge: str = "") -> Vote:
         """A vote on it; `names` tells what each contestant is called."""
         left, right = (Side(names[each.contestant], each.contestant, each.text) for each in (self.left, self.right))
@@ -129,7 +134,12 @@ class Arena:
 
     @property
     def battles(self) -> list[Battle]:
-        """Every two answers that there are, in the order of the prompts."""
+        """Every two answers that there are to vote on, in the order of the prompts."""
+        return [battle for battle in self.meetings if not battle.is_alike]
+
+    @property
+    def meetings(self) -> list[Battle]:
+        """Every two answers that there are, those that are alike too."""
         answers = {key: answer for key, answer in self.answers.items() if not answer.error}
         return [
             self.battle(prompt, answers[prompt.number, one], answers[prompt.number, other])

@@ -37,7 +37,7 @@ class Told(Protocol):
 
 
 async def play(store: Store, registry: Registry, arena: Arena, told: Told) -> dict[str, Any]:
-    """Bring an arena to its end. Its figures: {"prompts", "answers", "missing", "battles", "verdicts"}.
+    """Bring an arena to its end. Its figures: {"prompts", "answers", "missing", "alike", "battles", "verdicts"}.
 
     Raises:
         DatasetError, ModelError, ServingError: nothing to ask, somebody who cannot answer, or not one battle.
@@ -113,7 +113,8 @@ class _Bout:
         """Have a prompt answered by all, and judged."""
         answers = await asyncio.gather(*(self._answer(each, prompt) for each in self.contestants))
         there = [answer for answer in answers if not answer.error]
-        battles = [self.arena.battle(prompt, *two) for two in combinations(there, 2)]
+        meetings = [self.arena.battle(prompt, *two) for two in combinations(there, 2)]
+        battles = [battle for battle in meetings if not battle.is_alike]
         await asyncio.gather(*(self._judge(each, battle) for each in self.judges for battle in battles))
         self._step()
 
@@ -166,14 +167,18 @@ def _figures(arena: Arena) -> dict[str, Any]:
     Raises:
         RequestFailed: there is not one battle, with the first reason.
     """
-    answers, battles = arena.answers.values(), arena.battles
+    answers, meetings, battles = arena.answers.values(), arena.meetings, arena.battles
     missing = [answer for answer in answers if answer.error]
-    if not battles:
+    if not meetings:
         raise RequestFailed(f"No prompt was answered by two contestants. {missing[0].error if missing else ''}".strip())
-    judged = [verdict for verdict in arena.verdicts.values() if verdict.outcome]
-    figures = {"prompts": arena.prompts, "answers": answers, "missing": missing, "battles": battles, "verdicts": judged}
-    counts = {name: len(found) for name, found in figures.items()}
-    return {**counts, "answers": counts["answers"] - counts["missing"]}
+    return {
+        "prompts": len(arena.prompts),
+        "answers": len(answers) - len(missing),
+        "missing": len(missing),
+        "alike": len(meetings) - len(battles),
+        "battles": len(battles),
+        "verdicts": sum(verdict.outcome is not None for verdict in arena.verdicts.values()),
+    }
 
 
 def _words(status: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,7 @@ from studio.datasets.registry import Registry
 from studio.errors import ConfigError, RunError
 from studio.runs import launchers
 from studio.runs.run import Run, State
+from studio.serving.remotes import Remotes
 from studio.settings import ROOT
 
 DATA = Registry(ROOT / "data")
@@ -39,7 +41,7 @@ def play(run: Run) -> Run:
 def test_all_answer_all_and_the_judge_votes(store, open_arena):
     run, arena = open_arena("long", "short", judge="url:judge-longer")
     assert play(run).state is State.COMPLETED, run.reason
-    assert run.result == {"prompts": 2, "answers": 4, "missing": 0, "battles": 2, "verdicts": 2}
+    assert run.result == {"prompts": 2, "answers": 4, "missing": 0, "alike": 0, "battles": 2, "verdicts": 2}
     assert arena.answers[0, "url:short"].text.strip() == "Yes."
     assert [battle.prompt.category for battle in arena.battles] == ["", "b"]
     (standing,) = standings(ballot(store, run.id))
@@ -87,6 +89,15 @@ def test_an_answer_that_fails_is_missing_and_the_others_meet(open_arena):
     assert play(run).state is State.COMPLETED
     assert (run.result["missing"], run.result["battles"]) == (1, 4)
     assert "boom" in arena.answers[1, "url:shy"].error
+
+
+def test_answers_that_are_alike_are_no_battle(store, open_arena):
+    Remotes(store.saves).add(replace(Remotes(store.saves).get("short"), name="curt"))
+    run, _ = open_arena("short", "curt", "long", judge="url:judge-first")
+    assert play(run).state is State.COMPLETED
+    assert (run.result["alike"], run.result["battles"], run.result["verdicts"]) == (2, 4, 4)
+    run, _ = open_arena("short", "curt")
+    assert play(run).state is State.COMPLETED, "that nothing differs is a result"
 
 
 def test_an_arena_without_a_battle_fails_with_the_reason(open_arena):

@@ -163,10 +163,14 @@ def _followed(name: str, functions: list[Any], source: gr.Dropdown) -> gr.HTML:
 def _told(run: Run, arena: Arena) -> str:
     summary = summary_of(run)
     missing = [answer for answer in arena.answers.values() if answer.error]
+    alike = sum(battle.is_alike for battle in arena.meetings)
     parts = [cards.head(summary), cards.bar(summary), cards.failure(run, summary)]
     if missing:
         count = f"{len(missing)} answer{'s are' if len(missing) > 1 else ' is'} missing"
         parts.append(f'<div class="card wait"><p>{count}: {escape(missing[0].error)}</p></div>')
+    if alike:
+        count = "Two answers were" if alike == 1 else f"{alike} times two answers were"
+        parts.append(f'<p class="standing-legend">{count} the same: there is nothing to vote on.</p>')
     return "".join(parts)
 
 

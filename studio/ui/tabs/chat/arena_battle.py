@@ -32,6 +32,7 @@ LATEX = [
 NOTHING_CHOSEN = '<p class="empty">Choose an arena above, or start a new one: two to four models answer the same \
 prompts, and you vote on each two answers without knowing whose they are.</p>'
 NO_BATTLE = '<p class="empty">The first two answers to a prompt will appear here.</p>'
+NOTHING_DIFFERS = '<p class="empty">There is nothing to vote on: no two different answers came in.</p>'
 OF_COMPARE = '<p class="empty">Votes of the Compare page are given there; here they are counted and become data.</p>'
 OUTCOMES: dict[Outcome, tuple[str, str]] = {
     "left": ("A is better", "A 更好"),
@@ -131,15 +132,17 @@ def _arena(ctx: Context, source: str) -> Arena:
 
 def _view(ctx: Context, arena: Arena, battle_id: str = "", after: str = "") -> list[Any]:
     """Updates of `Booth.shown`: the battle of that id, or the next one `after` that without a vote."""
-    battles, votes = arena.battles, arena.ledger.read()
+    meetings, votes = arena.meetings, arena.ledger.read()
+    battles = [battle for battle in meetings if not battle.is_alike]
     voted = {vote.id for vote in votes}
     found = _next([battle for battle in battles if battle.id not in voted or battle.id == battle_id], battle_id, after)
     last, undo = _last(votes), gr.update(visible=bool(votes))
     is_active = ctx.store.get(arena.folder.name).is_active
     if found is None:
         return [*_bare(_done(len(battles), is_active))[:-2], last, undo]
-    # while answers come in, the number of battles that they will make
-    head = _head(found, len(voted) + 1, len(arena.prompts) * len(arena.pairs) if is_active else len(battles))
+    # while answers come in, those that are still to come count too
+    coming = len(arena.prompts) * len(arena.pairs) - len(meetings) if is_active else 0
+    head = _head(found, len(voted) + 1, len(battles) + coming)
     row, texts = gr.update(visible=True), [_readable(side.text) for side in (found.left, found.right)]
     return [found.id, head, row, *texts, row, last, undo]
 
@@ -163,7 +166,7 @@ def _bare(told: str) -> list[Any]:
 
 def _done(battles: int, is_active: bool) -> str:
     if not battles:
-        return NO_BATTLE
+        return NO_BATTLE if is_active else NOTHING_DIFFERS
     more = " More are on their way." if is_active else ""
     return f'<div class="card good"><p>All {battles:,} battles have your vote.{more}</p></div>'
 
