@@ -34,7 +34,7 @@ def tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
 
 def greedy(model: Any, prompt: tuple[int, ...] = PROMPT, tokens: int = TOKENS) -> list[int]:
     """What `generate` answers, whatever token ends an answer."""
-    ids = torch.tensor([prompt])
+    ids = torch.tensor([prompt], device=model.device)
     options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
     return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)[0, len(prompt) :].tolist()
 
