@@ -143,7 +143,7 @@ def test_no_process_outlives_nanny_and_worker_killed_together(start: Starter) ->
 
 
 def test_a_full_disk_does_not_end_a_server_that_answers(small_disk: Path) -> None:
-    run = servers.start(Store(small_disk / "saves"), str(BASE), **SMALL)
+    run = servers.start(Store(small_disk / "saves"), str(BASE), infer_backend="huggingface", **SMALL)
     try:
         server = wait_ready(run).server
         _fill(small_disk / "filler")
@@ -203,11 +203,10 @@ def test_unknown_architecture(start: Starter, tmp_path: Path) -> None:
     path = folder / "config.json"
     changes = {"architectures": ["PigeonForCausalLM"], "model_type": "pigeon"}
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    for backend in ("vllm", "auto"):
-        run = start(folder, infer_backend=backend)
-        wait_ended(run, 120)
-        assert "pigeon" in run.reason
-        assert "check config.json" in run.error["hint"]
+    run = start(folder)  # vLLM does not know it, and neither does the stand-in
+    wait_ended(run, 120)
+    assert "pigeon" in run.reason
+    assert "check config.json" in run.error["hint"]
 
 
 def test_too_long_a_context(start: Starter) -> None:
@@ -268,13 +267,25 @@ def test_a_hundred_quick_clicks_leave_nothing_behind(tmp_path: Path) -> None:
     most = 0
     for _ in range(50):
         run = servers.start(store, str(BASE), **SMALL)
-        time.sleep(chance.choice((0.0, 0.05, 0.4)))
+        time.sleep(chance.choice((0.0, 0.05, 0.3)))
         run.stop()
-        most = max(most, sum(len(_servers(each, "api_server")) for each in store.list()[:3]))
+        most = max(most, sum("vllm.entrypoints.openai.api_server" in _command_line(each) for each in _below(store)))
     wait_until(lambda: not any(run.is_active for run in store.list()), 60)
     assert most <= 1
     assert {run.state for run in store.list()} == {State.STOPPED}
-    assert not any(process.of_run(run.path) for run in store.list())
+    assert _below(store) == []
+
+
+def _below(store: Store) -> list[psutil.Process]:
+    """Every process of any run of a store: what bears its name."""
+    return [each for each in psutil.process_iter() if _run_of(each).startswith(str(store.saves))]
+
+
+def _run_of(member: psutil.Process) -> str:
+    try:
+        return member.environ().get(process.RUN_VARIABLE, "")
+    except (psutil.Error, OSError):
+        return ""
 
 
 def _servers(run: Run, module: str) -> list[psutil.Process]:
