@@ -38,7 +38,15 @@ def parse(text: str) -> tuple[Tool, ...]:
 def _where(text: str, error: json.JSONDecodeError) -> str:
     line = text.split("\n")[error.lineno - 1]
     near = line[max(0, error.colno - 21) : error.colno + 20].strip()
-    return f"no JSON: line {error.lineno}, column {error.colno}: {error.msg}, near {near!r}"
+    return f"no JSON: line {error.lineno}, column {error.colno}: {error.msg}, near {near!r}{_hint(text, error.pos)}"
+
+
+def _hint(text: str, at: int) -> str:
+    """What people write who are used to Python."""
+    if text[at : at + 1] == "'":
+        return ". JSON takes double quotes only"
+    is_end = text[at : at + 1] in ("]", "}")
+    return ". There is a comma too many before it" if is_end and text[:at].rstrip().endswith(",") else ""
 
 
 def _wrapped(tool: Any) -> Any:

@@ -24,8 +24,11 @@ def test_tools_are_taken_in_the_usual_shapes() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('[\n  {"name": "a",}\n]', r"tools: no JSON: line 2, column 16: .*, near '{\"name\": \"a\",}'"),
-        ("[{'name': 'a'}]", "line 1, column 3: Expecting property name enclosed in double quotes"),
+        (
+            '[\n  {"name": "a",}\n]',
+            r"tools: no JSON: line 2, column 16: .*, near '{\"name\": \"a\",}'. There is a comma too many",
+        ),
+        ("[{'name': 'a'}]", "line 1, column 3: Expecting property name .*JSON takes double quotes only"),
         ('[{"name": "a"', "line 1, column 14: Expecting ',' delimiter"),
         ("[" * 100_000, "nested too deep"),
         ("5", "tool 1: it must be an object with a function"),
