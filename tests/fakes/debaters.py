@@ -18,6 +18,12 @@ from typing import Any
 ANSWERS = re.compile(r"=== Answer A ===\n(.*)\n\n=== Answer B ===\n(.*)", re.DOTALL)
 
 
+class Server(ThreadingHTTPServer):
+    """One that many can connect to at once."""
+
+    request_queue_size = 128
+
+
 class Handler(BaseHTTPRequestHandler):
     """One thread per request."""
 
@@ -61,6 +67,6 @@ def stream(text: str) -> bytes:
 
 
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()

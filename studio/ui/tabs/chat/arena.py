@@ -12,6 +12,7 @@ import gradio as gr
 from studio.arena import opening
 from studio.arena.ballots import COMPARE, ballot
 from studio.arena.battles import VOTES, Arena
+from studio.arena.contestants import names
 from studio.config import load
 from studio.config.arena import ArenaConfig
 from studio.runs.run import Run, State
@@ -181,13 +182,14 @@ def _chosen(ctx: Context, source: str | None) -> Any:
 
 def _sources(ctx: Context) -> Choices:
     """(label, value) of every arena, newest first, and of the votes of the Compare page if there are any."""
-    arenas = [(_label(run), run.id) for run in ctx.store.list("arena")]
+    arenas = [(_label(ctx, run), run.id) for run in ctx.store.list("arena")]
     has_votes = (ctx.store.saves / VOTES).exists()
     return [*arenas, *([("Votes of the Compare page", COMPARE)] if has_votes else [])]
 
 
-def _label(run: Run) -> str:
-    return f"{run.name} · {summary_of(run).detail} · {run.created:%d %b, %H:%M:%S}"
+def _label(ctx: Context, run: Run) -> str:
+    met = " · ".join(names(ctx.store, Arena.of(run).config.contestants).values())
+    return f"{run.name} · {met} · {run.created:%d %b, %H:%M:%S}"
 
 
 def _offers(ctx: Context) -> dict[str, Any]:

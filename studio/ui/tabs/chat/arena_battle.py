@@ -29,8 +29,8 @@ LATEX = [
     {"left": left, "right": right, "display": display}
     for left, right, display in (("$$", "$$", True), (r"\[", r"\]", True), (r"\(", r"\)", False))
 ]
-NOTHING_CHOSEN = '<p class="empty">Choose an arena above, or start a new one: two to four models answer the same \
-prompts, and you vote on each two answers without knowing whose they are.</p>'
+NOTHING_CHOSEN = '<p class="empty">Start an arena above: two to four models answer the same prompts, and \
+you vote on each two answers without knowing whose they are.</p>'
 NO_BATTLE = '<p class="empty">The first two answers to a prompt will appear here.</p>'
 NOTHING_DIFFERS = '<p class="empty">There is nothing to vote on: no two different answers came in.</p>'
 OF_COMPARE = '<p class="empty">Votes of the Compare page are given there; here they are counted and become data.</p>'
