@@ -8,7 +8,22 @@ import socket
 import psutil
 
 from studio.errors import ServingError
+from studio.runs.run import Run
+from studio.runs.store import Store
 from studio.serving.command import HOST
+
+
+def check(wanted: int | None, run: Run) -> None:
+    """Look whether another server of the studio is to have that port: while it starts nobody listens there, and vLLM
+    binds in a way that lets two share it.
+
+    Raises:
+        ServingError: one that was created before this run has it.
+    """
+    others = Store(run.path.parent).list("serve") if wanted else []
+    for other in others:
+        if other.id < run.id and other.is_active and getattr(other.config, "port", None) == wanted:
+            raise ServingError(f"Port {wanted} is that of the server {other.id}: choose another, or stop that one")
 
 
 def claim(wanted: int | None) -> int:

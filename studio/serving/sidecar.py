@@ -64,6 +64,7 @@ async def _serve(folder: Path) -> int:
     if not isinstance(config, ServeConfig):
         raise ServingError(f"{folder} is a run of kind {config.kind}, not serve")
     await _others_gone(folder)
+    port.check(config.port, Run(folder))
     sidecar = Sidecar(folder, config)
     try:
         code = await sidecar.run()
