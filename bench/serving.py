@@ -19,15 +19,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from studio import models
+from studio.config.bench import BenchConfig
 from studio.runs import process
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.serving import servers, speaker, voices
+from studio.serving.benchmark.course import Course
+from studio.serving.benchmark.figures import rows
+from studio.serving.benchmark.report import name_of
 from studio.serving.client import Client, Delta, Done, Sampling, Server
 
 TOKENS = 64
 ROUNDS = 3
 CONCURRENT = (1, 8)
+MANY = 32
 TURN = ({"role": "user", "content": "Tell me a short story about a fox, a lake and a lost key, as slowly as you can."},)
 # hot, so that answers run to their full length
 SAMPLING = Sampling(temperature=2.0, max_tokens=TOKENS)
@@ -43,9 +48,9 @@ get_peft_model(AutoModelForCausalLM.from_pretrained(sys.argv[1]), config).save_p
 def main(model: str = "seedling", adapter: str | None = None) -> None:
     """Measure everything and print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(measure(Path(folder), models.resolve(model), adapter))
+        table = [*measure(Path(folder), models.resolve(model), adapter), *ratio_rows(Path(folder), model)]
     print(f"\n{'model server':<58}{'measured':>16}")
-    for name, measured in rows:
+    for name, measured in table:
         print(f"{name:<58}{measured:>16}")
 
 
@@ -81,6 +86,20 @@ def speed_rows(run: Run, adapter: str) -> Iterator[tuple[str, str]]:
             first, rate = (statistics.median(column) for column in zip(*readings, strict=True))
             yield f"{title}, {count} at once: first token, ms", f"{1000 * first:.0f}"
             yield f"{title}, {count} at once: tokens/s together", f"{rate:.0f}"
+
+
+def ratio_rows(folder: Path, model: str) -> Iterator[tuple[str, str]]:
+    """vLLM against Transformers' generate: the same model, requests and tokens, from 32 clients at once."""
+    for spread, lengths in ((0.0, "equal lengths"), (0.5, "lengths ± 50%")):
+        config = BenchConfig(model_name_or_path=model, concurrency=(MANY,), length_spread=spread, requests_per_client=2)
+        course = Course(config, folder / f"bench-{spread}", lambda *progress: None)
+        course.folder.mkdir()
+        asyncio.run(course.go())
+        found = {row.measured.variant: row.measured.tokens_per_s for row in rows(course.measured)}
+        for variant, speed in found.items():
+            yield f"{MANY} at once, {lengths}: {name_of(variant)}, tokens/s", f"{speed:.0f}"
+        for variant in list(found)[1:]:
+            yield f"  vLLM / {name_of(variant)}", f"{found['vllm'] / found[variant]:.2f}"
 
 
 async def volley(server: Server, model: str, count: int) -> tuple[float, float]:
