@@ -23,7 +23,7 @@ from studio.files import read_json, write_json
 from studio.runs.store import Store
 from studio.serving import servers
 from studio.serving.adapters import Adapters
-from studio.serving.client import Client
+from studio.serving.client import Client, Server
 from studio.serving.servers import Endpoint
 from tests.serving.conftest import BASE, wait_gone, wait_ready
 
@@ -141,86 +141,85 @@ def test_an_untrained_adapter_is_told_and_may_answer(at: Callable[..., None], ki
     at(work)
 
 
-def test_names_are_not_taken_twice(at: Callable[..., None], adapter: Path, kinds: Path) -> None:
+def test_names_and_places_are_not_taken_twice(at: Callable[..., None], adapter: Path, kinds: Path) -> None:
     async def work(adapters: Adapters, client: Client) -> None:
         assert "base model's name" in str(await refusal(adapters, "seedling", adapter))
         await adapters.load("stone", str(adapter))
         said = str(await refusal(adapters, "stone", kinds / "narrow"))
         assert said.startswith(f"'stone' is {adapter} here: unload that")
+        assert "already holds 1 adapters (stone)" in str(await refusal(adapters, "narrow", kinds / "narrow"))
         with pytest.raises(ServingError):
             await adapters.unload("never loaded")
-
-    at(work)
-
-
-def test_room_and_rank_are_looked_at_before_the_server_is_asked(
-    at: Callable[..., None], adapter: Path, kinds: Path
-) -> None:
-    async def work(adapters: Adapters, client: Client) -> None:
-        assert "start it with max_lora_rank=64" in str(await refusal(adapters, "wide", kinds / "wide"))
-        await adapters.load("stone", str(adapter))
-        assert "already holds 1 adapters (stone)" in str(await refusal(adapters, "narrow", kinds / "narrow"))
-        for kind, why in (("dora", "DoRA"), ("whole", "modules_to_save"), ("scaled", "IA3")):
-            error = await refusal(adapters, kind, kinds / kind)
-            assert isinstance(error, AdapterRefused)
-            assert why in str(error)
 
     at(work, config=CONFIG.model_copy(update={"max_loras": 1}))
 
 
-def damaged(adapter: Path, folder: Path, fault: str) -> Path:
-    copy = Path(shutil.copytree(adapter, folder / "copy"))
-    weights, config = copy / "adapter_model.safetensors", copy / "adapter_config.json"
+@pytest.fixture
+def asking_nobody(tmp_path: Path) -> Adapters:
+    """Adapters of a server that is not there: what is refused before it is asked."""
+    return Adapters(Client(Server("http://127.0.0.1:9")), CONFIG, tmp_path / "run" / "requests")
+
+
+def test_ranks_and_kinds_are_looked_at_before_the_server_is_asked(asking_nobody: Adapters, kinds: Path) -> None:
+    with pytest.raises(ServingError, match="start it with max_lora_rank=64"):
+        asking_nobody.check("wide", str(kinds / "wide"))
+    for kind, why in (("dora", "DoRA"), ("whole", "modules_to_save"), ("scaled", "IA3")):
+        with pytest.raises(AdapterRefused, match=why):
+            asking_nobody.check(kind, str(kinds / kind))
+
+
+def test_transformers_takes_any_rank_and_kind(kinds: Path, tmp_path: Path) -> None:
+    adapters = Adapters(Client(Server("http://127.0.0.1:9")), CONFIG, tmp_path, "huggingface")
+    assert [adapters.check(kind, str(kinds / kind)).kind for kind in ("wide", "dora", "scaled")] == [
+        "LORA",
+        "LORA",
+        "IA3",
+    ]
+
+
+def damage(folder: Path, fault: str) -> None:
+    weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
     if fault == "truncated":
         weights.write_bytes(weights.read_bytes()[:-100])
     elif fault == "broken JSON":
         config.write_text(config.read_text()[:-20])
     elif fault == "deleted":
-        shutil.rmtree(copy)
+        shutil.rmtree(folder)
     elif fault == "another base":
-        write_json(copy / "base.json", {"name": "org/other", "path": "/models/other", "sha256": "0" * 64})
+        write_json(folder / "base.json", {"name": "org/other", "path": "/models/other", "sha256": "0" * 64})
         write_json(config, {**json.loads(config.read_text()), "base_model_name_or_path": "/models/other"})
-    return copy
 
 
 @pytest.mark.parametrize(
     ("fault", "kind", "what"),
     [
-        ("truncated", ModelError, "adapter_model.safetensors is damaged"),
-        ("broken JSON", ModelError, "adapter_config.json is not valid JSON"),
+        ("truncated", ModelError, r"adapter_model\.safetensors is damaged"),
+        ("broken JSON", ModelError, r"adapter_config\.json is not valid JSON"),
         ("deleted", ModelError, "is not a folder on this machine"),
         ("another base", ServingError, "was trained on org/other, but this server holds"),
     ],
 )
-def test_a_spoilt_adapter_is_refused_and_the_server_goes_on(
-    at: Callable[..., None], adapter: Path, tmp_path: Path, fault: str, kind: type[Exception], what: str
+def test_a_spoilt_adapter_is_refused(
+    asking_nobody: Adapters, kinds: Path, tmp_path: Path, fault: str, kind: type[Exception], what: str
 ) -> None:
-    async def work(adapters: Adapters, client: Client) -> None:
-        error = await refusal(adapters, "spoilt", damaged(adapter, tmp_path, fault))
-        assert isinstance(error, kind)
-        assert what in str(error)
-        assert await client.models() == ["seedling"]
-
-    at(work)
+    copy = Path(shutil.copytree(kinds / "narrow", tmp_path / "copy"))
+    damage(copy, fault)
+    with pytest.raises(kind, match=what):
+        asking_nobody.check("copy", str(copy))
 
 
-def test_a_base_that_was_replaced_is_noticed_by_its_shape(
-    at: Callable[..., None], adapter: Path, tmp_path: Path
-) -> None:
+def test_a_base_that_was_replaced_is_noticed_by_its_shape(kinds: Path, tmp_path: Path) -> None:
     """The path is right, and what lies there is another model: vLLM would drop the layers that it has not."""
     shallow = Path(shutil.copytree(BASE, tmp_path / "shallow"))
-    config = json.loads((shallow / "config.json").read_text())
-    (shallow / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}))
-    copy = Path(shutil.copytree(adapter, tmp_path / "copy"))
+    stated = json.loads((shallow / "config.json").read_text())
+    write_json(shallow / "config.json", {**stated, "num_hidden_layers": 4})
+    copy = Path(shutil.copytree(kinds / "narrow", tmp_path / "copy"))
     own = json.loads((copy / "adapter_config.json").read_text())
     write_json(copy / "adapter_config.json", {**own, "base_model_name_or_path": str(shallow)})
-
-    async def work(adapters: Adapters, client: Client) -> None:
-        other = Adapters(client, ServeConfig(model_name_or_path=str(shallow)), tmp_path / "requests")
-        with pytest.raises(ServingError, match="it changes layer 4, and the model has layers 0 to 3"):
-            other.check("copy", str(copy))
-
-    at(work)
+    config = ServeConfig(model_name_or_path=str(shallow))
+    adapters = Adapters(Client(Server("http://127.0.0.1:9")), config, tmp_path / "run" / "requests")
+    with pytest.raises(ServingError, match="it changes layer 4, and the model has layers 0 to 3"):
+        adapters.check("copy", str(copy))
 
 
 def test_requests_that_are_none_are_answered(at: Callable[..., None], adapter: Path, kept: Path) -> None:
