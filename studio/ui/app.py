@@ -68,11 +68,11 @@ def build(ctx: Context) -> gr.Blocks:
                 merged = export.build(ctx, tab)
         _follow_run(training.started, tabs, watched)
         _carry(data.train, data.chosen, tabs, "train", training.dataset, lambda name: [name])
-        _carry(watched.chat, watched.table, tabs, "chat", talk.right, partial(output_of, ctx))
+        _compare(watched.chat, watched.table, tabs, talk, partial(output_of, ctx))
         _carry(watched.merge, watched.table, tabs, "export", merged.adapter, partial(output_of, ctx))
         _use_again(ctx, watched, training, tabs)
         _train_on_votes(training, talk.arena, tabs)
-        _carry(merged.chat, merged.model, tabs, "chat", talk.right, str)
+        _compare(merged.chat, merged.model, tabs, talk, str)
         _remember_place(page, tabs, watched)
     # Gradio looks for queued events a thousand times a second, four percent of a core for nothing; twenty will do
     page._queue.sleep_when_free = 0.05
@@ -126,6 +126,19 @@ def _carry(
         shown(lambda value: (gr.Tabs(selected=tab), convert(value))),
         source,
         [tabs, target],
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _compare(
+    button: gr.Button, source: Component, tabs: gr.Tabs, talk: chat.ChatTab, convert: Callable[[Any], str]
+) -> None:
+    """A button that takes what is chosen here to the second pane of the Chat tab, whichever page was open there."""
+    button.click(
+        shown(lambda value: (gr.Tabs(selected="chat"), gr.Tabs(selected="compare"), convert(value))),
+        source,
+        [tabs, talk.pages, talk.right],
         show_progress="hidden",
         api_visibility="private",
     )

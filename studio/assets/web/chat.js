@@ -84,7 +84,7 @@ async function look(run, details) {
 
 // the rest of the tab (buttons, remarks) follows only real changes, not every second of a start
 function announce() {
-  const now = JSON.stringify(cards.map((card) => [card.run, card.state, card.adapters]));
+  const now = JSON.stringify(cards.map((card) => [card.run, card.state, card.adapters, card.proofs]));
   if (now === signature) return;
   signature = now;
   trigger("select", {});

@@ -14,15 +14,17 @@ from studio.ui.text import said
 
 @dataclass(frozen=True)
 class ChatTab:
-    """What other tabs listen to or change: `right` is the second pane's picker; its value is a pick."""
+    """What other tabs listen to or change: `right` is the second pane's picker on the page "compare" of `pages`; its
+    value is a pick."""
 
+    pages: gr.Tabs
     right: gr.Dropdown
     arena: ArenaTab
 
 
 def build(ctx: Context, tab: gr.Tab) -> ChatTab:
     """Draw every page of the tab; each is handed the tab whose opening shows it."""
-    with gr.Tabs(elem_id="chat-tabs"):
+    with gr.Tabs(elem_id="chat-tabs") as pages:
         with gr.Tab(said("Compare", "对比"), id="compare", elem_id="chat-tab-compare"):
             right = compare.build(ctx, tab)
         with gr.Tab(said("Arena", "竞技场"), id="arena", elem_id="chat-tab-arena") as inner:
@@ -31,4 +33,4 @@ def build(ctx: Context, tab: gr.Tab) -> ChatTab:
             servers.build(ctx, inner)
         with gr.Tab(said("Benchmark", "基准测试"), id="bench", elem_id="chat-tab-bench") as inner:
             bench.build(ctx, inner)
-    return ChatTab(right, votes)
+    return ChatTab(pages, right, votes)

@@ -31,7 +31,8 @@ TEMPLATE = '<div class="servers" role="status" aria-label="Model servers"></div>
 class Card:
     """What the page shows of one base model's server. `run` is "" where none was started yet.
 
-    `state` is off, starting, ready, stopping or failed; times are in seconds, expected_s the whole start's.
+    `state` is off, starting, ready, stopping or failed; times are in seconds, expected_s the whole start's. `proofs`
+    change when something new is known of an adapter: what the panes say of it must be asked for again.
     """
 
     run: str
@@ -41,6 +42,7 @@ class Card:
     elapsed_s: float = 0.0
     expected_s: float = 0.0
     adapters: tuple[str, ...] = ()
+    proofs: tuple[str, ...] = ()
 
 
 def component(ctx: Context) -> gr.HTML:
@@ -134,9 +136,10 @@ def _ready(ctx: Context, run: Run, model: str) -> Card | None:
     found = servers.endpoint(run)
     if found is None:
         return None
-    return Card(
-        run.id, model, "ready", adapters=tuple(called(ctx, one.path) for one in found.served if not one.is_base)
-    )
+    adapters = tuple(called(ctx, one.path) for one in found.served if not one.is_base)
+    checks = run.server.get("checks", {})
+    proofs = tuple(f"{name}: {check.get('reference', '')}" for name, check in checks.items())
+    return Card(run.id, model, "ready", adapters=adapters, proofs=proofs)
 
 
 def _starting(run: Run, model: str) -> Card:
