@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from studio.config.serve import ServeConfig
+from studio.config.train import TrainConfig
 from studio.errors import ServingError
 from studio.files import write_json
 from studio.models import resolve
@@ -117,6 +118,19 @@ def test_one_that_sleeps_says_so(ctx: Context, up: Callable[..., Run]) -> None:
     assert servers_cards.cards(ctx)[0].can_sleep
     write_json(run.path / "server.json", run.server | {"asleep": True})
     assert servers_cards.cards(ctx)[0].state == "asleep"
+
+
+def test_checkpoints_of_a_training_that_goes_on_can_be_loaded(
+    ctx: Context, up: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(launchers.WORKERS, "train", "tests.fakes.worker")
+    training = ctx.store.create(TrainConfig(dataset=("identity",), run_name="learner"))
+    write_json(training.path / "fake.json", [["heed"]])
+    launchers.start(training)
+    folder = adapter(training.path / "checkpoints" / "checkpoint-5", 8)
+    write_json(folder / "trainer_state.json", {})
+    up()
+    assert servers_cards.cards(ctx)[0].loadable == (("learner · checkpoint-5", str(folder)),)
 
 
 def test_stop_and_start_again(ctx: Context, up: Callable[..., Run]) -> None:

@@ -31,7 +31,7 @@ function phases(card) {
 
 function sentence(card) {
   if (card.state === "starting") return `${card.message || say("starting", "启动中")} · ${say(`about ${Math.ceil(card.eta_s)} s left`, `约剩 ${Math.ceil(card.eta_s)} 秒`)}`;
-  if (card.state === "stopped") return card.message.includes("idle") ? card.message : "";
+  if (card.state === "stopped") return card.message === "stopped" ? "" : card.message; // after how long idle, and whether the GPU is free again
   return card.state === "ready" ? card.says : "";
 }
 
