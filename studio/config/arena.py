@@ -80,24 +80,48 @@ class ArenaConfig(Config):
         label=("System prompt", "系统提示"),
     )
     temperature: float = option(
-        0.7, en="0 always takes the likeliest token.", zh="0 表示总取最可能的 token。", group="sampling", ge=0, le=2
+        0.7,
+        en="0 always takes the likeliest token.",
+        zh="0 表示总取最可能的 token。",
+        group="sampling",
+        label=("Temperature", "温度"),
+        ge=0,
+        le=2,
     )
     top_p: float = option(
-        1.0, en="Share of the likeliest tokens to draw from.", zh="采样所用的累积概率。", group="sampling", gt=0, le=1
+        1.0,
+        en="Share of the likeliest tokens to draw from.",
+        zh="采样所用的累积概率。",
+        group="sampling",
+        label=("Top p", "Top p"),
+        gt=0,
+        le=1,
     )
     top_k: int | None = option(
-        None, en="Number of the likeliest tokens to draw from.", zh="采样所用的 token 数。", group="sampling", ge=1
+        None,
+        en="Number of the likeliest tokens to draw from.",
+        zh="采样所用的 token 数。",
+        group="sampling",
+        label=("Top k", "Top k"),
+        ge=1,
     )
     max_new_tokens: int = option(
         512,
         en="Longest answer in tokens.",
         zh="最长回答的 token 数。",
         group="sampling",
+        label=("Longest answer (tokens)", "最长回答（token）"),
         ge=1,
         le=131_072,
     )
     repetition_penalty: float = option(
-        1.0, en="Above 1 repeats less.", zh="大于 1 时减少重复。", group="sampling", gt=0, le=2
+        1.0,
+        en="Above 1 repeats less.",
+        zh="大于 1 时减少重复。",
+        group="sampling",
+        label=("Repetition penalty", "重复惩罚"),
+        gt=0,
+        le=2,
     )
     enable_thinking: bool | None = option(
         None,
@@ -111,6 +135,7 @@ class ArenaConfig(Config):
         en="Seed of the prompts drawn, the answers and the sides.",
         zh="抽取提示、生成回答与左右分配的随机种子。",
         group="sampling",
+        label=("Seed", "随机种子"),
         ge=0,
         lt=2**31,
     )

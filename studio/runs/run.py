@@ -54,7 +54,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """train, serve, merge or data; unknown where the config cannot be read."""
+        """That of its config; unknown where that cannot be read."""
         try:
             return self.config.kind
         except ConfigError:

@@ -18,7 +18,7 @@ from studio.runs.run import Run
 from studio.serving.remotes import Remote, Remotes
 from studio.ui.context import Context
 from studio.ui.form import Form, draw
-from studio.ui.tabs.chat import arena, arena_battle, arena_data
+from studio.ui.tabs.chat import arena, arena_battle, arena_data, arena_needs
 from studio.ui.tabs.chat.arena_results import NO_VOTES
 from studio.ui.tabs.train import GROUPS
 from tests.arena.conftest import vote
@@ -226,3 +226,12 @@ def test_without_a_decided_vote_there_is_no_dataset(ctx, played):
     with pytest.raises(gr.Error, match="Choose an arena first"):
         arena_data.on_make(ctx, None, "preference", "people", "votes")
     assert "votes" not in ctx.registry.names()
+
+
+def test_what_contestants_need_is_told_before_anything_starts(ctx):
+    told, restart = arena_needs.on_pick(ctx, ["seedling", PICKS[0]], None)
+    assert "seedling" in told
+    assert "willow" not in told, "a server elsewhere is there already"
+    assert restart["visible"] is False
+    assert arena_needs.on_pick(ctx, [], PICKS[0])[0] == ""
+    assert ctx.store.list() == []

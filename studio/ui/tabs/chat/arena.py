@@ -23,7 +23,7 @@ from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
 from studio.ui.panel import QUIET, Answer
-from studio.ui.tabs.chat import arena_battle, arena_data, pickers
+from studio.ui.tabs.chat import arena_battle, arena_data, arena_needs, pickers
 from studio.ui.tabs.chat.arena_data import on_train
 from studio.ui.tabs.chat.arena_results import results_html
 from studio.ui.text import said
@@ -55,6 +55,7 @@ def build(ctx: Context, tab: gr.Tab) -> ArenaTab:
     with gr.Accordion(said("New arena", "新建竞技场"), open=False, elem_id="arena-new") as setup:
         form = draw(ArenaConfig, _offers(ctx), ("arena", "sampling"), prefix="arena", first=FIRST)
         form.component("prompts").placeholder = PROMPTS
+        arena_needs.draw(ctx, form)
         start = gr.Button(said("Start", "开始"), variant="primary", elem_id="arena-start")
     progress = _progress(ctx, source)
     booth = arena_battle.draw(ctx, source)
