@@ -46,8 +46,9 @@ def outcome(run: Run) -> str:
     lines = (("", whole), ("Last step: ", stepped), ("Last validation: ", validated))
     took = f" in {duration(result['train_seconds'])}" if "train_seconds" in result else ""
     figures = "".join(_figures(*line) for line in lines)
-    where = f"<p><code>{escape(str(run.output))}</code>{took}</p>"
-    return f'<div class="card good">{figures}{_best(result)}{where}</div>'
+    where = f"<p><code>{escape(str(run.output))}</code>{took}</p>" if run.output else ""
+    told = f"{figures}{_best(result)}{where}"
+    return f'<div class="card good">{told}</div>' if told else ""
 
 
 def duration(seconds: float) -> str:
