@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Call:
 
     words: tuple[str, ...]
     options: dict[str, Any]
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)  # holds the key
 
     def to_yaml(self) -> str:
         """The text of the options file."""

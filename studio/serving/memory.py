@@ -9,7 +9,7 @@ import psutil
 
 from studio import machine, models
 from studio.config.serve import ServeConfig
-from studio.errors import ServingError
+from studio.errors import ModelError, ServingError
 from studio.machine import GB, Gpu
 from studio.runs.run import Run
 from studio.runs.store import Store
@@ -95,12 +95,16 @@ def gpu_shortage(config: ServeConfig, gpus: Sequence[Gpu]) -> str | None:
 
 
 def _weights_gb(config: ServeConfig) -> float:
+    """0 where they are not here, or not as safetensors: whether such a model can be served is not asked here."""
     folder = models.folder_of(config.model_name_or_path)
     if folder is None:
         return 0.0
-    stored = sum((folder / name).stat().st_size for name in models.weight_files(folder))
-    bytes_each = 4 if config.dtype == "float32" else 0
-    return max(stored, models.check(folder).parameters * bytes_each) / GB
+    try:
+        stored = sum((folder / name).stat().st_size for name in models.weight_files(folder))
+        parameters = models.check(folder).parameters
+    except ModelError:
+        return 0.0
+    return max(stored, parameters * 4 if config.dtype == "float32" else 0) / GB
 
 
 def _whom_to_stop(run: Run) -> str:

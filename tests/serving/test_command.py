@@ -116,6 +116,7 @@ def test_secrets_stay_out_of_the_file_and_the_command_line() -> None:
     assert environment["VLLM_API_KEY"] == "very-secret"
     assert "very-secret" not in command.to_yaml(command.options(CONFIG, 1234, "cpu"))
     assert "very-secret" not in " ".join(command.COMMAND)
+    assert "very-secret" not in repr(command.call(CONFIG, "vllm", 1234, "very-secret"))
 
 
 def test_the_file_reads_back_as_the_options() -> None:

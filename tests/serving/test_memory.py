@@ -28,6 +28,11 @@ def test_what_a_server_takes_on_a_cpu() -> None:
     assert memory.need(ServeConfig(infer_backend="huggingface")).total < 1.0
 
 
+def test_a_model_without_weights_of_our_kind_is_left_to_the_server(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert memory.need(ServeConfig(model_name_or_path=str(tmp_path))).weights == 0
+
+
 def test_a_cache_that_does_not_fit_is_answered_with_one_that_does() -> None:
     said = memory.cpu_shortage(ServeConfig(kv_cache_memory="8G"), free_gb=4.0)
     assert said
