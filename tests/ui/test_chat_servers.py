@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
-from studio.errors import ServingError
+from studio.errors import AdapterRefused, ServingError
 from studio.files import write_json
 from studio.models import resolve
 from studio.runs import events, launchers, process
@@ -151,6 +151,18 @@ def test_too_big_a_rank_offers_a_restart(ctx: Context, up: Callable[..., Run], t
     assert "rank 64" in answer["error"]
 
 
+def test_what_the_server_refuses_can_be_merged(
+    ctx: Context, up: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any) -> str:
+        raise AdapterRefused("vLLM does not take DoRA")
+
+    run, folder = up(), str(adapter(tmp_path / "dora", 8))
+    monkeypatch.setattr(servers_cards.servers, "name_of", refuse)
+    answer = servers_cards.on_act(ctx, "load", run.id, folder)
+    assert answer == {"error": "vLLM does not take DoRA", "merges": folder}
+
+
 def test_the_api_names_the_key_and_never_shows_it(ctx: Context, up: Callable[..., Run]) -> None:
     run = up()
     told = servers_cards.on_api(ctx, run.id, "")
@@ -159,6 +171,16 @@ def test_the_api_names_the_key_and_never_shows_it(ctx: Context, up: Callable[...
     assert run.id in told["key"]
     assert len(told["snippets"]) == 6
     assert KEY not in json.dumps(told)
+
+
+def test_a_model_with_another_template_is_asked_by_it(ctx: Context, up: Callable[..., Run]) -> None:
+    run = up()
+    folder = adapter(run.path.parent / "fox", 8)
+    (folder / "chat_template.jinja").write_text("{{ 'in other words' }}")
+    told = servers_cards.on_api(ctx, run.id, "fox")
+    assert told
+    assert told["model"] == "fox"
+    assert all("in other words" in snippet["code"] for snippet in told["snippets"])
 
 
 def test_there_is_no_api_before_the_server_answers(ctx: Context, up: Callable[..., Run]) -> None:

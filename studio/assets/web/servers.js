@@ -111,12 +111,13 @@ async function act(run, verb, what, words) {
 
 const pressable = ({ node }) => node.querySelectorAll(".server-models button, .panel-actions button");
 
-function refusal(run, { error, options }) {
+function refusal(run, { error, options, merges }) {
   const made = card("bad", error);
   if (options) {
     const change = Object.entries(options).map(([key, value]) => `${key}=${value}`).join(", ");
     made.append(button(say(`Restart with ${change}`, `以 ${change} 重启`), () => act(run, "restart", options, say("starting again …", "正在重新启动…")), "primary"));
   }
+  if (merges) made.append(button(say("Merge it and serve that", "合并后提供服务"), () => act(run, "merge", merges, say("merging it, then starting a server for the merged model: this takes some minutes …", "正在合并，随后为合并后的模型启动服务，需要几分钟…")), "primary"));
   return made;
 }
 

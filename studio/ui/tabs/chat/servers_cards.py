@@ -13,12 +13,12 @@ import gradio as gr
 from studio import models
 from studio.config.command import command
 from studio.config.serve import ServeConfig
-from studio.errors import ModelError, RestartNeeded, ServingError
+from studio.errors import AdapterRefused, ModelError, RestartNeeded, ServingError
 from studio.files import tail
 from studio.runs import loads, outputs
 from studio.runs.run import Run, State
-from studio.serving import servers, sleeping, snippets
-from studio.serving.servers import Served
+from studio.serving import servers, sleeping, snippets, voices
+from studio.serving.servers import Endpoint, Served
 from studio.serving.speaker import speaker
 from studio.serving.wording import wording
 from studio.ui import panel
@@ -50,11 +50,9 @@ class Card:
     base: str
     state: str
     message: str
-    at: float
     eta_s: float
     phase: str
     phases: tuple[dict[str, Any], ...]
-    url: str
     says: str
     models: tuple[Model, ...]
     loadable: tuple[tuple[str, str], ...]
@@ -62,7 +60,7 @@ class Card:
 
 
 def draw(ctx: Context) -> gr.HTML:
-    """The panel of all servers; `select` fires when there was none and is one, or the other way round."""
+    """The panel of all servers. It looks again at once when it hears the page's event seedbed:look."""
 
     def look(known: str) -> Answer:
         return panel.unless_known(known, {"cards": [asdict(card) for card in cards(ctx)]})
@@ -90,12 +88,14 @@ def cards(ctx: Context) -> list[Card]:
 
 def on_act(ctx: Context, verb: str, run_id: str, what: Any = None) -> Answer:
     """Do one of ACTS with a server; `what` is an adapter's folder or name, or the options of a restart. Answers with a
-    sentence, or with the `options` that a restart would need first."""
+    sentence; or why not, and with the `options` that a restart needs first, or that a merge (`merges`) is the way."""
     run = ctx.store.get(run_id)
     try:
         return {"message": ACTS[verb](ctx, run, what)}
     except RestartNeeded as needed:
         return {"error": str(needed), "options": needed.options}
+    except AdapterRefused as refused:
+        return {"error": str(refused), "merges": what}
 
 
 def on_load(ctx: Context, run_id: str, cursor: int) -> Answer:
@@ -115,7 +115,7 @@ def on_api(ctx: Context, run_id: str, model: str = "") -> Answer:
     if found is None:
         raise ServingError("The server does not answer: its address is known while it does")
     chosen = next((each for each in found.served if each.name == model), found.served[0])
-    offered = snippets.snippets(found.server.url, chosen.name, _options(chosen))
+    offered = snippets.snippets(found.server.url, chosen.name, _options(found, chosen))
     return {
         "url": f"{found.server.url}/v1",
         "models": [each.name for each in found.served],
@@ -158,11 +158,9 @@ def _card(ctx: Context, run: Run, config: ServeConfig) -> Card:
         base=called(ctx, base),
         state=_state(run, state),
         message=run.reason or str(status.get("message", "")),
-        at=run.created.timestamp(),
         eta_s=float(status.get("eta_s") or 0),
         phase=str(status.get("phase", "")),
         phases=() if found else tuple(status.get("phases", ())),
-        url=f"{found.server.url}/v1" if found else "",
         says=found.why if found else "",
         models=tuple(_model(ctx, each, checks.get(each.name)) for each in found.served) if found else (),
         loadable=tuple(_loadable(ctx, base)) if found else (),
@@ -201,9 +199,9 @@ def _base_of(adapter: Path) -> str | None:
         return None
 
 
-def _options(served: Served) -> dict[str, Any]:
-    """What a request needs besides: an adapter's own chat template."""
-    return {} if served.is_base else wording(speaker(served.path)).to_json()
+def _options(found: Endpoint, served: Served) -> dict[str, Any]:
+    """What a request needs besides, so that the model is asked in the words that it has learnt."""
+    return wording(speaker(served.path), given=found.template).to_json()
 
 
 def _load(ctx: Context, run: Run, path: str) -> str:
@@ -211,6 +209,11 @@ def _load(ctx: Context, run: Run, path: str) -> str:
     if found is None:
         raise ServingError("The server does not answer yet: wait until it is ready")
     return f"{asyncio.run(servers.name_of(found, models.resolve(path)))} is loaded"
+
+
+def _merge(ctx: Context, run: Run, path: str) -> str:
+    """Serve an adapter that vLLM cannot take merged into its base, by a server of its own; takes minutes."""
+    return asyncio.run(voices.open_voice(ctx.store, path)).says
 
 
 def _unload(ctx: Context, run: Run, name: str) -> str:
@@ -244,6 +247,7 @@ def _dismiss(ctx: Context, run: Run, _: str) -> str:
 
 ACTS: dict[str, Callable[[Context, Run, Any], str]] = {
     "load": _load,
+    "merge": _merge,
     "unload": _unload,
     "stop": _stop,
     "restart": _restart,
