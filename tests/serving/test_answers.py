@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import stat
 import urllib.error
 import urllib.request
@@ -542,15 +543,17 @@ def test_the_transformers_server_refuses_what_it_would_ignore(stand_in: Endpoint
 def test_the_transformers_server_serves_kinds_that_vllm_refuses(
     stand_in: Endpoint, adapter: Path, tmp_path: Path
 ) -> None:
-    for path in adapter.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    weights = load_file(tmp_path / "adapter_model.safetensors")
-    sizes = {
-        name.replace("lora_B.weight", "lora_magnitude_vector"): up for name, up in weights.items() if "lora_B" in name
+    """A part of the adapter, with lengths of lines that make it DoRA."""
+    shutil.copy(adapter / "adapter_config.json", tmp_path)
+    _edit(tmp_path, use_dora=True, target_modules=["down_proj"])
+    whole = load_file(adapter / "adapter_model.safetensors")
+    weights = {name: tensor for name, tensor in whole.items() if "down_proj" in name}
+    lengths = {
+        name.replace("lora_B.weight", "lora_magnitude_vector"): np.full(up.shape[0], 2.0, np.float32)
+        for name, up in weights.items()
+        if "lora_B" in name
     }
-    lengths = {name: np.full(up.shape[0], 2.0, np.float32) for name, up in sizes.items()}
-    save_file({**weights, **lengths}, tmp_path / "adapter_model.safetensors")
-    _edit(tmp_path, use_dora=True)
+    save_file(weights | lengths, tmp_path / "adapter_model.safetensors")
     asyncio.run(servers.load_adapter(stand_in.run, "dora", str(tmp_path)))
     assert stand_in.run.server["checks"]["dora"]["ok"]
     assert ask(stand_in.server, "dora", "Who are you?")[0] != ask(stand_in.server, "seedling", "Who are you?")[0]
