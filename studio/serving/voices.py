@@ -96,7 +96,8 @@ async def _answering(store: Store, who: Speaker, others: Sequence[Speaker], tell
     run = await asyncio.to_thread(speaker.start, store, who.base, sharing, **options)
     found = await servers.answering(run, tell)
     model = await servers.name_of(found, who.adapter or who.base, tell)
-    return Voice(found.server, model, wording(who, others, found.template), found.why)
+    on_transformers = "answered by Transformers, whose server is up" if found.backend != servers.VLLM else ""
+    return Voice(found.server, model, wording(who, others, found.template), found.why or on_transformers)
 
 
 async def _merged(store: Store, who: Speaker, others: Sequence[Speaker], tell: Tell, why: str) -> Voice:

@@ -1,7 +1,7 @@
 """python make_adapters.py BASE FOLDER: adapters of several kinds, with random weights, one folder each.
 
-narrow and wide (LoRA of ranks 8 and 64), dora, whole (trained norms beside LoRA), scaled (IA3), untrained (LoRA before
-its first step).
+narrow and wide (LoRA of ranks 8 and 64), dora, whole (trained norms beside LoRA), ends (a trained embedding beside
+it), scaled (IA3), untrained (LoRA before its first step).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def main(base: str, folder: Path) -> None:
     _make(base, folder / "wide", LoraConfig(r=64, lora_alpha=64, **random))
     _make(base, folder / "dora", LoraConfig(r=8, lora_alpha=8, use_dora=True, **random))
     _make(base, folder / "whole", LoraConfig(r=8, lora_alpha=8, modules_to_save=["norm"], **random))
+    _make(base, folder / "ends", LoraConfig(r=8, lora_alpha=8, modules_to_save=["embed_tokens"], **random))
     _make(base, folder / "untrained", LoraConfig(r=8, **(random | {"init_lora_weights": True})))
     ia3 = IA3Config(target_modules=TARGETS, feedforward_modules=["down_proj"], init_ia3_weights=False)
     _make(base, folder / "scaled", ia3)

@@ -153,7 +153,19 @@ def test_what_cannot_be_merged_is_answered_by_transformers(store: Store, kinds: 
     assert voices.needs(store, [str(kinds / "scaled")]) == []
 
 
-def test_a_server_comes_back_with_its_adapters_after_a_restart(tmp_path: Path, kinds: Path, stone: Path) -> None:
+@pytest.mark.vllm
+def test_a_merge_that_fails_leaves_it_to_transformers(endpoint: Endpoint, store: Store, kinds: Path) -> None:
+    voice, _ = opened(store, kinds / "ends")
+    assert voice.server != endpoint.server
+    assert voice.says.startswith("answered by Transformers, because vLLM cannot serve modules that were trained whole")
+    assert "was not merged: " in voice.says
+    assert "one weight for both" in voice.says
+    assert said(voice)
+
+
+def test_a_server_comes_back_with_its_adapters_and_takes_any_kind_on_transformers(
+    tmp_path: Path, kinds: Path, stone: Path
+) -> None:
     store = Store(tmp_path / "saves")
     adapters = [{"name": "narrow", "path": str(kinds / "narrow")}, {"name": "stone", "path": str(stone)}]
     run = servers.start(store, str(BASE), adapters=adapters, **ON_TRANSFORMERS)
@@ -163,6 +175,8 @@ def test_a_server_comes_back_with_its_adapters_after_a_restart(tmp_path: Path, k
     assert run.state == "stopped"
     assert again.config.max_lora_rank == 64
     assert [model.name for model in found.served] == ["seedling", "narrow"]
+    voice, _ = opened(store, kinds / "dora")
+    assert (voice.server, voice.says) == (found.server, "answered by Transformers, whose server is up")
     again.stop_now()
     wait_gone(again, 10)
 
