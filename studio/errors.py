@@ -6,6 +6,7 @@ SeedbedError
 ├── PathError              a name that leaves the folder it belongs to
 ├── Cancelled              long work given up because somebody asked
 ├── ConversationError      a conversation that is gone, damaged, or cannot be written
+├── VoteError              a vote that could not be written
 ├── DatasetError
 │   ├── DatasetNotFound    no such entry in the registry
 │   ├── UploadError        a file that cannot be accepted
@@ -69,6 +70,10 @@ class Cancelled(SeedbedError):
 
 class ConversationError(SeedbedError):
     """A kept conversation is gone or damaged, or cannot be written."""
+
+
+class VoteError(SeedbedError):
+    """A vote could not be written."""
 
 
 class DatasetError(SeedbedError):

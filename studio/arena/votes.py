@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from studio.files import append_line, read_since
+from studio.errors import VoteError
+from studio.files import append_line, read_since, reason_of
 from studio.runs.events import parse
 
 Outcome = Literal["left", "right", "tie", "both_bad"]
@@ -69,17 +70,17 @@ class Ledger:
         """Add a vote; it is in the file when this returns.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written.
+            VoteError: the disk is full, or the file cannot be written.
         """
-        append_line(self.path, asdict(vote))
+        self._add(asdict(vote))
 
     def withdraw(self, vote_id: str) -> None:
         """Take the vote on `vote_id` back.
 
         Raises:
-            OSError: as `append`.
+            VoteError: as `append`.
         """
-        append_line(self.path, {"id": vote_id, "withdrawn": True, "at": time.time()})
+        self._add({"id": vote_id, "withdrawn": True, "at": time.time()})
 
     def read(self) -> list[Vote]:
         """What is voted now, in the order of the votes: of each id the last, unless it was withdrawn. Lines that are
@@ -90,6 +91,12 @@ class Ledger:
             last.pop(str(line.get("id")), None)  # a vote that was changed is a new one, and the last
             last[str(line.get("id"))] = line
         return [vote for line in last.values() if (vote := _vote(line))]
+
+    def _add(self, line: dict[str, Any]) -> None:
+        try:
+            append_line(self.path, line)
+        except OSError as error:
+            raise VoteError(f"The vote could not be written to {self.path}: {reason_of(error)}") from error
 
 
 def _vote(line: dict[str, Any]) -> Vote | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from studio.arena.votes import OUTCOMES, Ledger
+from studio.errors import VoteError
 from tests.arena.conftest import vote
 
 
@@ -86,7 +87,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_vote(small_disk):
     ledger = Ledger(small_disk / "votes.jsonl")
     ledger.append(vote(1, "left"))
     (small_disk / "ballast").write_bytes(b"x" * 240_000)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(VoteError, match="the disk is full"):
         _fill(ledger)
     assert ledger.path.read_bytes().endswith(b"\n")
 

@@ -17,8 +17,6 @@ from studio.arena.ballots import COMPARE
 from studio.arena.battles import Arena, Battle
 from studio.arena.contestants import names
 from studio.arena.votes import Outcome, Vote
-from studio.errors import SeedbedError
-from studio.files import reason_of
 from studio.settings import ASSETS
 from studio.ui.context import Context
 from studio.ui.doors import shown
@@ -102,10 +100,7 @@ def on_vote(ctx: Context, outcome: Outcome, source: str, battle_id: str) -> list
     found = next((battle for battle in arena.battles if battle.id == battle_id), None)
     if found is None:
         return _view(ctx, arena)
-    try:
-        arena.ledger.append(found.vote(outcome, names(ctx.store, arena.config.contestants)))
-    except OSError as error:
-        raise SeedbedError(f"The vote could not be written: {reason_of(error)}") from error
+    arena.ledger.append(found.vote(outcome, names(ctx.store, arena.config.contestants)))
     return _view(ctx, arena, after=battle_id)
 
 
