@@ -127,7 +127,7 @@ def test_a_vote_is_in_the_file_and_then_names_are_told(ctx, played):
 def test_a_vote_that_cannot_be_written_is_told_and_the_page_stays(ctx, played):
     first = shown(arena_battle.on_show(ctx, played.id))
     (played.path / "votes.jsonl").mkdir()
-    with pytest.raises(gr.Error, match="The vote could not be written to .*: Is a directory"):
+    with pytest.raises(gr.Error, match=r"The vote could not be written to .*: Is a directory"):
         arena_battle.on_vote(ctx, "left", played.id, first["battle"])
 
 
