@@ -154,7 +154,7 @@ class Client:
             raise RequestFailed(f"The API key for {server.url} holds a line break, or a character that no key has")
         headers = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
         # whom to trust only matters with https, and takes 40 ms to read
-        verify = _authorities() if server.url.startswith("https:") else False
+        verify = False if server.url.lower().startswith("http:") else _authorities()
         # never through a proxy of the environment: the key would go with it
         self._http = httpx.AsyncClient(
             base_url=server.url, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=False,
@@ -286,9 +286,10 @@ class Client:
         known = ("model", "messages", "tools", "chat_template", "chat_template_kwargs")
         try:
             found = await self.post("/tokenize", {key: payload[key] for key in known if key in payload})
-            return faults.too_long(found["count"], found["max_model_len"])
-        except (ServingError, KeyError, TypeError):
+            count, limit = int(found["count"]), int(found["max_model_len"])
+        except (ServingError, KeyError, TypeError, ValueError):
             return None
+        return faults.too_long(count, limit) if count >= limit else None
 
 
 @cache

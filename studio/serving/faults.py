@@ -22,6 +22,10 @@ TOO_LONG = (
     ),
     re.compile(r"\((?P<count>\d+) tokens\).*?context length \((?P<limit>\d+) tokens\)", re.S),
 )
+WITH_ANSWER = re.compile(
+    r"context length is (?P<limit>\d+) tokens.*?\((?P<prompt>\d+) in the messages, (?P<answer>\d+) in the completion\)",
+    re.S,
+)
 NO_ROOM = "max_tokens must be at least 1, got 0"  # vLLM's, where the prompt alone fills the context
 NO_TOOL_PARSER = b"--tool-call-parser"
 TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.S | re.I)
@@ -104,6 +108,12 @@ def in_stream(error: Any) -> ServingError:
 
 
 def _overflow(message: str) -> RequestFailed:
+    if (match := WITH_ANSWER.search(message)) and int(match["prompt"]) < int(match["limit"]):
+        left = int(match["limit"]) - int(match["prompt"])
+        return RequestFailed(
+            f"The conversation has {match['prompt']} tokens and the model takes {match['limit']} with its answer: "
+            f"lower max_tokens from {match['answer']} to {left}"
+        )
     for pattern in TOO_LONG:
         if (match := pattern.search(message)) and int(match["count"]) >= int(match["limit"]):
             return too_long(int(match["count"]), int(match["limit"]), match.groupdict().get("least") or "")

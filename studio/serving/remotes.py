@@ -22,6 +22,7 @@ PICK = "url:"  # what a pick of a remote server begins with
 PROBE_TIMEOUT_S = 10.0
 NAME = re.compile(r"[^\s/:][^/:\n]{0,59}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PORT_MAX = 65535
 OWN_VARIABLES = "SEEDBED_"  # the studio's login is nothing to send around
 
 
@@ -39,7 +40,8 @@ class Remote:
     key_env: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "url", self.url.strip().rstrip("/").removesuffix("/v1"))
+        scheme, colon, rest = self.url.strip().rstrip("/").removesuffix("/v1").partition(":")
+        object.__setattr__(self, "url", f"{scheme.lower()}{colon}{rest}")
         if problems := list(_problems(self)):
             raise ConfigError(problems)
 
@@ -140,7 +142,7 @@ def _address_problems(address: str) -> Iterator[Problem]:
         url = httpx.URL(address)
     except httpx.InvalidURL:
         url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or "%" in url.host or not 0 < (url.port or 80) < 65536:
         yield Problem("url", "write the address as http://host:port")
     elif url.userinfo or url.query or url.fragment:
         yield Problem("url", "leave out user, password, question mark and #: a key belongs into a variable")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -115,6 +116,13 @@ def test_signs_that_end_a_line_in_unicode_do_not_end_one_here(fake: Server) -> N
             PromptTooLong,
             "by 1 token: it has 4097",
         ),
+        (
+            400,
+            "This model's maximum context length is 2048 tokens. However, you requested 2412 tokens (1900 in the "
+            "messages, 512 in the completion).",
+            RequestFailed,
+            "has 1900 tokens and the model takes 2048 with its answer: lower max_tokens from 512 to 148",
+        ),
         (400, "This model's maximum context length is unknown", PromptTooLong, "context length is unknown. Clear it"),
         (401, "Unauthorized", RequestFailed, "refused the API key"),
         (404, "The model `x` does not exist.", RequestFailed, "does not have it: The model `x` does not exist$"),
@@ -148,3 +156,9 @@ def test_what_servers_say_becomes_a_sentence(
 def test_errors_come_in_many_shapes(body: bytes, said: str) -> None:
     with pytest.raises(RequestFailed, match=f"refused the request: {said}$"):
         faults.check("http://there", httpx.Response(400, content=body), body)
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "Https"])
+def test_a_key_never_goes_over_unverified_tls(scheme: str) -> None:
+    pool = Client(Server(f"{scheme}://example.org", "key"))._http._transport._pool  # type: ignore[attr-defined]
+    assert pool._ssl_context.verify_mode is ssl.CERT_REQUIRED

@@ -55,9 +55,9 @@ def test_what_was_added_is_there_again(tmp_path: Path) -> None:
     known = Remotes(tmp_path / "saves")
     assert known.list() == []
     known.add(Remote("owl", "http://b:1/v1/", "owl-7b"))
-    known.add(Remote("fox", "https://a/openai", "fox-1b"))
+    known.add(Remote("fox", "HTTPS://a/openai", "fox-1b"))
     assert [each.name for each in known.list()] == ["fox", "owl"]
-    assert known.get("owl").url == "http://b:1"
+    assert [each.url for each in known.list()] == ["https://a/openai", "http://b:1"]
     known.add(Remote("owl", "http://c:2", "owl-9b"))
     assert [each.model for each in known.list()] == ["fox-1b", "owl-9b"]
     known.remove("owl")
@@ -80,6 +80,10 @@ def test_a_damaged_list_is_an_empty_one(tmp_path: Path, text: str) -> None:
         (("a", "a:80", "m"), "url: write the address as http://host:port"),
         (("a", "file:///etc/passwd", "m"), "url: write the address"),
         (("a", "http://[::1", "m"), "url: write the address"),
+        (("a", "http://127.0.0.1:99999", "m"), "url: write the address"),
+        (("a", "http://a b", "m"), "url: write the address"),
+        (("a", "http://127.0.0.1:99999", "m"), "url: write the address"),
+        (("a", "http://a b:80", "m"), "url: write the address"),
         (("a", "http://me:secret@a", "m"), "url: leave out user"),
         (("a", "http://a/?key=1", "m"), "url: leave out user"),
         (("a", "http://a", " "), "model: name the model"),
