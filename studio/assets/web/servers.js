@@ -9,7 +9,7 @@ const PHASES = {
 };
 const MOVING = ["queued", "starting", "stopping"], UP = ["ready", "asleep"], BAD = ["failed", "lost"], OTHER = "\u0000other";
 const views = new Map();
-const LOOK_MS = 2000;
+const LOOK_MS = 2000, TELLING = ["merge", "sleep"];
 let stamp = "", cards = [], due = 0;
 
 function phases(card) {
@@ -102,7 +102,8 @@ async function act(run, verb, what, words) {
     answer = { error: say("The studio does not answer: try again.", "studio 没有响应，请重试。") };
   }
   view.busy = false;
-  view.parts.said.replaceChildren(...(answer.error ? [refusal(run, answer)] : []));
+  const told = TELLING.includes(verb) ? [make("p", "server-says", answer.message)] : []; // the rest shows by itself
+  view.parts.said.replaceChildren(...(answer.error ? [refusal(run, answer)] : told));
   if (answer.error) for (const each of pressable(view)) each.disabled = false; // what was typed stays
   else view.told = {};
   stamp = "";

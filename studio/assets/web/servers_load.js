@@ -11,6 +11,7 @@ const CHARTS = {
 };
 
 const SPARSE = ["ttft_s", "hit_share"]; // of what happens now and then: a lone point has no line
+const WORK = ["generated_per_s", "read_per_s", "running"];
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const latest = (points) => points?.[1].findLast((value) => value !== null) ?? null;
 // Plotly takes a time without a zone as it stands
@@ -43,7 +44,7 @@ function tiles(last, now) {
 function loadView(run) {
   const figures = make("div", "tiles"), grid = make("div", "load-charts"), span = make("select", "small");
   const empty = hint(say("Nobody has asked this server anything yet. Its load appears here with the first question.", "还没有请求。收到第一个请求后，这里会显示负载。"));
-  const node = make("div", "load", figures, make("label", "load-span", say("Show the last ", "显示最近"), span), grid, empty);
+  const node = make("div", "load", figures, empty, make("label", "load-span", say("Show the last ", "显示最近"), span), grid);
   for (const [seconds, text] of SPANS) span.append(new Option(text, seconds));
   let cursor = 0, points = 0, shown = [], now = {}, first = 0, last = null, due = 0, held = false;
 
@@ -107,8 +108,9 @@ function loadView(run) {
     last = answer.last;
     for (const [key, series] of Object.entries(answer.series)) now[key] = SPARSE.includes(key) ? latest(series) ?? now[key] : series[1].at(-1);
     now.ttft_s ??= null;
-    empty.hidden = true;
     figures.replaceChildren(...tiles(last, now));
+    if (!shown.length && !WORK.some((key) => answer.series[key]?.[1].some(Boolean))) return; // nothing to draw: look at all of it again
+    empty.hidden = true;
     const known = Object.values(answer.series)[0]?.[0].length ?? 0, all = !cursor || answer.cursor < cursor;
     if (!all && (isNew(answer.series) || points > POINTS_MAX)) { cursor = points = due = 0; return; } // draw all of it anew
     cursor = answer.cursor;
