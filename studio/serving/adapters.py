@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ class Adapters:
             _require_unmixed(name, check)
             check = await self._compared(name, info, check)
         except BaseException:
-            await self.unload(name)
+            with suppress(ServingError):  # of a server that is gone nothing more is to be learnt
+                await self.unload(name)
             raise
         self._loaded[name] = Loaded(name, info, check)
         self._thrown_out.pop(name, None)
@@ -151,12 +153,13 @@ class Adapters:
         try:
             pair = await self._references.compute(info.path)
             check = self._references.judged(name, check, self._alone, pair)
-        except (proof.Unavailable, ModelError) as error:
+        except (proof.Unavailable, ModelError, OSError, *models.MALFORMED) as error:
             check = replace(check, reference=f"skipped: {error}")
         except ServingError as error:
             self._comparisons.pop(name)
             self._thrown_out[name] = replace(check, ok=False, reference=f"failed: {error}")
-            await self.unload(name)
+            with suppress(ServingError):
+                await self.unload(name)
         if name in self._loaded:
             self._loaded[name] = replace(self._loaded[name], check=check)
         self._has_news = True

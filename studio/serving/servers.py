@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio import models, templates
+from studio import models
 from studio.config.load import parse
 from studio.config.serve import ServeConfig
 from studio.errors import AdapterRefused, ModelError, RequestFailed, RestartNeeded, RunError, SidecarNotReady
@@ -69,9 +69,8 @@ class Endpoint:
 
     @property
     def template(self) -> str | None:
-        """The chat template that takes the place of the base's own, where the server was given one."""
-        given = _config(self.run).chat_template
-        return templates.text(given) if given and not given.endswith(".jinja") else _text(given)
+        """The template, by name or file, that the server asks with in place of its model's own."""
+        return _config(self.run).chat_template
 
 
 def endpoints(store: Store) -> list[Endpoint]:
@@ -109,15 +108,19 @@ def start(store: Store, base: str, **options: Any) -> Run:
     Raises:
         ConfigError
     """
+    return begin(store, parse(ServeConfig, {"model_name_or_path": base, **options}))
+
+
+def begin(store: Store, config: ServeConfig) -> Run:
+    """Start a server as configured, unless one for its model and backend is up or coming up: then that one."""
     with alone(store):
-        asked = options.get("infer_backend", "auto")
-        if run := find(store, base, None if asked == "auto" else asked):
-            return run
-        return launchers.begin(store, parse(ServeConfig, {"model_name_or_path": base, **options}))
+        return _up(store, config) or launchers.begin(store, config)
 
 
 def restart(store: Store, run: Run, **options: Any) -> Run:
     """Stop a server and start the same with `options` of ServeConfig changed; its adapters are loaded again.
+
+    Of a server that has ended this is another start, unless somebody was quicker.
 
     Blocks until the old one is gone, some seconds at most.
 
@@ -128,12 +131,9 @@ def restart(store: Store, run: Run, **options: Any) -> Run:
     values = {**_config(run).model_dump(mode="json"), "adapters": _held(run), **options}
     config = parse(ServeConfig, values)
     with alone(store):
-        run.stop()
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while run.is_active:
-            if time.monotonic() > deadline:
-                raise RunError(f"{run.id} did not end within {STOP_TIMEOUT_S:.0f} s: stop it at once, then start anew")
-            time.sleep(POLL_S)
+        if not run.is_active and (other := _up(store, config)):
+            return other  # somebody else has pressed the same button
+        _end(run)
         return launchers.begin(store, config)
 
 
@@ -281,6 +281,20 @@ async def _ask(run: Run, verb: str, request: dict[str, str], timeout_s: float) -
     return str(value["message"])
 
 
+def _up(store: Store, config: ServeConfig) -> Run | None:
+    asked = None if config.infer_backend == "auto" else config.infer_backend
+    return find(store, config.model_name_or_path, asked)
+
+
+def _end(run: Run) -> None:
+    run.stop()
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while run.is_active:
+        if time.monotonic() > deadline:
+            raise RunError(f"{run.id} did not end within {STOP_TIMEOUT_S:.0f} s: stop it at once, then start anew")
+        time.sleep(POLL_S)
+
+
 def _config(run: Run) -> ServeConfig:
     config = run.config
     assert isinstance(config, ServeConfig)
@@ -297,14 +311,6 @@ def _held(run: Run) -> list[dict[str, str]]:
     served = [(model.name, model.path) for model in found.served if not model.is_base] if found else []
     asked = [(adapter.name, models.resolve(adapter.path)) for adapter in _config(run).adapters]
     return [{"name": name, "path": path} for name, path in (served if found else asked) if _is_adapter(path)]
-
-
-def _text(path: str | None) -> str | None:
-    """A file's text; None where it is gone since the server read it."""
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8") if path else None
-    except (OSError, ValueError):
-        return None
 
 
 def _is_adapter(path: str) -> bool:

@@ -32,20 +32,40 @@ SERVERS_OWN = Wording()
 
 
 def wording(who: Speaker, together: Iterable[Speaker] = (), given: str | None = None) -> Wording:
-    """How `who` is asked, in a conversation with others. `given`: the server's template in place of its model's own.
+    """How `who` is asked, in a conversation with others.
+
+    `given`: the template, by name or file, that the server was started with in place of its model's own.
 
     Raises:
         ModelError: a file with a template is damaged.
     """
     base = models.folder_of(who.base)
-    own = given or (models.chat_template(base) if base else None)
+    own = _text(given) if given else models.chat_template(base) if base else None
     if who.adapter:
         return _of_adapter(Path(who.adapter), base, own)
     if base is None or own:
-        return SERVERS_OWN
+        return Wording(None, _end(given, base))
     beside = (Path(each.adapter) for each in together if each.adapter and each.base == who.base)
     asked = (_of_adapter(adapter, base, own) for adapter in beside)
     return next((found for found in asked if found.template), Wording(templates.text("default")))
+
+
+def _text(given: str) -> str | None:
+    """The text of a named template or of a file; None for one that is gone since the server read it."""
+    if not given.endswith(".jinja"):
+        return templates.text(given)
+    try:
+        return Path(given).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def _end(given: str | None, base: Path | None) -> tuple[int, ...]:
+    """The token that ends answers in a named template, where the base ends its own otherwise."""
+    if base is None or given is None or given.endswith(".jinja"):
+        return ()
+    end, known = templates.find(given).end, models.added_tokens(base)
+    return (known[end],) if end in known and end != models.end_token(base) else ()
 
 
 def _of_adapter(adapter: Path, base: Path | None, own: str | None) -> Wording:

@@ -81,8 +81,6 @@ def test_a_damaged_list_is_an_empty_one(tmp_path: Path, text: str) -> None:
         (("a", "file:///etc/passwd", "m"), "url: write the address"),
         (("a", "http://[::1", "m"), "url: write the address"),
         (("a", "http://127.0.0.1:99999", "m"), "url: write the address"),
-        (("a", "http://a b", "m"), "url: write the address"),
-        (("a", "http://127.0.0.1:99999", "m"), "url: write the address"),
         (("a", "http://a b:80", "m"), "url: write the address"),
         (("a", "http://me:secret@a", "m"), "url: leave out user"),
         (("a", "http://a/?key=1", "m"), "url: leave out user"),

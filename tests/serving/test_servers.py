@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from studio.config.serve import ServeConfig
 from studio.files import write_json
+from studio.runs import launchers
 from studio.runs.process import RUN_VARIABLE, Identity
 from studio.runs.run import Run
 from studio.runs.store import Store
@@ -78,6 +80,27 @@ def test_the_file_of_a_dead_server_is_not_believed(store: Store, sleeper: subpro
     sleeper.kill()
     sleeper.wait()
     assert servers.endpoints(store) == []
+
+
+def test_a_restart_that_two_people_press_starts_one_server(
+    store: Store, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, begun = store.create(ServeConfig()), []
+    write_json(ended.path / "exit.json", {"code": 0, "reason": "stopped"})
+
+    def begin(store: Store, config: ServeConfig) -> Run:
+        begun.append(config)
+        return running(store, sleeper)
+
+    monkeypatch.setattr(launchers, "begin", begin)
+    with ThreadPoolExecutor(4) as pool:
+        runs = {future.result() for future in [pool.submit(press, store, ended) for _ in range(4)]}
+    assert len(runs) == len(begun) == 1
+    assert begun[0].max_lora_rank == 64
+
+
+def press(store: Store, run: Run) -> Run:
+    return servers.restart(store, run, max_lora_rank=64)
 
 
 def test_strays_of_lost_servers_are_killed_and_others_spared(store: Store, sleeper: subprocess.Popen[bytes]) -> None:

@@ -62,3 +62,21 @@ def test_a_base_without_a_template_is_asked_like_the_adapter_beside_it(base: Pat
 def test_a_mode_of_thinking_goes_to_the_template() -> None:
     assert Sampling(enable_thinking=False).to_json()["chat_template_kwargs"] == {"enable_thinking": False}
     assert "chat_template_kwargs" not in Sampling().to_json()
+
+
+def test_a_server_with_another_template_is_told_where_its_answers_end(base: Path, tmp_path: Path) -> None:
+    (base / "chat_template.jinja").write_text(OWN)
+    assert wording(on(base), given="qwen") == Wording(None, (7,)), "the base itself ends with <|endoftext|>"
+    assert wording(on(base), given="alpaca") == SERVERS_OWN
+    same = tokenizer(tmp_path / "same", OWN, "<|endoftext|>")
+    assert wording(on(base, same), given="qwen") == Wording(OWN), "an adapter is asked as it was trained"
+
+
+def test_a_server_with_a_template_of_a_persons_own(base: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.jinja"
+    own.write_text("{{ messages }}")
+    assert wording(on(base), given=str(own)) == SERVERS_OWN
+    same = tokenizer(tmp_path / "same", "{{ messages }}", "<|endoftext|>")
+    assert wording(on(base, same), given=str(own)) == SERVERS_OWN
+    own.unlink()
+    assert wording(on(base, same), given=str(own)) == Wording("{{ messages }}")
