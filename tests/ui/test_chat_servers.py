@@ -211,6 +211,12 @@ def test_the_form_shows_what_the_server_will_be_given(ctx: Context, form: Form) 
     assert shell == "python -m studio serve max_model_len=256 port=8080"
 
 
+def test_what_will_not_fit_is_said_before_the_start(ctx: Context, form: Form) -> None:
+    told, *_ = servers.on_change(ctx, form, [], *form.write({"kv_cache_memory": "900G"}))
+    assert "Will not fit" in told
+    assert "lower kv_cache_memory" in told
+
+
 def test_what_is_wrong_is_listed_and_nothing_starts(ctx: Context, form: Form) -> None:
     values = form.write({"max_model_len": 3, "max_num_seqs": 0})
     told, start, yaml, _ = servers.on_change(ctx, form, [], *values)

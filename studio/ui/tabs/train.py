@@ -110,15 +110,8 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
 
     checked = [outlook, anyway, room, shell, yaml, start]
     fields, answers = list(form.components), [anyway, room]
-    look = partial(on_change, ctx, form)
-    gr.on(
-        [anyway.input, room.input, *form.edits()],
-        look,
-        [*answers, *fields],
-        checked,
-        trigger_mode="always_last",
-        **QUIET,
-    )
+    look, edits = partial(on_change, ctx, form), [anyway.input, room.input, *form.edits()]
+    gr.on(edits, look, [*answers, *fields], checked, trigger_mode="always_last", **QUIET)
     controlling = [form.component(key) for key in form.controlling]
     gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
     filling = Filling(form, preset, told, look, [*answers, *fields], checked)

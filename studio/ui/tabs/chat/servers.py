@@ -17,7 +17,7 @@ from studio.config.serve import ServeConfig
 from studio.errors import ConfigError, SeedbedError, ServingError
 from studio.machine import GB
 from studio.runs import launchers
-from studio.serving import command, installed, memory, servers
+from studio.serving import backend, command, installed, memory, servers
 from studio.serving.kinds import smallest_rank
 from studio.ui import choices
 from studio.ui.context import Context
@@ -124,7 +124,7 @@ def _config(ctx: Context, form: Form, adapters: Sequence[str], values: Sequence[
         named = [{"name": servers.adapter_name(str(info.path)), "path": str(info.path)} for info in infos]
         given |= {"max_lora_rank": rank, "adapters": named}
     config = load.parse(ServeConfig, given)
-    running = servers.find(ctx.store, config.model_name_or_path)
+    running = servers.find(ctx.store, config.model_name_or_path, backend.choose(config).name)
     if running and running != ctx.store.twin(config, DOUBLE_CLICK_S):
         raise ServingError(f"{running.name} serves this model already: load adapters into it, or stop it first")
     return config
@@ -146,9 +146,8 @@ def _problems(error: SeedbedError) -> str:
 
 
 def _outlook(config: ServeConfig, free_gb: float) -> str:
-    takes = f"{config.gpu_memory_utilization:.0%} of the GPU's memory" if _on_gpu(config) else str(memory.need(config))
+    gpus = machine.chosen(config.devices, config.tensor_parallel_size * config.pipeline_parallel_size)
+    if wrong := memory.gpu_shortage(config, gpus) if gpus else memory.cpu_shortage(config, free_gb):
+        return f"<p><b>Will not fit</b></p><p>{escape(wrong)}.</p>"
+    takes = f"{config.gpu_memory_utilization:.0%} of the GPU's memory" if gpus else str(memory.need(config))
     return f"<p><b>Ready</b></p><p>Takes {escape(takes)}; {free_gb:.1f} GB are free.</p>"
-
-
-def _on_gpu(config: ServeConfig) -> bool:
-    return bool(machine.chosen(config.devices, config.tensor_parallel_size * config.pipeline_parallel_size))
