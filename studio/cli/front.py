@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "fine-tune a model and follow it to its end",
     "runs": "list, show, stop, resume, delete runs",
     "chat": "talk to a model, or to several at once",
+    "remotes": "list, add, remove and ask servers elsewhere to talk to",
     "serve": "start a model server and wait until it answers",
     "merge": "fold a LoRA adapter into its base model",
     "data": "list, import, check, measure, change and download datasets",
