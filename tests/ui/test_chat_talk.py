@@ -110,6 +110,12 @@ def test_a_branch_is_a_conversation_of_its_own_up_to_the_chosen_turn(ctx: Contex
     assert len(talk.shelf(ctx).load(talk.on_branch(ctx, 0, opened.id, talk.LAST)[1]).panes[0].turns) == 4
 
 
+def test_what_an_adapter_says_of_itself_is_text() -> None:
+    line = talk.about(Pane("seedling"), talk.LAST, "merged, because of <img src=x onerror=alert(1)>")
+    assert "<img" not in line
+    assert "merged, because of &lt;img" in line
+
+
 def test_a_clicked_message_chooses_its_turn(ctx: Context) -> None:
     opened = conversation(ctx, "seedling", prompts=2)
     turn, line = talk.on_chosen(ctx, 0, 2, opened.id)
@@ -182,11 +188,12 @@ def test_what_another_page_has_added_stays(ctx: Context) -> None:
 
 
 def test_counted_panes_can_be_added_taken_away_and_compared() -> None:
-    add, *removes, left, right, pair = compare.on_count(1)
+    add, *removes, left, right, pair, watched = compare.on_fit(1, "seedling", "/kept/for/later")
+    assert json.loads(watched)["picks"] == ["seedling"]
     assert add["interactive"]
     assert not any(remove["interactive"] for remove in removes)
     assert (left["value"], right["value"], pair["visible"]) == ("A", "A", False)
-    add, *removes, left, right, pair = compare.on_count(4)
+    add, *removes, left, right, pair, _ = compare.on_fit(4, *[None] * 4)
     assert not add["interactive"]
     assert right["choices"] == ["A", "B", "C", "D"]
     assert (right["value"], pair["visible"]) == ("B", True)
@@ -207,6 +214,13 @@ def test_votes_are_asked_for_once_both_have_answered_kept_changed_and_taken_back
     assert (vote.left.answer, vote.right.pick) == ("Four.", "/b")
     assert "Which answer is better?" in verdict.on_unvote(ctx, opened.id, "A", "B")[1]
     assert verdict.ledger(ctx).read() == []
+
+
+def test_a_vote_that_cannot_be_written_is_told(ctx: Context) -> None:
+    opened = conversation(ctx, "seedling", "/b")
+    verdict.ledger(ctx).path.mkdir()
+    assert "could not be written" in verdict.on_vote(ctx, "tie", opened.id, "A", "B")[1]
+    assert "could not be written" in verdict.on_unvote(ctx, opened.id, "A", "B")[1]
 
 
 def test_there_is_nothing_to_vote_on_while_answers_are_missing_or_the_same_pane(ctx: Context) -> None:

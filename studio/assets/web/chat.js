@@ -1,7 +1,7 @@
 // The model servers of the Chat tab. Asks every second while one starts or stops, else every three, and only while seen.
 const SLOW_TICKS = 3;
 const box = element.querySelector(".servers");
-let fingerprint = "", cards = [], memory = "", signature = null, ticks = 0, busy = false, asked = "";
+let fingerprint = "", cards = [], memory = "", needs = "", signature = null, ticks = 0, busy = false, asked = "";
 
 function make(tag, className, text) {
   const node = document.createElement(tag);
@@ -35,7 +35,7 @@ function draw() {
   const coming = cards.some((card) => ["off", "failed", "starting"].includes(card.state));
   const hint = known.get("memory") ?? make("p", "server-memory");
   hint.dataset.key = "memory";
-  hint.textContent = coming ? memory : "";
+  hint.textContent = [needs, coming ? memory : ""].filter(Boolean).join(" · ");
   box.replaceChildren(...nodes, ...(hint.textContent ? [hint] : []));
 }
 
@@ -99,7 +99,7 @@ async function tick() {
     asked = props.value;
     const answer = await server.look(...JSON.parse(asked).picks, fingerprint);
     if (answer) {
-      ({ fingerprint, cards, memory } = answer);
+      ({ fingerprint, cards, memory, needs } = answer);
       draw();
       announce();
     }

@@ -59,8 +59,10 @@ function rename(id, old, place) {
   const input = make("input");
   input.value = old;
   input.setAttribute("aria-label", say("Title", "标题"));
+  let over = false; // taking the field away takes the focus from it, which ends it once more
   const done = async (keep) => {
-    if (!input.isConnected) return;
+    if (over) return;
+    over = true;
     input.remove();
     if (keep && input.value.trim() && input.value !== old) await answered(server.rename(id, input.value));
     look();
@@ -157,7 +159,21 @@ function keys(event) {
 document.addEventListener("keydown", keys);
 
 drawLine();
-const place = location.hash.match(/^#chat\/([\w-]+)$/)?.[1] ?? "";
-const inner = document.getElementById(`chat-tab-${place}-button`);
-show(inner ? "" : place);
-inner?.click();
+// an address names a conversation, or another page of this tab
+function place() {
+  const name = location.hash.match(/^#chat\/([\w-]+)$/)?.[1] ?? "";
+  const page = document.getElementById(`chat-tab-${name}-button`);
+  return { page, chat: page ? "" : name };
+}
+
+function follow() {
+  if (!element.isConnected) return window.removeEventListener("hashchange", follow);
+  const { page, chat } = place();
+  if (chat && chat !== props.value) show(chat);
+  page?.click();
+}
+
+window.addEventListener("hashchange", follow);
+const first = place();
+show(first.chat);
+first.page?.click();

@@ -21,7 +21,7 @@ async function tick() {
 document.querySelector("#tabs")?.addEventListener("click", (event) => {
   const tab = event.target.closest("[role=tab]")?.id.match(/^tab-(.*)-button$/)?.[1]; // tabs inside a tab are called otherwise
   const chosen = { runs: window.seedbedRun, chat: window.seedbedChat }[tab];
-  if (tab) history.replaceState(null, "", chosen ? `#${tab}/${chosen}` : `#${tab}`);
+  if (tab && !location.hash.startsWith(`#${tab}/`)) history.replaceState(null, "", chosen ? `#${tab}/${chosen}` : `#${tab}`);
 });
 // back, forward and typed addresses
 window.addEventListener("hashchange", () => document.getElementById(`tab-${location.hash.slice(1).split("/")[0]}-button`)?.click());

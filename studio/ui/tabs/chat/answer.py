@@ -40,7 +40,10 @@ async def on_answer(
     if index not in asking:
         yield [gr.skip()] * LOOK
         return
-    conversation = talk.shelf(ctx).load(chat_id)
+    try:
+        conversation = talk.shelf(ctx).load(chat_id)
+    except ConversationError as error:  # another page has thrown it away in this moment
+        raise gr.Error(str(error), print_exception=False) from error
     pane, progress = conversation.panes[index], Progress()
     try:
         async with aclosing(_steps(ctx, conversation, index, asking[index], progress)) as steps:

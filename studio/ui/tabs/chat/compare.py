@@ -16,7 +16,7 @@ from studio.ui.tabs.chat import arrange, layout, remote, strip, talk, verdict
 from studio.ui.tabs.chat.answer import on_answer
 from studio.ui.tabs.chat.layout import Page
 from studio.ui.tabs.chat.pickers import offers, pair, remark
-from studio.ui.tabs.chat.setup import PANES
+from studio.ui.tabs.chat.setup import LETTERS, PANES
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 QUEUED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -75,12 +75,14 @@ def on_beside(ctx: Context, left: str | None, right: str | None, chat_id: str) -
     return gr.skip() if beside == left else beside
 
 
-def on_count(count: int) -> list[Any]:
-    """There are more or fewer panes: whether one can be added or taken away, and which two are compared."""
-    names = verdict.letters(count)
-    others = [gr.update(interactive=count > 1)] * PANES
-    pair = [gr.update(choices=names, value=names[0]), gr.update(choices=names, value=names[min(1, count - 1)])]
-    return [gr.update(interactive=count < PANES), *others, *pair, gr.update(visible=count > 2)]
+def on_fit(count: int, *picks: str | None) -> list[Any]:
+    """There are more or fewer panes: whether one can be added or taken away, which two are compared, and which servers
+    are looked for."""
+    names = list(LETTERS[:count])
+    removes = [gr.update(interactive=count > 1)] * PANES
+    left, right = names[0], names[min(1, count - 1)]
+    judged = [gr.update(choices=names, value=left), gr.update(choices=names, value=right), gr.update(visible=count > 2)]
+    return [gr.update(interactive=count < PANES), *removes, *judged, on_watch(count, *picks)]
 
 
 class _Wiring:
@@ -230,9 +232,8 @@ class _Wiring:
         """After the number of panes may have changed."""
         page, judging = self.page, self.page.judging
         removes = [each.remove for each in page.columns]
-        counted = [page.below.add, *removes, judging.left, judging.right, judging.pair]
-        event.then(on_count, page.count, counted, **QUIET)
-        self._watch(event)
+        judged = [judging.left, judging.right, judging.pair]
+        event.then(on_fit, [page.count, *page.picks], [page.below.add, *removes, *judged, page.servers.status], **QUIET)
         self._rest(event)
 
     def _watch(self, event: Dependency) -> None:

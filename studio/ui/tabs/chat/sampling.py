@@ -18,6 +18,11 @@ WIDTH_PX = 190
 
 def widgets(prefix: str) -> list[Component]:
     """What `read` takes, in its order; element ids begin with `prefix`."""
+    return [*_drawing(prefix), *_answering(prefix)]
+
+
+def _drawing(prefix: str) -> list[Component]:
+    """Which token comes next."""
     return [
         gr.Slider(
             0, 2, SAMPLING.temperature, step=0.05, label=said("Temperature", "温度"),
@@ -39,6 +44,12 @@ def widgets(prefix: str) -> list[Component]:
             info=said("Only tokens at least this likely beside the likeliest.", "仅采样相对概率不低于该值的 token。"),
             min_width=WIDTH_PX,
         ),
+    ]  # fmt: skip
+
+
+def _answering(prefix: str) -> list[Component]:
+    """The answer as a whole."""
+    return [
         gr.Number(
             SAMPLING.max_tokens, precision=0, minimum=1, label=said("Longest answer", "最长回答"),
             info=said("In tokens, at most.", "最多 token 数。"),

@@ -17,7 +17,7 @@ from studio.errors import RunNotFound
 from studio.files import tail
 from studio.models import resolve
 from studio.runs.run import Run, State
-from studio.serving import servers, speaker
+from studio.serving import servers, speaker, voices
 from studio.serving.speaker import Speaker
 from studio.settings import ASSETS
 from studio.ui.context import Context
@@ -51,7 +51,11 @@ def component(ctx: Context) -> gr.HTML:
     def look(asked: list[str]) -> dict[str, Any] | None:
         *picks, fingerprint = map(str, asked)  # several arguments arrive as one list
         picked = speakers(ctx, picks)
-        found = {"cards": [asdict(card) for card in cards(ctx, picked)], "memory": memory_sentence(picked)}
+        found = {
+            "cards": [asdict(card) for card in cards(ctx, picked)],
+            "memory": memory_sentence(picked),
+            "needs": needs_sentence(ctx, picks),
+        }
         now = f"{zlib.crc32(json.dumps(found).encode()):08x}"
         return None if now == fingerprint else {"fingerprint": now, **found}
 
@@ -118,6 +122,12 @@ def memory_sentence(picked: Iterable[Speaker]) -> str:
     if not sizes or None in sizes:
         return f"{several}they share the memory" if several else ""
     return f"{several or 'Takes '}about {' + '.join(f'{size:.1f}' for size in sizes)} GB of memory"
+
+
+def needs_sentence(ctx: Context, picks: Iterable[str]) -> str:
+    """What must be done beside starting servers before all picks can answer: adapters to merge, servers to restart."""
+    needed = voices.needs(ctx.store, [pick for pick in picks if pick])
+    return " · ".join(need.sentence for need in needed if need.kind != "server")
 
 
 def _card(ctx: Context, base: str, run: Run | None) -> Card:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import wraps
+from html import escape
 from typing import Any, ParamSpec
 
 import gradio as gr
@@ -172,7 +173,7 @@ def look(pane: Pane, asking: bool = False, says: str = "", offer: Any = None) ->
 
 def about(pane: Pane, turn: int, says: str = "") -> str:
     """What is to be known of the chosen turn: that it is chosen, and which of its versions is shown; as HTML."""
-    parts = [f"<span>{says}</span>"] if says else []
+    parts = [f"<span>{escape(says)}</span>"] if says else []
     if turn != LAST:
         parts.append(f"<span>turn {turn + 1} is chosen</span>")
     if (at := versioned(pane, turn)) != LAST:

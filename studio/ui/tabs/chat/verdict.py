@@ -12,11 +12,12 @@ import gradio as gr
 from studio.arena.votes import Ledger, Outcome, Side, Vote
 from studio.conversations import turns
 from studio.conversations.conversation import Conversation, Pane, Turn
-from studio.errors import ConversationError
+from studio.errors import ConversationError, VoteError
 from studio.ui.context import Context
 from studio.ui.tabs.chat import shown, talk
 from studio.ui.tabs.chat.pickers import called
 from studio.ui.tabs.chat.setup import LETTERS, PANES
+from studio.ui.turns import lines_html
 
 QUESTION = "Which answer is better?"
 SAYS = {"left": "{0} is better", "right": "{1} is better", "tie": "a tie", "both_bad": "both are bad"}
@@ -39,8 +40,11 @@ def on_vote(ctx: Context, outcome: Outcome, chat_id: str, left: str, right: str)
     """Keep what a person thinks of the last two answers; another vote on the same two takes its place."""
     conversation = _found(ctx, chat_id)
     vote = _vote(ctx, conversation, left, right, outcome) if conversation else None
-    if vote:
-        ledger(ctx).append(vote)
+    try:
+        if vote:
+            ledger(ctx).append(vote)
+    except VoteError as error:
+        return _unwritten(error)
     return _row(ctx, vote, left, right)
 
 
@@ -48,14 +52,12 @@ def on_unvote(ctx: Context, chat_id: str, left: str, right: str) -> list[Any]:
     """Take the vote on the last two answers back."""
     conversation = _found(ctx, chat_id)
     vote = _vote(ctx, conversation, left, right, "tie") if conversation else None
-    if vote:
-        ledger(ctx).withdraw(vote.id)
+    try:
+        if vote:
+            ledger(ctx).withdraw(vote.id)
+    except VoteError as error:
+        return _unwritten(error)
     return _row(ctx, vote, left, right)
-
-
-def letters(count: int) -> list[str]:
-    """What the panes are called."""
-    return list(LETTERS[:count])
 
 
 def _row(ctx: Context, vote: Vote | None, left: str, right: str) -> list[Any]:
@@ -71,6 +73,10 @@ def _row(ctx: Context, vote: Vote | None, left: str, right: str) -> list[Any]:
     about = f'<div class="remark"><b>{escape(text)}</b><span>{more}</span></div>'
     better = [gr.update(value=SAYS[side].format(left, right)) for side in ("left", "right")]
     return [gr.update(visible=True), about, *better, gr.update(visible=known is not None)]
+
+
+def _unwritten(error: VoteError) -> list[Any]:
+    return [gr.skip(), lines_html(str(error), "bad"), *[gr.skip()] * 3]
 
 
 def _vote(ctx: Context, conversation: Conversation, left: str, right: str, outcome: Outcome) -> Vote | None:
