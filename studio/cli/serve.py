@@ -12,10 +12,10 @@ from studio.cli.terminal import say
 from studio.config import load
 from studio.config.serve import ServeConfig
 from studio.errors import ConfigError, Problem, ServingError
-from studio.runs import launchers, outputs
+from studio.runs import outputs
 from studio.runs.run import Run
 from studio.runs.store import Store
-from studio.serving import command, refusals, servers, snippets
+from studio.serving import backend, command, refusals, servers, snippets
 from studio.serving.servers import Endpoint
 from studio.serving.speaker import speaker
 from studio.serving.wording import SERVERS_OWN, wording
@@ -33,9 +33,9 @@ def main(words: Sequence[str]) -> int:
         print(command.preview(config) if arguments.print_config else load.dump(config), end="")
         return 0
     refusals.check(config)
-    if running := servers.find(store, config.model_name_or_path):
+    if running := servers.find(store, config.model_name_or_path, backend.choose(config).name):
         raise ServingError(f"{running.id} serves that model already: stop it first, or use it")
-    run = launchers.begin(store, config)
+    run = servers.begin(store, config)
     code = follow(run, until=lambda run: servers.endpoint(run) is not None)
     if endpoint := servers.endpoint(run):
         _tell(endpoint)

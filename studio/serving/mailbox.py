@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +27,45 @@ async def ask(run: Run, verb: str, request: Mapping[str, Any], timeout_s: float)
     folder = run.path / "requests"
     folder.mkdir(exist_ok=True)
     path = folder / f"{verb}-{uuid.uuid4().hex}.json"
-    answer = path.with_suffix(".done.json")
+    answered = _answer_to(path)
     write_json(path, request)
     deadline = time.monotonic() + timeout_s
-    while not (value := read_json(answer)):
-        if not run.is_active:
-            raise SidecarNotReady(run.reason or f"The model server {run.id} was stopped")
-        if time.monotonic() > deadline:
-            path.unlink(missing_ok=True)
-            raise RequestFailed(f"The model server did not {verb} {request.get('name', '')} within {timeout_s:.0f} s")
-        await asyncio.sleep(POLL_S)
-    answer.unlink()
+    try:
+        while not (value := read_json(answered)):
+            if not run.is_active:
+                raise SidecarNotReady(run.reason or f"The model server {run.id} was stopped")
+            if time.monotonic() > deadline:
+                what = " ".join(filter(None, (verb, request.get("name"))))
+                raise RequestFailed(f"The model server did not {what} within {timeout_s:.0f} s")
+            await asyncio.sleep(POLL_S)
+    finally:  # who gives up, or is cancelled, leaves nothing lying about
+        path.unlink(missing_ok=True)
+        answered.unlink(missing_ok=True)
     return dict(value)
 
 
 def pending(folder: Path, *verbs: str) -> list[Path]:
     """Requests of these kinds that wait for an answer, oldest first."""
     found = (path for verb in verbs for path in folder.glob(f"{verb}-*.json") if path.suffixes == [".json"])
-    return sorted(found, key=lambda path: path.stat().st_mtime)
+    return sorted(found, key=_written_ns)
 
 
 def answer(path: Path, value: Mapping[str, Any]) -> None:
-    """Answer a request, and forget it."""
-    write_json(path.with_suffix(".done.json"), value)
-    path.unlink()
+    """Answer a request and forget it; nobody reads the answer to one that was taken back."""
+    if not path.exists():
+        return
+    with suppress(OSError):  # a full disk must not end a server that answers; who asked gives up by himself
+        write_json(_answer_to(path), value)
+    path.unlink(missing_ok=True)
+
+
+def _answer_to(path: Path) -> Path:
+    return path.with_suffix(".done.json")
+
+
+def _written_ns(path: Path) -> int:
+    """0 for a request that was taken back meanwhile."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -15,7 +15,6 @@ import secrets
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,7 +99,7 @@ class Sidecar:
         self.watch = release.Watch(config)
         self.child: Child | None = None
         self.kills = process.kernel_kills()
-        self.answers = False
+        self.answers = self.published = False
         self.last_words = "stopped"
 
     async def run(self) -> int:
@@ -126,9 +125,8 @@ class Sidecar:
         """Write down a stop that was asked for: why, and whether the GPU's memory is free again."""
         freed = await self.watch.release() if self.child else None
         words = ", ".join(str(part) for part in (self.last_words, freed) if part)
-        with suppress(OSError):  # a stop is no failure because the disk is full
-            write_json(self.folder / "status.json", {"phase": "stopped", "message": words, "at": time.time()})
-            write_json(self.folder / "result.json", {"stopped": True, **(freed.to_json() if freed else {})})
+        self._write("status.json", {"phase": "stopped", "message": words, "at": time.time()})
+        self._write("result.json", {"stopped": True, **(freed.to_json() if freed else {})})
 
     async def _work(self) -> int:
         parameters = self._check()
@@ -176,7 +174,7 @@ class Sidecar:
         await self.adapters.begin()
         self.progress.enter(READY)
         self._publish(child)
-        write_json(self.folder / "startup.json", _startup(self.config, self.backend.name, self.progress))
+        self._write("startup.json", _startup(self.config, self.backend.name, self.progress))
         meter = Meter(self.client, self.folder)
         following = asyncio.create_task(meter.follow())
         try:
@@ -189,6 +187,8 @@ class Sidecar:
             await self.sleeper.answer_requests(lambda: self._publish(child))
             if not self.sleeper.asleep and await self.adapters.answer_requests(lambda: self._publish(child)):
                 child.lines.clear()  # a refused adapter's errors would pass for the cause of a later end
+            if not self.published:
+                self._publish(child)
             if self._is_forgotten(meter.idle_s):
                 self.last_words = f"stopped after {self.config.idle_stop_minutes:g} idle minutes"
                 return STOPPED
@@ -213,7 +213,7 @@ class Sidecar:
             "models": self.adapters.models(),
             "checks": self.adapters.checks(),
         }
-        write_json(self.folder / "server.json", value, mode=0o600)
+        self.published = self._write("server.json", value, mode=0o600)
 
     def _death(self, child: Child) -> ServerDied:
         """Any end that nobody asked for is a failure: vLLM's own code after a dead engine is 0."""
@@ -246,14 +246,17 @@ class Sidecar:
             name, message = self.progress.phase.name, self.progress.message
             if message != shown or time.monotonic() - at > BEAT_S.get(name, 1.0):
                 shown, at = message, time.monotonic()
-                self._write_status()
+                self._write("status.json", self.progress.to_json())
             await asyncio.sleep(POLL_S)
 
-    def _write_status(self) -> None:
+    def _write(self, name: str, value: Any, mode: int = 0o644) -> bool:
+        """Whether a file of the run could be written: a full disk must not take down a server that answers."""
         try:
-            write_json(self.folder / "status.json", self.progress.to_json())
-        except OSError as error:  # a full disk must not take down a server that answers
-            _say(f"status.json: {error}")
+            write_json(self.folder / name, value, mode)
+        except OSError as error:
+            _say(f"{name}: {error}")
+            return False
+        return True
 
 
 def _is_asked_to_stop(folder: Path) -> bool:

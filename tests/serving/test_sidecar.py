@@ -265,13 +265,15 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(start: Starter) -> 
 def test_a_hundred_quick_clicks_leave_nothing_behind(tmp_path: Path) -> None:
     store, chance = Store(tmp_path / "saves"), random.Random(5)
     most = 0
-    for _ in range(50):
+    for number in range(50):
         run = servers.start(store, str(BASE), **SMALL)
         time.sleep(chance.choice((0.0, 0.05, 0.3)))
+        if number % 12 == 11:  # now and then the click comes when vLLM is there
+            wait_until(lambda run=run: _servers(run, "api_server"), 30)
         run.stop()
         most = max(most, sum("vllm.entrypoints.openai.api_server" in _command_line(each) for each in _below(store)))
     wait_until(lambda: not any(run.is_active for run in store.list()), 60)
-    assert most <= 1
+    assert most == 1
     assert {run.state for run in store.list()} == {State.STOPPED}
     assert _below(store) == []
 
