@@ -1,6 +1,7 @@
 """What a model server had to do over time, for a chart: the rates between neighbouring rows of its metrics.jsonl.
 
-A cursor points at the last row that was read, not behind it: the next rate begins there.
+A cursor is the place of the last row that was read, where the next rate begins, and that row's time: by it a file that
+was written anew is known.
 """
 
 from __future__ import annotations
@@ -22,25 +23,34 @@ def overview(path: Path) -> dict[str, Any]:
     """Every series of a server's metrics.jsonl, thinned.
 
     Returns:
-        {"cursor", "series": {name: [unix seconds, values]}, "last": the last row, None where there is none}.
+        {"cursor": for `since`, "anew": True, "series": {name: [unix seconds, values]}, "last": the last row, None where
+        there is none}.
     """
-    told = since(path, 0)
-    return told | {"series": {name: curves.thinned(*points) for name, points in told["series"].items()}}
+    lines, end = read_since(path, 0)
+    told = _told(_rows(lines), lines, end)
+    thinned = {name: curves.thinned(*points) for name, points in told["series"].items()}
+    return told | {"series": thinned, "anew": True}
 
 
-def since(path: Path, cursor: int) -> dict[str, Any]:
-    """What came after the row at `cursor`, unthinned: as `overview`; no series and no last row where nothing did.
+def since(path: Path, cursor: Sequence[float]) -> dict[str, Any]:
+    """What came after the row at `cursor`, unthinned: as `overview`, with "anew" False; no series and no last row where
+    nothing came. All of it, where the file was written anew meanwhile."""
+    place, at = cursor
+    lines, end = read_since(path, int(place))
+    rows = _rows(lines)
+    if not rows or rows[0]["at"] != at:
+        return overview(path)
+    return _told(rows, lines, end) | ({"last": None} if len(rows) == 1 else {}) | {"anew": False}
 
-    A cursor that comes back smaller than it was says that the file was written anew: these are all its series.
-    """
-    lines, end = read_since(path, cursor)
-    rows = [row for row in events.parse(lines) if row.get("type") == "load"]
-    is_new = len(rows) > 1 or (rows and cursor == 0)
-    return {
-        "cursor": end - len(lines.splitlines(keepends=True)[-1]) if lines else end,
-        "series": _series(rows) if len(rows) > 1 else {},
-        "last": rows[-1] if is_new else None,
-    }
+
+def _rows(lines: bytes) -> list[Row]:
+    return [row for row in events.parse(lines) if row.get("type") == "load"]
+
+
+def _told(rows: Sequence[Row], lines: bytes, end: int) -> dict[str, Any]:
+    last = rows[-1] if rows else None
+    cursor = [end - len(lines.splitlines(keepends=True)[-1]), last["at"]] if last else None
+    return {"cursor": cursor, "series": _series(rows) if len(rows) > 1 else {}, "last": last}
 
 
 def _series(rows: Sequence[Row]) -> Series:

@@ -76,7 +76,7 @@ class Meter:
         while True:
             try:
                 self.take(parse(await self._client.text("/metrics")))
-            except SeedbedError:
+            except (SeedbedError, ValueError):  # no answer, or none that is Prometheus'
                 self._busy_at = time.monotonic()
             await asyncio.sleep(POLL_S)
 

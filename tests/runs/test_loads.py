@@ -56,7 +56,7 @@ def test_what_is_new_continues_what_was_read(path: Path) -> None:
     write(path, {"at": 1.0}, {"at": 2.0, "generation_tokens": 5})
     first = loads.overview(path)
     nothing = loads.since(path, first["cursor"])
-    assert nothing == {"cursor": first["cursor"], "series": {}, "last": None}
+    assert nothing == {"cursor": first["cursor"], "series": {}, "last": None, "anew": False}
     write(path, {"at": 3.0, "generation_tokens": 25})
     new = loads.since(path, first["cursor"])
     assert new["series"]["generated_per_s"] == [[3.0], [20.0]]
@@ -64,20 +64,21 @@ def test_what_is_new_continues_what_was_read(path: Path) -> None:
 
 
 def test_one_row_has_no_rate_but_is_told(path: Path) -> None:
-    assert loads.overview(path) == {"cursor": 0, "series": {}, "last": None}
+    assert loads.overview(path) == {"cursor": None, "series": {}, "last": None, "anew": True}
     write(path, {"at": 1.0, "running": 1})
     told = loads.overview(path)
     assert told["series"] == {}
     assert told["last"]["running"] == 1
 
 
-def test_a_file_written_anew_is_read_from_its_beginning(path: Path) -> None:
+@pytest.mark.parametrize("left", [10, 90])
+def test_a_file_written_anew_is_read_from_its_beginning(path: Path, left: int) -> None:
     write(path, *({"at": float(second)} for second in range(50)))
     cursor = loads.overview(path)["cursor"]
-    events.write(path, [ROW | {"at": 1.0}, ROW | {"at": 2.0}])
+    events.write(path, [ROW | {"at": second + 0.25} for second in range(left)])  # shorter, or grown beyond the cursor
     told = loads.since(path, cursor)
-    assert told["cursor"] < cursor
-    assert told["series"]["running"][0] == [2.0]
+    assert told == loads.overview(path)
+    assert (told["anew"], len(told["series"]["running"][0])) == (True, left - 1)
 
 
 def test_a_server_without_a_paged_cache_has_no_such_curves(path: Path) -> None:

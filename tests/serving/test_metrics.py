@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,28 +74,50 @@ def test_of_a_quiet_stretch_the_first_and_the_last_row_are_written(tmp_path: Pat
     assert rate[1] == [0, 0, 10]
 
 
-def test_idleness_ends_with_a_request_and_with_a_counter(meter: Meter) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """`clock(3.0)` sets the seconds that the meter reads."""
+
+    def clock(seconds: float) -> None:
+        monkeypatch.setattr(metrics.time, "monotonic", lambda: seconds)
+
+    clock(0.0)
+    return clock
+
+
+def test_idleness_ends_with_a_request_and_with_a_counter(clock: Callable[[float], None], meter: Meter) -> None:
     meter.take(LOAD)
-    time.sleep(0.05)
-    meter.take(later(1))
-    assert meter.idle_s >= 0.05
-    meter.take(later(2, running=1))
-    assert meter.idle_s < 0.04
-    time.sleep(0.05)
-    meter.take(later(3, running=1))  # a long prompt: it runs, and no counter moves
-    assert meter.idle_s < 0.04
+    clock(5.0)
+    meter.take(later(5))
+    assert meter.idle_s == 5
+    meter.take(later(6, generation_tokens=400))
+    assert meter.idle_s == 0
+    clock(8.0)
+    meter.take(later(8, generation_tokens=400, running=1))
+    assert meter.idle_s == 0
+    clock(9.0)
+    meter.take(later(9, generation_tokens=400, running=1))  # a long prompt: it runs, and no counter moves
+    assert meter.idle_s == 0
 
 
-def test_a_server_that_cannot_be_asked_is_not_idle(tmp_path: Path) -> None:
-    async def look_on() -> float:
-        async with Client(NOBODY) as client:
+@pytest.mark.parametrize("text", [None, "vllm:num_requests_running{ nonsense", "vllm:num_requests_running NaN"])
+def test_a_server_that_cannot_be_asked_is_not_idle(tmp_path: Path, text: str | None) -> None:
+    class Told(Client):
+        async def text(self, path: str) -> str:
+            return await super().text(path) if text is None else text
+
+    async def look_on() -> tuple[float, float]:
+        async with Told(NOBODY) as client:
             meter = Meter(client, tmp_path)
-            await asyncio.sleep(0.05)
+            meter._busy_at -= 3600
+            before = meter.idle_s
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(meter.follow(), 0.2)
-            return meter.idle_s
+                await asyncio.wait_for(meter.follow(), 0.5)
+            return before, meter.idle_s
 
-    assert asyncio.run(look_on()) < 0.25
+    before, after = asyncio.run(look_on())
+    assert before >= 3600
+    assert after < 60
     assert not rows(tmp_path)
 
 

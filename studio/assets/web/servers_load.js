@@ -46,7 +46,7 @@ function loadView(run) {
   const empty = hint(say("Nobody has asked this server anything yet. Its load appears here with the first question.", "还没有请求。收到第一个请求后，这里会显示负载。"));
   const node = make("div", "load", figures, empty, make("label", "load-span", say("Show the last ", "显示最近"), span), grid);
   for (const [seconds, text] of SPANS) span.append(new Option(text, seconds));
-  let cursor = 0, points = 0, shown = [], now = {}, first = 0, last = null, due = 0, held = false;
+  let cursor = null, points = 0, shown = [], now = {}, first = 0, last = null, due = 0, held = false;
 
   const times = () => {
     if (!Number(span.value)) return { autorange: true };
@@ -111,8 +111,8 @@ function loadView(run) {
     figures.replaceChildren(...tiles(last, now));
     if (!shown.length && !WORK.some((key) => answer.series[key]?.[1].some(Boolean))) return; // nothing to draw: look at all of it again
     empty.hidden = true;
-    const known = Object.values(answer.series)[0]?.[0].length ?? 0, all = !cursor || answer.cursor < cursor;
-    if (!all && (isNew(answer.series) || points > POINTS_MAX)) { cursor = points = due = 0; return; } // draw all of it anew
+    const known = Object.values(answer.series)[0]?.[0].length ?? 0, all = answer.anew;
+    if (!all && (isNew(answer.series) || points > POINTS_MAX)) { cursor = null; points = due = 0; return; } // draw all of it anew
     cursor = answer.cursor;
     if (all && known) first = Object.values(answer.series)[0][0][0];
     points = all ? known : points + known;
@@ -120,7 +120,7 @@ function loadView(run) {
     node.dataset.points = points;
   }
 
-  const anew = () => { cursor = due = 0; held = false; ask(); };
+  const anew = () => { cursor = null; due = 0; held = false; ask(); };
   span.addEventListener("change", anew);
   new MutationObserver(anew).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   return { node, ask };
