@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
-from typing import Any
+from inspect import iscoroutinefunction
+from typing import Any, cast
 
 import gradio as gr
 import msgspec
@@ -22,13 +23,15 @@ QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 
 def draw(
     name: str,
-    functions: Sequence[Callable[[Any], Answer]],
+    functions: Sequence[Callable[[Any], Answer | Awaitable[Answer]]],
     shared: Sequence[str] = (),
     value: str = "",
     elem_id: str | None = None,
     elem_classes: str = "",
 ) -> gr.HTML:
     """The component of `assets/web/NAME.js`, which may call `functions`; its `value` says what it is about.
+
+    What takes long is a coroutine: the others hold one of the few threads that all handlers share.
 
     The script finds what panel.js and the scripts called `shared` declare.
     """
@@ -57,14 +60,21 @@ def _is_about(config: object, name: str, actions: Sequence[str]) -> bool:
     return isinstance(config, DataConfig) and name in config.dataset and config.action in actions
 
 
-def _answered(function: Callable[[Any], Answer]) -> Callable[[Any], Answer]:
+def _answered(function: Callable[[Any], Answer | Awaitable[Answer]]) -> Callable[[Any], Answer | Awaitable[Answer]]:
     """An error made for the user becomes the answer, `{"error": …}`; anything else is a bug and stays loud."""
 
     @wraps(function)
-    def guarded(asked: Any) -> Answer:
+    def guarded(asked: Any) -> Answer | Awaitable[Answer]:
         try:
             return function(asked)
         except SeedbedError as error:
             return {"error": str(error)}
 
-    return guarded
+    @wraps(function)
+    async def awaited(asked: Any) -> Answer:
+        try:
+            return await cast(Awaitable[Answer], function(asked))
+        except SeedbedError as error:
+            return {"error": str(error)}
+
+    return awaited if iscoroutinefunction(function) else guarded

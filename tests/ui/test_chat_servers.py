@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -80,6 +81,10 @@ def adapter(folder: Path, rank: int) -> Path:
     return folder
 
 
+def act(ctx: Context, *asked: Any) -> servers_cards.Answer:
+    return asyncio.run(servers_cards.on_act(ctx, *asked))
+
+
 def test_a_start_is_told_by_its_phases(ctx: Context, up: Callable[..., Run]) -> None:
     run = up(answers=False, run_name="talker")
     phases = [{"name": "process", "seconds": None, "usual_s": 9.0}]
@@ -107,7 +112,7 @@ def test_of_ended_servers_the_last_of_each_base_is_told(ctx: Context, up: Callab
         wait_until(lambda run=run: not run.is_active, 10)
     [card] = servers_cards.cards(ctx)
     assert card.state == "stopped"
-    assert servers_cards.on_act(ctx, "dismiss", card.run) == {"message": ""}
+    assert act(ctx, "dismiss", card.run) == {"message": ""}
     assert len(servers_cards.cards(ctx)) == 1
     again = up()
     assert [card.run for card in servers_cards.cards(ctx)] == [again.id]
@@ -135,9 +140,9 @@ def test_checkpoints_of_a_training_that_goes_on_can_be_loaded(
 
 def test_stop_and_start_again(ctx: Context, up: Callable[..., Run]) -> None:
     run = up(max_num_seqs=7)
-    assert servers_cards.on_act(ctx, "stop", run.id) == {"message": "stopping"}
+    assert act(ctx, "stop", run.id) == {"message": "stopping"}
     wait_until(lambda: run.state is State.STOPPED, 10)
-    servers_cards.on_act(ctx, "restart", run.id, {"max_lora_rank": 64})
+    act(ctx, "restart", run.id, {"max_lora_rank": 64})
     [again] = [each for each in ctx.store.list("serve") if each.id != run.id]
     assert isinstance(again.config, ServeConfig)
     assert (again.config.max_num_seqs, again.config.max_lora_rank) == (7, 64)
@@ -145,7 +150,7 @@ def test_stop_and_start_again(ctx: Context, up: Callable[..., Run]) -> None:
 
 def test_too_big_a_rank_offers_a_restart(ctx: Context, up: Callable[..., Run], tmp_path: Path) -> None:
     run = up()
-    answer = servers_cards.on_act(ctx, "load", run.id, str(adapter(tmp_path / "wide", 64)))
+    answer = act(ctx, "load", run.id, str(adapter(tmp_path / "wide", 64)))
     assert answer
     assert answer["options"] == {"max_lora_rank": 64}
     assert "rank 64" in answer["error"]
@@ -159,7 +164,7 @@ def test_what_the_server_refuses_can_be_merged(
 
     run, folder = up(), str(adapter(tmp_path / "dora", 8))
     monkeypatch.setattr(servers_cards.servers, "name_of", refuse)
-    answer = servers_cards.on_act(ctx, "load", run.id, folder)
+    answer = act(ctx, "load", run.id, folder)
     assert answer == {"error": "vLLM does not take DoRA", "merges": folder}
 
 
@@ -195,10 +200,12 @@ def test_the_load_comes_from_the_runs_own_file(ctx: Context, up: Callable[..., R
         events.append(
             run.metrics, parse(f'vllm:generation_tokens_total{{engine="0"}} {second * 10}.0', at=float(second))
         )
-    told = servers_cards.on_load(ctx, run.id, 0)
+    told = servers_cards.on_load(ctx, run.id, None)
     assert told
     assert told["series"]["generated_per_s"] == [[1, 2], [10, 10]]
-    assert servers_cards.on_load(ctx, run.id, told["cursor"]) == {"cursor": told["cursor"], "series": {}, "last": None}
+    again = servers_cards.on_load(ctx, run.id, told["cursor"])
+    assert again
+    assert (again["series"], again["last"]) == ({}, None)
 
 
 def test_the_form_shows_what_the_server_will_be_given(ctx: Context, form: Form) -> None:

@@ -16,7 +16,6 @@ from studio.config.command import command as shell_command
 from studio.config.serve import ServeConfig
 from studio.errors import ConfigError, SeedbedError, ServingError
 from studio.machine import GB
-from studio.runs import launchers
 from studio.serving import backend, command, installed, memory, servers
 from studio.serving.kinds import smallest_rank
 from studio.ui import choices
@@ -107,7 +106,7 @@ def on_start(ctx: Context, form: Form, adapters: Sequence[str], *values: Any) ->
     """Start the server of the form, which closes; it appears among the others. A double click starts one."""
     config = _config(ctx, form, adapters, values)
     command.preview(config)
-    launchers.begin(ctx.store, config, twin_within_s=DOUBLE_CLICK_S)
+    servers.begin(ctx.store, config)
     return gr.Accordion(open=False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,8 @@ def draw(ctx: Context) -> gr.HTML:
     def look(known: str) -> Answer:
         return panel.unless_known(known, {"cards": [asdict(card) for card in cards(ctx)]})
 
-    def act(asked: list[Any]) -> Answer:
-        return on_act(ctx, *asked)
+    async def act(asked: list[Any]) -> Answer:
+        return await on_act(ctx, *asked)
 
     def load(asked: list[Any]) -> Answer:
         return on_load(ctx, *asked)
@@ -86,19 +86,19 @@ def cards(ctx: Context) -> list[Card]:
     return [_card(ctx, run, config) for run, config in _worth_telling(ctx)]
 
 
-def on_act(ctx: Context, verb: str, run_id: str, what: Any = None) -> Answer:
+async def on_act(ctx: Context, verb: str, run_id: str, what: Any = None) -> Answer:
     """Do one of ACTS with a server; `what` is an adapter's folder or name, or the options of a restart. Answers with a
     sentence; or why not, and with the `options` that a restart needs first, or that a merge (`merges`) is the way."""
     run = ctx.store.get(run_id)
     try:
-        return {"message": ACTS[verb](ctx, run, what)}
+        return {"message": await ACTS[verb](ctx, run, what)}
     except RestartNeeded as needed:
         return {"error": str(needed), "options": needed.options}
     except AdapterRefused as refused:
         return {"error": str(refused), "merges": what}
 
 
-def on_load(ctx: Context, run_id: str, cursor: int) -> Answer:
+def on_load(ctx: Context, run_id: str, cursor: Sequence[float] | None) -> Answer:
     """What a server had to do since `cursor`, as `loads` tells it."""
     path = ctx.store.get(run_id).metrics
     return loads.since(path, cursor) if cursor else loads.overview(path)
@@ -204,48 +204,49 @@ def _options(found: Endpoint, served: Served) -> dict[str, Any]:
     return wording(speaker(served.path), given=found.template).to_json()
 
 
-def _load(ctx: Context, run: Run, path: str) -> str:
+async def _load(ctx: Context, run: Run, path: str) -> str:
     found = servers.endpoint(run)
     if found is None:
         raise ServingError("The server does not answer yet: wait until it is ready")
-    return f"{asyncio.run(servers.name_of(found, models.resolve(path)))} is loaded"
+    return f"{await servers.name_of(found, models.resolve(path))} is loaded"
 
 
-def _merge(ctx: Context, run: Run, path: str) -> str:
+async def _merge(ctx: Context, run: Run, path: str) -> str:
     """Serve an adapter that vLLM cannot take merged into its base, by a server of its own; takes minutes."""
-    return asyncio.run(voices.open_voice(ctx.store, path)).says
+    return (await voices.open_voice(ctx.store, path)).says
 
 
-def _unload(ctx: Context, run: Run, name: str) -> str:
-    return asyncio.run(servers.unload_adapter(run, name))
+async def _unload(ctx: Context, run: Run, name: str) -> str:
+    return await servers.unload_adapter(run, name)
 
 
-def _stop(ctx: Context, run: Run, _: str) -> str:
+async def _stop(ctx: Context, run: Run, _: None) -> str:
     run.stop()
     return "stopping"
 
 
-def _restart(ctx: Context, run: Run, changed: Any) -> str:
+async def _restart(ctx: Context, run: Run, changed: dict[str, Any] | None) -> str:
     """`changed` are options of its configuration; none to start the same again."""
-    return f"{servers.restart(ctx.store, run, **(changed or {})).name} starts again"
+    again = await asyncio.to_thread(servers.restart, ctx.store, run, **(changed or {}))
+    return f"{again.name} starts again"
 
 
-def _sleep(ctx: Context, run: Run, _: str) -> str:
-    asyncio.run(sleeping.sleep(run))
+async def _sleep(ctx: Context, run: Run, _: None) -> str:
+    await sleeping.sleep(run)
     return "asleep: it wakes with the next question of the Compare page, or with Wake"
 
 
-def _wake(ctx: Context, run: Run, _: str) -> str:
-    asyncio.run(sleeping.wake(run))
+async def _wake(ctx: Context, run: Run, _: None) -> str:
+    await sleeping.wake(run)
     return "awake"
 
 
-def _dismiss(ctx: Context, run: Run, _: str) -> str:
+async def _dismiss(ctx: Context, run: Run, _: None) -> str:
     ctx.store.trash(run)
     return ""
 
 
-ACTS: dict[str, Callable[[Context, Run, Any], str]] = {
+ACTS: dict[str, Callable[[Context, Run, Any], Awaitable[str]]] = {
     "load": _load,
     "merge": _merge,
     "unload": _unload,
