@@ -98,6 +98,21 @@ def test_an_edited_prompt_is_asked_anew_and_the_old_one_kept(ctx: Context) -> No
     assert [turn.content for turn in turns.switched(pane, 0, 0).turns] == ["What is 2 + 2?", "Four."]
 
 
+def test_a_turn_that_another_page_has_taken_away_cannot_be_edited(ctx: Context) -> None:
+    opened = conversation(ctx, "seedling")
+    talk.shelf(ctx).change(opened.id, lambda now: now.with_pane(0, turns.cleared(now.panes[0])))
+    page = talk.on_edit(ctx, 0, 0, "What is 2 + 3?", opened.id, *given("seedling"))
+    assert "in another page" in page[COMPLAINT]
+    assert page[ASKING] == {}
+
+
+def test_where_nothing_was_said_there_is_no_branch(ctx: Context) -> None:
+    opened = conversation(ctx, "seedling")
+    assert talk.on_branch(ctx, 1, opened.id, talk.LAST)[1] == SKIPPED
+    assert talk.on_branch(ctx, 0, "", talk.LAST)[1] == SKIPPED
+    assert len(talk.shelf(ctx).list()) == 1
+
+
 def test_a_branch_is_a_conversation_of_its_own_up_to_the_chosen_turn(ctx: Context) -> None:
     opened = conversation(ctx, "seedling", "/other", prompts=2)
     page = talk.on_branch(ctx, 0, opened.id, 1)

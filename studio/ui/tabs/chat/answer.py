@@ -41,7 +41,7 @@ async def on_answer(
         yield [gr.skip()] * LOOK
         return
     try:
-        conversation = talk.shelf(ctx).load(chat_id)
+        conversation = await asyncio.to_thread(talk.shelf(ctx).load, chat_id)
     except ConversationError as error:  # another page has thrown it away in this moment
         raise gr.Error(str(error), print_exception=False) from error
     pane, progress = conversation.panes[index], Progress()
@@ -50,7 +50,8 @@ async def on_answer(
             async for step in steps:
                 yield [*step, *[gr.skip()] * (LOOK - 2)]
     finally:
-        kept = _keep(ctx, chat_id, index, pane, progress)
+        # a long conversation with token probabilities takes a while to write: the other panes go on meanwhile
+        kept = await asyncio.to_thread(_keep, ctx, chat_id, index, pane, progress)
     yield talk.look(kept, says=progress.says, offer=progress.offer)
 
 

@@ -95,6 +95,8 @@ def on_edit(ctx: Context, index: int, message: int, text: str, chat_id: str, *gi
         return unchanged()
 
     def edited(pane: Pane) -> Pane:
+        if not pane.turns:
+            raise ConversationError("This pane was emptied in another page meanwhile: open the conversation again")
         return turns.edited(pane, shown.turn_of(pane, message), text)
 
     return page(_saved(ctx, chat_id, given, lambda it: _each(it, [index], edited)), [index])
@@ -115,6 +117,8 @@ def on_version(ctx: Context, index: int, step: int, chat_id: str, turn: int) -> 
 @complaining
 def on_branch(ctx: Context, index: int, chat_id: str, turn: int) -> Page:
     """Go on in a conversation of its own from the chosen turn, or from the last; this one stays on the shelf."""
+    if not _pane(ctx, chat_id, index).turns:
+        return unchanged()
     before = shelf(ctx).load(chat_id)
     at = len(before.panes[index].turns) - 1 if turn == LAST else turn
     return page(shelf(ctx).create(turns.branched(before, index, at)), is_other=True)
