@@ -157,7 +157,6 @@ def train(page: Any, screenshot: Any) -> None:
 def chat(page: Any, run: Run) -> None:
     """Talk to what was trained."""
     page.locator("#run-chat").click()
-    page.get_by_role("tab", name="Compare", exact=True).click()
     box = page.locator("#chat-prompt textarea")
     box.fill("Who are you?")
     box.press("Enter")
