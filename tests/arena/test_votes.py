@@ -63,6 +63,13 @@ def test_a_line_that_is_no_vote_is_passed_over(ledger, line):
     assert [each.id for each in ledger.read()] == ["1", "3"]
 
 
+def test_a_vote_after_a_torn_line_is_not_lost(ledger):
+    ledger.append(vote(1, "left"))
+    ledger.path.write_bytes(ledger.path.read_bytes() + b'{"id":"2","outcome":"le')
+    ledger.append(vote(3, "right"))
+    assert [each.id for each in ledger.read()] == ["1", "3"]
+
+
 def test_an_outcome_that_is_not_known_is_no_vote(ledger):
     ledger.append(vote(1, "left"))
     ledger.path.write_text(ledger.path.read_text().replace('"outcome":"left"', '"outcome":"middle"'))
