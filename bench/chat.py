@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ WATCH = """(panes) => {
   let begun = null;
   addEventListener("keydown", () => { begun = performance.now(); }, { capture: true, once: true });
   window.seedbedSeen = Array.from({ length: panes }, (_, index) => {
-    const seen = { first: 0, last: 0, updates: 0, length: 0, over: false };
+    const seen = { first: 0, last: 0, updates: 0, length: 0, tokens: 0, over: false };
     const [chat, line] = ["", "-figures"].map((end) => document.querySelector(`#chat-${index + 1}${end}`));
     const look = () => {
       const length = [...chat.querySelectorAll(".bot")].reduce((sum, it) => sum + it.textContent.trim().length, 0);
@@ -56,6 +57,7 @@ WATCH = """(panes) => {
         seen.updates += 1;
         seen.length = length;
       }
+      seen.tokens = +(/(\\d+) tokens? ·/.exec(line.textContent)?.[1] ?? 0);
       seen.over = seen.length > 0 && /finished|cut at/.test(line.textContent);
     };
     for (const place of [chat, line]) {
@@ -73,22 +75,23 @@ def main(model: str = "seedling") -> None:
     with tempfile.TemporaryDirectory() as folder:
         data, saves = Path(folder, "data"), Path(folder, "saves")
         shutil.copytree(ROOT / "data", data)
-        rows = [*server_rows(saves, models.resolve(model)), *page_rows(saves, data)]
+        with serving(saves, models.resolve(model)) as (server, name):
+            rows = [*asyncio.run(first_token_rows(server, name)), *asyncio.run(volley_rows(server, name))]
+            rows += page_rows(saves, data, model, server, name)
     print(f"\n{'the studio between a model server and its reader':<66}{'measured':>22}{'goal':>12}")
     for name, measured, goal in rows:
         print(f"{name:<66}{measured:>22}{goal:>12}")
 
 
-def server_rows(saves: Path, model: str) -> Iterator[Row]:
-    """First token and throughput of a real server, straight from it and through the studio's panes."""
+@contextmanager
+def serving(saves: Path, model: str) -> Iterator[tuple[Server, str]]:
+    """A real server and the name of its model; it ends with the block."""
     run = servers.start(Store(saves), model)
     try:
         asyncio.run(until_ready(run))
         found = servers.endpoint(run)
         assert found
-        name = found.served[0].name
-        yield from asyncio.run(first_token_rows(found.server, name))
-        yield from asyncio.run(volley_rows(found.server, name))
+        yield found.server, found.served[0].name
     finally:
         run.stop()
 
@@ -123,9 +126,7 @@ async def volley_rows(server: Server, model: str) -> list[Row]:
     async with direct(server) as http:
 
         async def straight() -> float:
-            begun = time.perf_counter()
-            counts = await asyncio.gather(*(read_directly(http, model, sampling) for sampling in wanted))
-            return sum(count for _, count in counts) / (time.perf_counter() - begun)
+            return await raw_volley(http, model, wanted)
 
         async def through() -> float:
             begun = time.perf_counter()
@@ -139,6 +140,13 @@ async def volley_rows(server: Server, model: str) -> list[Row]:
         (f"{PANES} panes, tokens/s together (median)", f"{statistics.median(shown):.0f}", ""),
         ("  panes / raw clients", f"{share:.1%}", "90%"),
     ]
+
+
+async def raw_volley(http: httpx.AsyncClient, model: str, wanted: Sequence[Sampling]) -> float:
+    """Tokens per second of so many raw clients together."""
+    begun = time.perf_counter()
+    counts = await asyncio.gather(*(read_directly(http, model, sampling) for sampling in wanted))
+    return sum(count for _, count in counts) / (time.perf_counter() - begun)
 
 
 async def in_turns(
@@ -183,8 +191,8 @@ async def fill_pane(pane: Pane) -> int:
     return views[-1].tokens
 
 
-def page_rows(saves: Path, data: Path) -> Iterator[Row]:
-    """Answers on a page: of a server that needs no time to think, then of one that sends 2,000 tokens a second."""
+def page_rows(saves: Path, data: Path, pick: str, server: Server, model: str) -> Iterator[Row]:
+    """Answers on a page: of a server that needs no time to think, of one that sends 2,000 tokens a second, of vLLM."""
     from playwright.sync_api import sync_playwright
 
     with fake_server() as address, studio(saves, data) as (_, url), sync_playwright() as playwright:
@@ -200,12 +208,13 @@ def page_rows(saves: Path, data: Path) -> Iterator[Row]:
             page.locator("#chat-add").click()
         page.locator(f"#chat-{PANES}-pane").wait_for()
         yield from long_answer_rows(page, PANES)
+        yield from shown_rows(page, pick, server, model)
         browser.close()
 
 
 def first_words_rows(page: Any) -> Iterator[Row]:
     """From the Enter key to the first word of an answer that was there at once."""
-    pick(page, 1, "url:fast")
+    choose(page, 1, "url:fast")
     waits = [ask(page, 1)[0]["first"] for _ in range(ROUNDS // 4)]
     yield "Enter to the first word on the page, server at once, ms (median)", f"{statistics.median(waits):.0f}", ""
 
@@ -213,7 +222,7 @@ def first_words_rows(page: Any) -> Iterator[Row]:
 def long_answer_rows(page: Any, panes: int) -> Iterator[Row]:
     """Long answers in so many panes at once, faster than any model writes."""
     for at in range(1, panes + 1):
-        pick(page, at, "url:flood")
+        choose(page, at, "url:flood")
     seen = [one for _ in range(3) for one in ask(page, panes)]
     rate = statistics.median(FLOOD / (one["last"] - one["first"]) * 1e3 for one in seen)
     updates = statistics.median(one["updates"] / (one["last"] - one["first"]) * 1e3 for one in seen)
@@ -222,7 +231,43 @@ def long_answer_rows(page: Any, panes: int) -> Iterator[Row]:
     yield "  page updates a second", f"{updates:.1f}", "25"
 
 
-def pick(page: Any, at: int, name: str) -> None:
+def shown_rows(page: Any, pick: str, server: Server, model: str) -> Iterator[Row]:
+    """Four answers of the real server on the page, and to raw clients, in turns."""
+    page.get_by_text("System prompt, tools and sampling").click()
+    for name, value in (("temperature", "2"), ("max-tokens", str(LONG_TOKENS))):
+        page.locator(f"#chat-{name} input[type=number]").fill(value)
+        page.locator(f"#chat-{name} input[type=number]").blur()
+    for at in range(1, PANES + 1):
+        choose(page, at, pick)
+    shares = []
+    for _ in range(VOLLEYS):
+        plain = in_a_loop(lambda: one_raw_volley(server, model))
+        seen = ask(page, PANES)
+        seconds = (max(one["last"] for one in seen) - min(one["first"] for one in seen)) / 1e3
+        shares.append(sum(one["tokens"] for one in seen) / seconds / plain)
+    yield (
+        f"{PANES} panes on the page / {PANES} raw clients, after the first word",
+        f"{statistics.median(shares):.1%}",
+        "90%",
+    )
+
+
+async def one_raw_volley(server: Server, model: str) -> float:
+    """Tokens per second from the first one on, with sampling as the page has it."""
+    sampling, begun = Sampling(temperature=2.0, max_tokens=LONG_TOKENS), time.perf_counter()
+    async with direct(server) as http:
+        told = await asyncio.gather(*(read_directly(http, model, sampling) for _ in range(PANES)))
+    seconds = time.perf_counter() - begun - min(first for first, _ in told)
+    return sum(count for _, count in told) / seconds
+
+
+def in_a_loop(work: Callable[[], Coroutine[Any, Any, float]]) -> float:
+    """Do it in a thread: Playwright's own loop runs in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work())).result()
+
+
+def choose(page: Any, at: int, name: str) -> None:
     """Choose who answers in a pane."""
     field = page.locator(f"#chat-{at}-pick input")
     field.fill(name)
@@ -233,7 +278,7 @@ def ask(page: Any, panes: int) -> list[dict[str, float]]:
     """Ask once. For each pane: ms from the Enter key to the first and to the last change, and how many there were."""
     page.locator("#chat-clear").click()
     page.locator("#chat-1 .bot").wait_for(state="detached")
-    page.locator("#chat-prompt textarea").fill("Tell me.")
+    page.locator("#chat-prompt textarea").fill(TURN[0]["content"])
     page.evaluate(WATCH, panes)
     page.locator("#chat-prompt textarea").press("Enter")
     page.wait_for_function("seedbedSeen.every((one) => one.over)", timeout=120_000)

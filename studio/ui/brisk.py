@@ -26,6 +26,9 @@ TELL_CHANGED = (
     "await Promise.all(Object.entries(this.loading_stati.current).map(([e,t])=>{let now=JSON.stringify(t);"
     "if(told.get(e)!==now)return told.set(e,now),this.update_state_cb(Number(e),{loading_status:t},!1)}))}"
 )
+# after a lost connection the page is made anew: everything is told again
+RELOAD = "reload(e,t,n,r,i){let{by_id:a,by_event:o}=this.create(e);"
+RELOAD_ALL = f"{RELOAD}this.told_stati=void 0;"
 SEARCH = (
     "function Z(e,t){if(e.id===t)return e;if(e.children)"
     "for(let n of e.children){let e=Z(n,t);if(e)return e}return null}"
@@ -41,7 +44,7 @@ REMEMBER = (
     "return way=wayTo(e,t),way?(known.set(t,way),along(e,way)):null}"
 )
 KINDS = ("Blocks-*.js", "core-*.js")  # of 700 scripts
-BETTER = {TELL_ALL: TELL_CHANGED, SEARCH: REMEMBER}
+BETTER = {TELL_ALL: TELL_CHANGED, RELOAD: RELOAD_ALL, SEARCH: REMEMBER}
 
 
 def scripts(folder: Path = SCRIPTS) -> dict[str, str]:

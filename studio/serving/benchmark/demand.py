@@ -51,7 +51,7 @@ class Watch:
         while True:
             await asyncio.to_thread(self._look)  # the kernel takes its time to add up a large process's pages
             if self._client:
-                with suppress(ServingError):
+                with suppress(ServingError, ValueError):  # what is no metric is no figure
                     self._loads.append(metrics.parse(await self._client.text("/metrics")))
             await asyncio.sleep(LOOK_S)
 

@@ -103,12 +103,13 @@ def _row(group: Sequence[Measured]) -> Row:
 
 
 def _middle(values: Sequence[Any]) -> Any:
-    """The median of numbers; what is no number is the same in all."""
-    if not isinstance(values[0], float | int):
+    """The median of what is known; what is no number is the same in all."""
+    known = [value for value in values if value is not None]
+    if not known or isinstance(known[0], str):
         return values[0]
-    if isinstance(values[0], int):
-        return statistics.median_low(values)
-    return round(statistics.median(values), 4)
+    if isinstance(known[0], int):
+        return statistics.median_low(known)
+    return round(statistics.median(known), 4)
 
 
 def _ms(seconds: float) -> float:

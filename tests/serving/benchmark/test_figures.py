@@ -53,6 +53,13 @@ def test_what_answers_the_same_load_is_side_by_side() -> None:
     ]  # fmt: skip
 
 
+def test_a_figure_that_was_not_always_seen_is_the_middle_of_the_others() -> None:
+    answers = [Answer(0.0, 0.5, 1.0, 4)]
+    seen = [Demand(1.0, None, 0.0, used, 64 if used else None) for used in (None, 0.1, 0.3)]
+    [row] = rows([measured("vllm", Case(1, 16, 4), answers, demand) for demand in seen])
+    assert (row.measured.kv_used, row.measured.kv_blocks, row.measured.gpu_gb) == (0.2, 64, None)
+
+
 def at(tokens_per_s: float, clients: int, variant: str = "vllm") -> Measured:
     answers = [Answer(0.0, 0.5, 1.0, round(tokens_per_s))]
     return measured(variant, Case(clients, 16, 4), answers, DEMAND)

@@ -121,7 +121,7 @@ def _plan(config: BenchConfig) -> str:
     count = len(config.variants) * loads * config.repeats
     minutes = count * config.limit_s / 60
     return (
-        f"### Ready\n{len(config.variants)} ways to answer, {loads} loads, {config.repeats} times: **{count} "
+        f"### Ready\nWays to answer: {len(config.variants)}, loads: {loads}, repeats: {config.repeats}. **{count} "
         f"measurements**, at most about {minutes:.0f} min and the starts of the servers. Whatever else this machine "
         "does slows them: let it rest meanwhile."
     )
