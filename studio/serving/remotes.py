@@ -142,7 +142,8 @@ def _address_problems(address: str) -> Iterator[Problem]:
         url = httpx.URL(address)
     except httpx.InvalidURL:
         url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host or "%" in url.host or not 0 < (url.port or 80) < 65536:
+    port = 80 if url.port is None else url.port
+    if url.scheme not in ("http", "https") or not url.host or "%" in url.host or not 0 < port <= PORT_MAX:
         yield Problem("url", "write the address as http://host:port")
     elif url.userinfo or url.query or url.fragment:
         yield Problem("url", "leave out user, password, question mark and #: a key belongs into a variable")
