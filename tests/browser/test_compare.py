@@ -127,6 +127,8 @@ def reload(page: Any, studio: Any) -> str:
     """The open conversation comes back, from the studio's disk; its id."""
     chat = page.url.rpartition("#chat/")[2]
     kept = Shelf(studio.saves / "conversations").load(chat)
+    assert kept.panes[0].turns[-1].figures
+    assert kept.panes[0].turns[-1].figures.finish_reason == "stopped"
     assert kept.system == "You are brief."
     assert len(kept.panes) == 3
     page.reload()
@@ -160,6 +162,7 @@ def shelf(page: Any, studio: Any, chat: str) -> None:
 def narrow_and_dark(studio: Any, open_page: Callable[..., Any], screenshot: Callable[..., None], chat: str) -> None:
     for name, options in (("compare-390", {"width": 390}), ("compare-dark", {"dark": True})):
         other = open_page(**options)
+        other.goto("about:blank")  # else only the hash would change
         other.goto(f"{studio.url}/?__theme={'dark' if 'dark' in name else 'light'}#chat/{chat}")
         other.locator("#chat-1 .bot", has_text="I am Seedling").wait_for()
         screenshot(name, other)

@@ -253,7 +253,7 @@ def test_a_prompt_that_is_too_long_says_by_how_much(talking: Context) -> None:
 @pytest.mark.vllm
 def test_cutting_an_answer_off_frees_the_server_and_keeps_what_came(talking: Context) -> None:
     values = list(given("seedling"))
-    values[PANES + 4], values[PANES + 4 + 4] = 2.0, 1500  # at this temperature it never finds its end
+    values[PANES + 4 : PANES + 9] = 2.0, 1.0, 0, 0.0, 1500  # at this temperature it never finds its end
 
     async def cut(opened: list[Any]) -> float:
         answers = on_answer(talking, 0, opened[ASKING], opened[1])
@@ -272,6 +272,7 @@ def test_cutting_an_answer_off_frees_the_server_and_keeps_what_came(talking: Con
     else:
         pytest.fail("no request was ever running")
     _wait(lambda: _running(talking) == 0, 5)
+    _wait(lambda: shelf(talking).load(opened[1]).panes[0].turns[-1].role == "assistant", 5)
     turn = shelf(talking).load(opened[1]).panes[0].turns[-1]
     assert turn.content
     assert turn.figures
@@ -281,7 +282,7 @@ def test_cutting_an_answer_off_frees_the_server_and_keeps_what_came(talking: Con
 @pytest.mark.vllm
 def test_a_killed_server_is_a_note_and_the_button_starts_it_again(talking: Context) -> None:
     values = list(given("seedling"))
-    values[PANES + 4], values[PANES + 4 + 4] = 2.0, 1500
+    values[PANES + 4 : PANES + 9] = 2.0, 1.0, 0, 0.0, 1500
     opened = talk.on_send(talking, "", "Go on and on.", *values)
 
     async def kill() -> list[Any]:

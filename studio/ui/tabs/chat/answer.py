@@ -45,14 +45,17 @@ async def on_answer(
     except ConversationError as error:  # another page has thrown it away in this moment
         raise gr.Error(str(error), print_exception=False) from error
     pane, progress = conversation.panes[index], Progress()
+    # a long conversation takes a while to write: the other panes go on meanwhile
+    keep, is_over = partial(_keep, ctx, chat_id, index, pane, progress), False
     try:
         async with aclosing(_steps(ctx, conversation, index, asking[index], progress)) as steps:
             async for step in steps:
                 yield [*step, *[gr.skip()] * (LOOK - 2)]
+        is_over = True
     finally:
-        # a long conversation with token probabilities takes a while to write: the other panes go on meanwhile
-        kept = await asyncio.to_thread(_keep, ctx, chat_id, index, pane, progress)
-    yield talk.look(kept, says=progress.says, offer=progress.offer)
+        if not is_over:  # cut off, and whoever does that waits for nothing
+            asyncio.get_running_loop().run_in_executor(None, keep)
+    yield talk.look(await asyncio.to_thread(keep), says=progress.says, offer=progress.offer)
 
 
 async def _steps(

@@ -12,7 +12,7 @@ from gradio.events import Dependency
 
 from studio.ui.context import Context
 from studio.ui.doors import shown as told
-from studio.ui.tabs.chat import arrange, layout, remote, strip, talk, verdict
+from studio.ui.tabs.chat import arrange, layout, remote, shown, strip, talk, verdict
 from studio.ui.tabs.chat.answer import on_answer
 from studio.ui.tabs.chat.layout import Page
 from studio.ui.tabs.chat.pickers import offers, pair, remark
@@ -128,7 +128,7 @@ class _Wiring:
         self._answer(column.chat.edit(edited, given, page.outputs, **QUIET), [at])
         offer = partial(talk.on_offer, ctx, at)
         self._answer(column.offered.click(offer, [column.offer, *given], page.outputs, **QUIET), [at])
-        stopped = column.stop.click(talk.on_stop, column.figures, column.figures, cancels=self.answers[at], **QUIET)
+        stopped = column.stop.click(shown.halted, column.figures, column.figures, cancels=self.answers[at], **QUIET)
         self._rest(stopped)
 
     def _leafing(self, at: int) -> None:
@@ -160,7 +160,7 @@ class _Wiring:
         ctx, page = self.ctx, self.page
         tab.select(partial(on_open, ctx), None, page.picks, **QUIET)
         picked, given = [page.count, *page.picks], [page.chat, *page.given]
-        shown = page.chat.select(partial(arrange.on_show, ctx), [page.chat, *picked], page.outputs, **self.ending)
+        opened = page.chat.select(partial(arrange.on_show, ctx), [page.chat, *picked], page.outputs, **self.ending)
         cleared = page.below.clear.click(arrange.on_new, None, page.outputs, **self.ending)
         widened = page.below.add.click(
             partial(arrange.on_add, ctx), picked, [page.count, *(each.column for each in page.columns), *page.picks],
@@ -171,7 +171,7 @@ class _Wiring:
             self._fit(column.remove.click(removing, given, page.outputs, **QUIET))
             branching = partial(talk.on_branch, ctx, at)
             self._fit(column.branch.click(branching, [page.chat, column.turn], page.outputs, **self.ending))
-        for event in (shown, cleared, widened):
+        for event in (opened, cleared, widened):
             self._fit(event)
         stopped = page.below.stop.click(talk.on_stop, page.figures, page.figures, **self.ending)
         self._rest(stopped)
@@ -221,7 +221,7 @@ class _Wiring:
             column = page.columns[at]
             answer = event.then(partial(on_answer, self.ctx, at), [page.asking, page.chat], column.look, **QUEUED)
             self.answers[at].append(answer)
-            answer.failure(talk.on_stop, column.figures, column.figures, **QUIET)
+            answer.failure(shown.halted, column.figures, column.figures, **QUIET)
             self._rest(answer)
         self._rest(event)
 
