@@ -94,11 +94,11 @@ class Adapters:
         assert self._alone
         info = self.check(name, path)
         payload = {"lora_name": name, "lora_path": str(info.path), "load_inplace": name in self._loaded}
-        self._stop_comparing(name)
         try:
             await self._client.post("/v1/load_lora_adapter", payload)
         except RequestFailed as error:
             raise self._refused(name, str(error)) from None
+        self._stop_comparing(name)
         try:
             check = await probe.check(self._client, self._base, name, self._alone)
             _require_unmixed(name, check)
@@ -131,17 +131,17 @@ class Adapters:
         assert self._references
         if self._backend == "huggingface":
             return replace(check, reference=NEEDS_NO_REFERENCE)
-        does_something = not check.warning
-        if untrained := not does_something and models.is_untrained(info.path):
+        if untrained := bool(check.warning) and models.is_untrained(info.path):
             check = replace(check, warning="the adapter is untrained: its weights change nothing yet")
+        does_nothing = not untrained and check.adapter_max_logprob_diff_from_base == 0
         try:
             pair = await self._references.stored(info.path)
-            if pair is None and (does_something or untrained):
+            if pair is None and not does_nothing:
                 self._comparisons[name] = asyncio.create_task(self._compare(name, info, check))
                 return check
             pair = pair or await self._references.compute(info.path)
         except proof.Unavailable as error:
-            if not untrained and check.adapter_max_logprob_diff_from_base == 0:
+            if does_nothing:
                 raise ServingError(proof.ignored(name)) from None
             return replace(check, reference=f"skipped: {error}")
         return self._references.judged(name, check, self._alone, pair)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-PATIENCE = 10  # people are being answered meanwhile
+PATIENCE = 5  # people are being answered meanwhile
 
 
 def main(request: dict[str, Any]) -> None:
