@@ -13,7 +13,7 @@ import gradio as gr
 
 from studio.config.command import command
 from studio.config.serve import ServeConfig
-from studio.errors import RunNotFound
+from studio.errors import RunNotFound, SeedbedError
 from studio.files import tail
 from studio.models import resolve
 from studio.runs.run import Run, State
@@ -126,7 +126,10 @@ def memory_sentence(picked: Iterable[Speaker]) -> str:
 
 def needs_sentence(ctx: Context, picks: Iterable[str]) -> str:
     """What must be done beside starting servers before all picks can answer: adapters to merge, servers to restart."""
-    needed = voices.needs(ctx.store, [pick for pick in picks if pick])
+    try:
+        needed = voices.needs(ctx.store, [pick for pick in picks if pick])
+    except SeedbedError:
+        return ""  # whoever is asked then says it
     return " · ".join(need.sentence for need in needed if need.kind != "server")
 
 
