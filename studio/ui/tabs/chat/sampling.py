@@ -32,7 +32,7 @@ def _drawing(prefix: str) -> list[Component]:
         gr.Slider(
             0.05, 1, SAMPLING.top_p, step=0.05, label="top_p",
             info=said("Only the likeliest tokens that add up to this share.", "仅从累计概率达到该值的 token 中采样。"),
-            min_width=WIDTH_PX,
+            elem_id=f"{prefix}-top-p", min_width=WIDTH_PX,
         ),
         gr.Number(
             0, precision=0, minimum=0, label="top_k",
