@@ -111,7 +111,8 @@ def tokens(turn: Turn | None) -> str:
         return ""
     spans = "".join(_token(token, first=at == 0) for at, token in enumerate(turn.tokens))
     mean = math.exp(sum(token.logprob for token in turn.tokens) / len(turn.tokens))
-    about = f"{len(turn.tokens)} token{'s' if len(turn.tokens) > 1 else ''}, {mean:.0%} likely on the geometric mean; the paler, the surer"
+    count = f"{len(turn.tokens)} token{'s' if len(turn.tokens) > 1 else ''}"
+    about = f"{count}, {mean:.0%} likely on the geometric mean; the paler, the surer"
     return (
         f'<div class="tokens" role="group" aria-label="Tokens of the answer">{spans}</div><p class="hint">{about}</p>'
     )
