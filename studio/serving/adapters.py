@@ -15,7 +15,7 @@ from studio.config.serve import ServeConfig
 from studio.errors import AdapterRefused, ModelError, RequestFailed, SeedbedError, ServingError
 from studio.files import read_json
 from studio.models import AdapterInfo
-from studio.serving import command, kinds, mailbox, probe, proof
+from studio.serving import command, kinds, mailbox, probe, proof, weights
 from studio.serving.backend import Name
 from studio.serving.client import Client
 
@@ -71,7 +71,7 @@ class Adapters:
         """Look at an adapter without loading it.
 
         Raises:
-            ModelError: missing or damaged.
+            ModelError: missing, damaged, or its weights are not finite.
             ServingError: it does not fit this server.
             AdapterRefused: vLLM cannot serve its kind.
         """
@@ -81,6 +81,7 @@ class Adapters:
         if self._backend == "vllm":
             self._require_kind(info)
             self._require_room(name, info)
+        _require_finite(info)
         return info
 
     async def load(self, name: str, path: str) -> probe.Check:
@@ -92,7 +93,7 @@ class Adapters:
             ModelError, ServingError: it is not loaded; the server goes on.
         """
         assert self._alone
-        info = self.check(name, path)
+        info = await asyncio.to_thread(self.check, name, path)  # which reads all of its weights
         payload = {"lora_name": name, "lora_path": str(info.path), "load_inplace": name in self._loaded}
         try:
             await self._client.post("/v1/load_lora_adapter", payload)
@@ -245,6 +246,14 @@ def _same_base(info: AdapterInfo, served: str) -> bool:
     recorded = (read_json(info.path / "base.json") or {}).get("sha256")
     config = Path(served) / "config.json"
     return bool(recorded) and config.exists() and hashlib.sha256(config.read_bytes()).hexdigest() == recorded
+
+
+def _require_finite(info: AdapterInfo) -> None:
+    if name := weights.not_finite(info.path):
+        raise ModelError(
+            f"{info.path} holds NaN or infinity in {name}: its training has diverged. Take an earlier checkpoint, or "
+            "train again with a lower learning_rate"
+        )
 
 
 def _require_unmixed(name: str, check: probe.Check) -> None:

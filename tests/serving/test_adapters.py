@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from studio.config.serve import ServeConfig
 from studio.errors import AdapterRefused, ModelError, SeedbedError, ServingError
@@ -185,6 +187,10 @@ def damage(folder: Path, fault: str) -> None:
         config.write_text(config.read_text()[:-20])
     elif fault == "deleted":
         shutil.rmtree(folder)
+    elif fault == "diverged":
+        tensors = load_file(weights)
+        tensors[max(tensors)][0] = numpy.nan
+        save_file(tensors, weights)
     elif fault == "another base":
         write_json(folder / "base.json", {"name": "org/other", "path": "/models/other", "sha256": "0" * 64})
         write_json(config, {**json.loads(config.read_text()), "base_model_name_or_path": "/models/other"})
@@ -196,6 +202,7 @@ def damage(folder: Path, fault: str) -> None:
         ("truncated", ModelError, r"adapter_model\.safetensors is damaged"),
         ("broken JSON", ModelError, r"adapter_config\.json is not valid JSON"),
         ("deleted", ModelError, "is not a folder on this machine"),
+        ("diverged", ModelError, r"holds NaN or infinity in .*lora_B.weight: its training has diverged"),
         ("another base", ServingError, "was trained on org/other, but this server holds"),
     ],
 )
