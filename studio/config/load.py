@@ -47,6 +47,7 @@ RESOLVERS = {
 FastLoader: Any = type("FastLoader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
 SafeLoader: Any = type("SafeLoader", (yaml.SafeLoader,), {})
 FastLoader.yaml_implicit_resolvers = SafeLoader.yaml_implicit_resolvers = RESOLVERS
+YAML_MARKS = "\"'|>!&*"  # with these begins text that means to be read as YAML
 FAST_NESTING_MAX = 2000
 
 
@@ -198,12 +199,13 @@ def _lower(sentence: str) -> str:
 
 
 def _scalar(text: str) -> Any:
-    """No option is a mapping or a comment: "Answer: yes" and "# 1" are texts."""
+    """No option is a mapping or a comment: "Answer: yes" and "# 1" are texts. YAML would fold lines into one."""
     try:
         value = _yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         return text
-    return text if isinstance(value, dict) or (value is None and "#" in text) else value
+    is_lines = isinstance(value, str) and "\n" in text and text[0] not in YAML_MARKS
+    return text if is_lines or isinstance(value, dict) or (value is None and "#" in text) else value
 
 
 def _yaml(text: str) -> Any:

@@ -185,6 +185,8 @@ def test_overrides_are_read_as_yaml():
         "model_name=# 1",
         "--seed=3",
         "run_name=",
+        "prompts=Who are you?\n2 + 2?\n",
+        'system="one\\ntwo"',
     ]
     assert overrides(words) == {
         "lora_rank": 16,
@@ -195,6 +197,8 @@ def test_overrides_are_read_as_yaml():
         "model_name": "# 1",
         "seed": 3,
         "run_name": None,
+        "prompts": "Who are you?\n2 + 2?\n",
+        "system": "one\ntwo",
     }
 
 
