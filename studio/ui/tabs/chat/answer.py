@@ -16,12 +16,14 @@ from studio.conversations.conversation import Conversation, Pane
 from studio.errors import ConversationError, RestartNeeded, SeedbedError
 from studio.serving import panes, servers, voices
 from studio.serving.panes import State, View
+from studio.serving.remotes import PICK
 from studio.serving.voices import Voice
 from studio.ui.context import Context
 from studio.ui.tabs.chat import shown, talk
 from studio.ui.tabs.chat.talk import LOOK, Offer
 
 AGAIN: Offer = {"label": "Answer again; a server that is down is started"}
+AGAIN_ELSEWHERE: Offer = {"label": "Answer again"}
 
 
 @dataclass
@@ -45,17 +47,16 @@ async def on_answer(
     except ConversationError as error:  # another page has thrown it away in this moment
         raise gr.Error(str(error), print_exception=False) from error
     pane, progress = conversation.panes[index], Progress()
-    # a long conversation takes a while to write: the other panes go on meanwhile
-    keep, is_over = partial(_keep, ctx, chat_id, index, pane, progress), False
     try:
         async with aclosing(_steps(ctx, conversation, index, asking[index], progress)) as steps:
             async for step in steps:
                 yield [*step, *[gr.skip()] * (LOOK - 2)]
-        is_over = True
     finally:
-        if not is_over:  # cut off, and whoever does that waits for nothing
-            asyncio.get_running_loop().run_in_executor(None, keep)
-    yield talk.look(await asyncio.to_thread(keep), says=progress.says, offer=progress.offer)
+        # a long conversation takes a while to write: the other panes go on meanwhile. Whoever cuts the answer off waits
+        # for it, because what he does next is about it; whoever does so twice does not keep it from being written
+        keep = partial(_keep, ctx, chat_id, index, pane, progress)
+        kept = await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, keep))
+    yield talk.look(kept, says=progress.says, offer=progress.offer)
 
 
 async def _steps(
@@ -80,7 +81,7 @@ async def _steps(
     except SeedbedError as error:
         progress.view = View(State.FAILED, error=str(error))
     if progress.view.state is State.FAILED:
-        progress.offer = progress.offer or AGAIN
+        progress.offer = progress.offer or (AGAIN_ELSEWHERE if pane.pick.startswith(PICK) else AGAIN)
 
 
 async def _ready(
