@@ -59,10 +59,13 @@ def upload(page: Any, url: str, path: Path) -> None:
 
 
 def train(page: Any, screenshot: Any) -> str:
-    """Start from the shipped recipe on the uploaded rows; twice clicked, once started."""
+    """Start from the shipped recipe, shortened, on the uploaded rows; twice clicked, once started."""
     page.locator("#train-preset input").click()
     page.get_by_role("option", name="identity", exact=True).click()
     page.locator("#train-verdict").get_by_text("my_rows", exact=True).wait_for()
+    page.locator("#option-num_train_epochs input").fill("3")
+    page.locator("#option-num_train_epochs input").press("Tab")
+    page.locator("#train-verdict").get_by_text("3 epochs").wait_for()
     screenshot("journey-2-train")
     page.locator("#train-start").dblclick()
     page.locator("#runs-table tbody tr").first.wait_for(timeout=MINUTE_MS)
@@ -98,7 +101,8 @@ def ask(page: Any) -> dict[str, str]:
     box.press("Enter")
     for pane in ("1", "2"):
         page.locator(f"#chat-{pane}-figures").get_by_text("finished").wait_for(timeout=8 * MINUTE_MS)
-    return {side: page.locator(f"#chat-{pane} .bot").last.inner_text() for pane, side in (("1", "left"), ("2", "right"))}
+    sides = {"left": "1", "right": "2"}
+    return {side: page.locator(f"#chat-{pane} .bot").last.inner_text() for side, pane in sides.items()}
 
 
 def merge(page: Any) -> None:
