@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from studio import models, settings
+from studio.cli.proof import proof
 from studio.cli.terminal import say, tick
 from studio.config import load
 from studio.conversations import tool_calls, turns
@@ -25,7 +26,7 @@ from studio.conversations.shelf import Shelf
 from studio.conversations.tools import Tool, parse
 from studio.errors import ConfigError, Problem, RestartNeeded, ServingError
 from studio.runs.store import Store
-from studio.serving import panes, speaker
+from studio.serving import panes, servers, speaker
 from studio.serving.client import Sampling, ToolCall
 from studio.serving.panes import Round, View
 from studio.serving.voices import Voice, open_voice
@@ -83,6 +84,9 @@ def _voice(store: Store, name: str, together: Sequence[str]) -> Voice:
         raise ServingError(f"{error}. Stop it (python -m studio runs stop {error.run_id}) and ask again") from error
     if voice.says:
         say(f"{name}: {voice.says}")
+    found = next((found for found in servers.endpoints(store) if found.server == voice.server), None)
+    if proved := found and proof(found, voice.model):
+        say(proved)
     return voice
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from studio import settings
 from studio.cli.follow import follow
+from studio.cli.proof import proof
 from studio.cli.terminal import say
 from studio.config import load
 from studio.config.serve import ServeConfig
@@ -15,7 +16,7 @@ from studio.errors import ConfigError, Problem, ServingError
 from studio.runs import outputs
 from studio.runs.run import Run
 from studio.runs.store import Store
-from studio.serving import backend, command, refusals, servers, snippets
+from studio.serving import command, refusals, servers, snippets
 from studio.serving.servers import Endpoint
 from studio.serving.speaker import speaker
 from studio.serving.wording import SERVERS_OWN, wording
@@ -33,8 +34,9 @@ def main(words: Sequence[str]) -> int:
         print(command.preview(config) if arguments.print_config else load.dump(config), end="")
         return 0
     refusals.check(config)
-    if running := servers.find(store, config.model_name_or_path, backend.choose(config).name):
-        raise ServingError(f"{running.id} serves that model already: stop it first, or use it")
+    if running := servers.up(store, config):
+        does = "serves" if running.server else "is starting to serve"
+        raise ServingError(f"{running.id} {does} that model already, as it was started: use it, or stop it first")
     run = servers.begin(store, config)
     code = follow(run, until=lambda run: servers.endpoint(run) is not None)
     if endpoint := servers.endpoint(run):
@@ -49,6 +51,8 @@ def _tell(endpoint: Endpoint) -> None:
     say(f"{url}/v1 answers as {', '.join(names)}")
     if endpoint.why:
         say(f"It is {endpoint.why}")
+    for sentence in filter(None, (proof(endpoint, name) for name in names)):
+        say(sentence)
     for name in worded_otherwise(endpoint):
         say(f"{name} was trained with another chat template than its base: send its chat_template.jinja along")
     curl = snippets.snippets(url, names[0], {})[0]

@@ -97,6 +97,12 @@ def find(store: Store, base: str, backend: str | None = None) -> Run | None:
     return min(found, key=lambda run: backend_of(run) != VLLM, default=None)
 
 
+def up(store: Store, config: ServeConfig) -> Run | None:
+    """The server that answers, or is starting, in place of one so configured; with `auto` of either backend."""
+    asked = None if config.infer_backend == "auto" else config.infer_backend
+    return find(store, config.model_name_or_path, asked)
+
+
 def backend_of(run: Run) -> str:
     """Who serves: vllm or huggingface."""
     return str(run.server.get("backend") or choose(_config(run)).name)
@@ -114,7 +120,7 @@ def start(store: Store, base: str, **options: Any) -> Run:
 def begin(store: Store, config: ServeConfig) -> Run:
     """Start a server as configured, unless one for its model and backend is up or coming up: then that one."""
     with alone(store):
-        return _up(store, config) or launchers.begin(store, config)
+        return up(store, config) or launchers.begin(store, config)
 
 
 def restart(store: Store, run: Run, **options: Any) -> Run:
@@ -131,7 +137,7 @@ def restart(store: Store, run: Run, **options: Any) -> Run:
     values = {**_config(run).model_dump(mode="json"), "adapters": _held(run), **options}
     config = parse(ServeConfig, values)
     with alone(store):
-        if not run.is_active and (other := _up(store, config)):
+        if not run.is_active and (other := up(store, config)):
             return other  # somebody else has pressed the same button
         _end(run)
         return launchers.begin(store, config)
@@ -279,11 +285,6 @@ async def _ask(run: Run, verb: str, request: dict[str, str], timeout_s: float) -
     if not value["ok"]:
         raise AdapterRefused(value["message"]) if value.get("refused") else RequestFailed(value["message"])
     return str(value["message"])
-
-
-def _up(store: Store, config: ServeConfig) -> Run | None:
-    asked = None if config.infer_backend == "auto" else config.infer_backend
-    return find(store, config.model_name_or_path, asked)
 
 
 def _end(run: Run) -> None:
