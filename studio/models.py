@@ -311,7 +311,8 @@ def _digest(paths: tuple[Path, ...], states: tuple[tuple[int, int], ...]) -> str
 
 
 def _hub_cache() -> Path:
-    return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
 def _stats(files: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:

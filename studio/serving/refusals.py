@@ -11,6 +11,7 @@ from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
+from studio import models
 from studio.config.serve import ServeConfig
 from studio.errors import ConfigError, Problem
 from studio.serving import backend, installed
@@ -34,7 +35,7 @@ def check(config: ServeConfig) -> None:
     ConfigError: with every problem at once.
     ServingError: vLLM is asked for and not installed.
     """
-    problems = list(_template_problems(config))
+    problems = [*_model_problems(config), *_template_problems(config)]
     if backend.choose(config).name == "vllm":
         problems += refusals(config, installed.platform()[0])
     if problems:
@@ -69,6 +70,17 @@ def _cpu_refusals(config: ServeConfig) -> Iterator[Problem]:
         yield Problem("quantization", f"{config.quantization} has no kernel on a CPU: take {CPU_QUANTIZATION}")
     if config.enforce_eager is False:
         yield Problem("enforce_eager", "vLLM compiles nothing on a CPU while it takes adapters: leave it empty")
+
+
+def _model_problems(config: ServeConfig) -> Iterator[Problem]:
+    """vLLM takes half a minute to find out, and says it in the hub's own words."""
+    name = config.model_name_or_path
+    is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    if is_offline and not models.is_local(models.resolve(name)) and models.folder_of(name) is None:
+        yield Problem(
+            "model_name_or_path",
+            f"{name!r} is not on this machine, and HF_HUB_OFFLINE is set: give a folder, or unset it to download",
+        )
 
 
 def _template_problems(config: ServeConfig) -> Iterator[Problem]:

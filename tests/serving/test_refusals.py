@@ -46,6 +46,22 @@ def test_parsers_that_vllm_does_not_know_are_answered_with_those_it_knows() -> N
     assert "reasoning_parser" not in found
 
 
+def test_a_hub_model_that_is_not_here_is_refused_at_once_where_nothing_may_be_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    config = ServeConfig(model_name_or_path="org/model", infer_backend="huggingface")
+    with pytest.raises(ConfigError, match="'org/model' is not on this machine, and HF_HUB_OFFLINE is set"):
+        refusals.check(config)
+    (tmp_path / "models--org--model" / "snapshots" / "abc").mkdir(parents=True)
+    (tmp_path / "models--org--model" / "refs").mkdir()
+    (tmp_path / "models--org--model" / "refs" / "main").write_text("abc")
+    refusals.check(config)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    refusals.check(config.model_copy(update={"model_name_or_path": "org/another"}))
+
+
 def test_a_broken_template_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mine.jinja, line 2: .*endfor"):
         refusals.check(template(tmp_path, "{% for message in messages %}\n{% endif %}"))
