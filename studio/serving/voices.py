@@ -15,6 +15,7 @@ from typing import Any, Literal
 from studio import models
 from studio.errors import AdapterRefused, RunError, SeedbedError
 from studio.models import AdapterInfo
+from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.serving import kinds, merged, servers, speaker
 from studio.serving.client import Server
@@ -62,11 +63,11 @@ async def open_voice(store: Store, pick: str, together: Sequence[str] = (), tell
         RestartNeeded: its server must be started again with other options.
         SidecarNotReady, RequestFailed: the server does not start, or refuses it.
     """
-    who = speaker.picked(store, pick)
+    # in threads, all that looks through runs and models: other answers are streaming in this loop
+    who = await asyncio.to_thread(speaker.picked, store, pick)
     if who.remote:
         return Voice(who.remote.server(), who.remote.model, SERVERS_OWN)
-    others = list(_found(store, together))
-    kind = _kind(store, who)
+    others, kind = await asyncio.to_thread(lambda: (list(_found(store, together)), _kind(store, who)))
     if kind.way is Way.ADAPTER:
         try:
             return await _answering(store, who, others, tell)
@@ -92,12 +93,16 @@ def needs(store: Store, picks: Sequence[str]) -> list[Need]:
 
 async def _answering(store: Store, who: Speaker, others: Sequence[Speaker], tell: Tell, **options: Any) -> Voice:
     """From the server of its base, which is started with `options` if there is none."""
-    sharing = [who, *(_as_served(store, other) for other in others)]
-    run = await asyncio.to_thread(speaker.start, store, who.base, sharing, **options)
+    run = await asyncio.to_thread(_begun, store, who, others, options)
     found = await servers.answering(run, tell)
     model = await servers.name_of(found, who.adapter or who.base, tell)
     on_transformers = "answered by Transformers, whose server is up" if found.backend != servers.VLLM else ""
     return Voice(found.server, model, wording(who, others, found.template), found.why or on_transformers)
+
+
+def _begun(store: Store, who: Speaker, others: Sequence[Speaker], options: Mapping[str, Any]) -> Run:
+    sharing = [who, *(_as_served(store, other) for other in others)]
+    return speaker.start(store, who.base, sharing, **options)
 
 
 async def _merged(store: Store, who: Speaker, others: Sequence[Speaker], tell: Tell, why: str) -> Voice:

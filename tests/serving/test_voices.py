@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from studio.config.train import TrainConfig
 from studio.errors import ModelError, RestartNeeded, RunNotFound, ServingError
 from studio.files import write_json
 from studio.models import adapter_info
+from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.serving import merged, servers, speaker, voices
 from studio.serving.client import Client, Delta, Done, Sampling
@@ -143,8 +145,26 @@ def test_what_vllm_cannot_serve_is_merged_once_and_answers_from_its_own_server(s
     assert len(store.list("merge")) == 1, "the merge is not made again"
 
 
-def test_what_cannot_be_merged_is_answered_by_transformers(store: Store, kinds: Path) -> None:
-    voice, _ = opened(store, kinds / "scaled")
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> set[threading.Thread]:
+    """The threads in which somebody looks through the runs."""
+    seen: set[threading.Thread] = set()
+    listed = Store.list
+
+    def noted(store: Store, kind: str | None = None) -> list[Run]:
+        seen.add(threading.current_thread())
+        return listed(store, kind)
+
+    monkeypatch.setattr(Store, "list", noted)
+    return seen
+
+
+def test_what_cannot_be_merged_is_answered_by_transformers(
+    store: Store, kinds: Path, readers: set[threading.Thread]
+) -> None:
+    voice, _ = opened(store, kinds / "scaled", ("seedling", str(kinds / "dora")))
+    assert readers, "somebody has looked for a server"
+    assert threading.main_thread() not in readers, "other answers are streaming in its loop"
     assert voice.says == "answered by Transformers, because vLLM serves LoRA only, and this is IA3"
     assert said(voice)
     run = servers.find(store, "seedling", "huggingface")
