@@ -24,6 +24,7 @@ from studio.serving import faults, sse
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 FIRST_BYTE_S = 120.0  # some servers load the model before they say anything at all
 LIST_S = 10.0
+RATE_S = 0.005  # tokens that came closer together were read at once: that tells nothing of the server's speed
 LOGPROB_MIN = -9999.0  # in place of minus infinity and of no number at all, which JSON lacks; vLLM writes the same
 
 Message = Mapping[str, Any]
@@ -118,7 +119,7 @@ class Delta:
 class Done:
     """The end of an answer. Token counts are the server's own where it gives them, else counted by pieces.
 
-    ttft_s: seconds from request to first token; tokens_per_s: after the first token, None for fewer than two.
+    ttft_s: seconds from request to first token; tokens_per_s: after the first token, None where none is seen.
     """
 
     finish_reason: str
@@ -370,7 +371,7 @@ class _Answer:
         return None if self.first is None else self.first - self.begun
 
     def _rate(self, tokens: int) -> float | None:
-        if self.first is None or tokens < 2 or self.last <= self.first:
+        if self.first is None or tokens < 2 or self.last - self.first < RATE_S:
             return None
         return (tokens - 1) / (self.last - self.first)
 

@@ -80,6 +80,11 @@ def test_a_server_without_usage_is_counted_by_pieces() -> None:
     assert (done.finish_reason, done.prompt_tokens, done.completion_tokens) == ("length", None, 2)
 
 
+def test_what_was_read_at_once_says_nothing_of_the_servers_speed() -> None:
+    events = ask(answer_with(200, OPENING + piece("a") + piece("b") + piece("c", "stop") + USAGE + DONE))
+    assert [event.tokens_per_s for event in events] == [None] * len(events)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind", "sentence"),
     [

@@ -47,6 +47,12 @@ def test_a_message_belongs_to_its_turn_however_many_messages_a_turn_has() -> Non
     assert [shown.turn_of(pane, message) for message in range(6)] == [0, 1, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize(("text", "title"), [("", "No answer"), ("Once upon", "The answer is not whole")])
+def test_a_note_is_called_by_what_came_before_it(text: str, title: str) -> None:
+    *_, note = shown.of_turn(Turn("assistant", text, note="the model server closed the connection"))
+    assert note["metadata"]["title"] == title
+
+
 def test_figures_say_how_fast_how_long_and_why_it_ended() -> None:
     line = shown.figures(Figures(tokens=1, ttft_s=0.045, tokens_per_s=65.4, finish_reason="length"))
     assert line.count("<span>") == 4

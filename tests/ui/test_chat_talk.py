@@ -252,8 +252,27 @@ def test_send_comes_back_when_the_last_pane_has_answered(ctx: Context) -> None:
     opened = conversation(ctx, "seedling", "/b")
     send, stop = rest(ctx, opened, lines=["", BUSY])[:2]
     assert (send["interactive"], stop["interactive"]) == (False, True)
-    send, stop = rest(ctx, opened, lines=talk.on_stop("", BUSY))[:2]
+    send, stop = rest(ctx, opened, lines=talk.on_stop("", BUSY)[:2])[:2]
     assert (send["interactive"], stop["interactive"]) == (True, False)
+
+
+def test_versions_can_be_leafed_through_after_a_stop(ctx: Context) -> None:
+    opened = conversation(ctx, "seedling")
+    talk.on_again(ctx, [0], opened.id, *given("seedling"))
+    line, stop = talk.on_stop(BUSY)
+    assert "stopped" in line
+    assert not stop["interactive"]
+
+    async def cut() -> list[Any]:
+        looked = asyncio.create_task(talk.on_cut(ctx, 0, opened.id, line))
+        await asyncio.sleep(0.2)  # what came of the answer goes to the disk after the stop
+        half = turns.answered(talk.shelf(ctx).load(opened.id).panes[0], View(State.STREAMING, "Half").stopped())
+        talk.shelf(ctx).change(opened.id, lambda now: now.with_pane(0, half))
+        return await looked
+
+    about, row = asyncio.run(cut())
+    assert "version 2 of 2" in about
+    assert row["visible"]
 
 
 def test_differences_are_shown_when_wanted(ctx: Context) -> None:
@@ -289,8 +308,8 @@ def test_a_damaged_conversation_is_listed_with_what_is_wrong(ctx: Context) -> No
 
 
 def test_adding_a_server_elsewhere(ctx: Context) -> None:
-    assert remote.on_wanted(2, "url:")[0]["visible"]
-    assert remote.on_wanted(2, "seedling") == (SKIPPED, SKIPPED)
+    assert remote.on_wanted(2, "url:", 0)[0]["visible"]
+    assert remote.on_wanted(2, "seedling", 0) == (SKIPPED, SKIPPED)
     form, told, *picked = remote.on_add(ctx, 1, "http://shed:8000/v1", "", "big", "")
     assert (form["visible"], told) == (False, "")
     assert [update.get("value") for update in picked] == [None, "url:shed 8000", None, None]
@@ -307,6 +326,18 @@ def test_what_is_wrong_with_a_server_elsewhere_is_told(ctx: Context, url: str, k
     assert words in told
     assert "sk-123" not in told
     assert Remotes(ctx.store.saves).list() == []
+
+
+def test_the_form_of_a_server_elsewhere_goes_when_another_one_is_picked_in_its_pane(ctx: Context) -> None:
+    assert remote.on_wanted(2, "seedling", 2) == ({**SKIPPED, "visible": False}, SKIPPED)
+    page = talk.on_send(ctx, "", "Hello", *given("seedling", "url:"))
+    assert "answer in pane B" in page[COMPLAINT]
+    assert page[0] == SKIPPED
+    again = talk.on_again(ctx, range(PANES), "", *given("seedling", ""))
+    assert "answer in pane B" in again[COMPLAINT]
+    assert talk.on_again(ctx, range(PANES), "", *given("seedling"))[COMPLAINT] == ""
+    talk.shelf(ctx).create(new(("seedling", "url:")))
+    assert "url:" not in arrange.on_show(ctx, "", 2, None, None, None, None)
 
 
 def test_a_server_elsewhere_that_is_not_there_is_told() -> None:

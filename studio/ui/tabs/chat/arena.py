@@ -171,7 +171,7 @@ def _told(run: Run, arena: Arena) -> str:
         count = f"{len(missing)} answer{'s are' if len(missing) > 1 else ' is'} missing"
         parts.append(f'<div class="card wait"><p>{count}: {escape(missing[0].error)}</p></div>')
     if alike:
-        count = "Two answers were" if alike == 1 else f"{alike} times two answers were"
+        count = "Two answers were" if alike == 1 else f"{alike} pairs of answers were"
         parts.append(f'<p class="standing-legend">{count} the same: there is nothing to vote on.</p>')
     return "".join(parts)
 

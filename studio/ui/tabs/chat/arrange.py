@@ -13,7 +13,7 @@ from studio.conversations.conversation import Conversation, new, new_id
 from studio.runs import outputs
 from studio.ui.context import Context
 from studio.ui.tabs.chat import setup, talk
-from studio.ui.tabs.chat.pickers import pair
+from studio.ui.tabs.chat.pickers import ADD, pair
 from studio.ui.tabs.chat.setup import PANES, Setup, fitted
 from studio.ui.tabs.chat.talk import Page
 
@@ -58,7 +58,7 @@ def on_remove(ctx: Context, index: int, chat_id: str, *given: Any) -> Page:
 def _begun(ctx: Context, picks: Sequence[str | None]) -> Conversation:
     """An empty one of those who are picked; where nobody is, as the last one was, or a base and its newest adapter."""
     last = next(iter(talk.shelf(ctx).list()), None)
-    if not any(picks) and last and last.picks and last.updated > _last_tuned(ctx):
+    if not any(picks) and last and last.picks and ADD not in last.picks and last.updated > _last_tuned(ctx):
         return replace(new(last.picks), id="")
     left, right = pair(ctx, picks[0], picks[1] if len(picks) > 1 else None, left_is_free=False)
     others = [pick or right for pick in picks[2:]]

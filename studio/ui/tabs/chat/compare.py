@@ -12,7 +12,7 @@ from gradio.events import Dependency
 
 from studio.ui.context import Context
 from studio.ui.doors import shown as told
-from studio.ui.tabs.chat import arrange, layout, remote, shown, strip, talk, verdict
+from studio.ui.tabs.chat import arrange, layout, remote, strip, talk, verdict
 from studio.ui.tabs.chat.answer import on_answer
 from studio.ui.tabs.chat.layout import Page
 from studio.ui.tabs.chat.pickers import offers, pair, remark
@@ -128,8 +128,8 @@ class _Wiring:
         self._answer(column.chat.edit(edited, given, page.outputs, **QUIET), [at])
         offer = partial(talk.on_offer, ctx, at)
         self._answer(column.offered.click(offer, [column.offer, *given], page.outputs, **QUIET), [at])
-        stopped = column.stop.click(shown.halted, column.figures, column.figures, cancels=self.answers[at], **QUIET)
-        self._rest(stopped)
+        halted = [column.figures, column.stop]
+        self._cut(column.stop.click(talk.on_stop, column.figures, halted, cancels=self.answers[at], **QUIET), [at])
 
     def _leafing(self, at: int) -> None:
         ctx, page, column = self.ctx, self.page, self.page.columns[at]
@@ -150,7 +150,8 @@ class _Wiring:
             partial(talk.on_pick, ctx, at), [column.pick, page.chat], [*column.look, column.remark], **QUIET
         )
         self._watch(picked)
-        column.pick.change(partial(remote.on_wanted, at), column.pick, [page.remote.group, page.remote.pane], **QUIET)
+        form = page.remote
+        column.pick.change(partial(remote.on_wanted, at), [column.pick, form.pane], [form.group, form.pane], **QUIET)
         if at == 1:
             beside = page.columns[0].pick
             column.pick.change(partial(on_beside, ctx), [beside, column.pick, page.chat], beside, **QUIET)
@@ -173,8 +174,8 @@ class _Wiring:
             self._fit(column.branch.click(branching, [page.chat, column.turn], page.outputs, **self.ending))
         for event in (opened, cleared, widened):
             self._fit(event)
-        stopped = page.below.stop.click(talk.on_stop, page.figures, page.figures, **self.ending)
-        self._rest(stopped)
+        halted = [*page.figures, *(each.stop for each in page.columns)]
+        self._cut(page.below.stop.click(talk.on_stop, page.figures, halted, **self.ending), range(PANES))
         self._serve()
 
     def _serve(self) -> None:
@@ -221,8 +222,16 @@ class _Wiring:
             column = page.columns[at]
             answer = event.then(partial(on_answer, self.ctx, at), [page.asking, page.chat], column.look, **QUEUED)
             self.answers[at].append(answer)
-            answer.failure(shown.halted, column.figures, column.figures, **QUIET)
+            answer.failure(talk.on_stop, column.figures, [column.figures, column.stop], **QUIET)
             self._rest(answer)
+        self._rest(event)
+
+    def _cut(self, event: Dependency, which: Collection[int]) -> None:
+        """After an event that has cut answers off."""
+        for at in which:
+            column = self.page.columns[at]
+            kept = partial(talk.on_cut, self.ctx, at)
+            event.then(kept, [self.page.chat, column.figures], [column.about, column.versions], **QUIET)
         self._rest(event)
 
     def _rest(self, event: Dependency) -> None:

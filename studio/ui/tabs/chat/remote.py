@@ -74,9 +74,14 @@ def build() -> RemoteForm:
     return RemoteForm(group, gr.State(0), url, key_env, find, model, name, add, cancel, told)
 
 
-def on_wanted(index: int, pick: str) -> tuple[Any, Any]:
-    """The form is shown where a pane is to be answered in by a new server. The form, the pane."""
-    return (gr.update(visible=True), index) if pick == ADD else (gr.skip(), gr.skip())
+def on_wanted(index: int, pick: str, pane: int) -> tuple[Any, Any]:
+    """The form is shown where a pane is to be answered in by a new server, until another one is picked there.
+
+    The form, the pane that it is for.
+    """
+    if pick == ADD:
+        return gr.update(visible=True), index
+    return gr.update(visible=False) if index == pane else gr.skip(), gr.skip()
 
 
 async def on_find(url: str, key_env: str) -> tuple[Any, str]:

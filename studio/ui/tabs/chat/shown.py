@@ -21,7 +21,7 @@ from studio.serving.panes import View
 
 Message = dict[str, Any]
 
-NO_ANSWER = "No answer"
+NO_ANSWER, HALF_AN_ANSWER = "No answer", "The answer is not whole"
 THINK = "<think>"
 REASONS = {"stop": "finished", "length": "cut at max_tokens", "stopped": "stopped", "tool_calls": "calls a tool"}
 LIVE = re.compile('<span class="live">.*?</span>')
@@ -45,7 +45,8 @@ def of_turn(turn: Turn, growing: bool = False) -> list[Message]:
     found += [{"role": "assistant", "content": said}] if said.strip() else []
     calls = turn.tool_calls or (() if growing else tool_calls.found(said))
     found += [_folded(f"Calls {call.name}", _fenced(call.arguments), "") for call in calls]
-    return [*found, note(turn.note)] if turn.note else found
+    # a message of our own, which no model ever sees
+    return [*found, _folded(HALF_AN_ANSWER if found else NO_ANSWER, turn.note, "")] if turn.note else found
 
 
 def turn_of(pane: Pane, message: int) -> int:
@@ -56,11 +57,6 @@ def turn_of(pane: Pane, message: int) -> int:
         if message < ends:
             return at
     return len(pane.turns) - 1
-
-
-def note(sentence: str) -> Message:
-    """A message of our own, which no model ever sees."""
-    return _folded(NO_ANSWER, sentence, "")
 
 
 def figures(of: Figures | View, live: str = "") -> str:

@@ -6,6 +6,8 @@ What the page shows is a list of values in the order of `page`, with one `look` 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import wraps
@@ -20,8 +22,8 @@ from studio.conversations.shelf import Shelf
 from studio.errors import ConversationError, SeedbedError
 from studio.ui.context import Context
 from studio.ui.tabs.chat import setup, shown
-from studio.ui.tabs.chat.pickers import remark
-from studio.ui.tabs.chat.setup import PANES, SET, Setup, fitted
+from studio.ui.tabs.chat.pickers import ADD, remark
+from studio.ui.tabs.chat.setup import LETTERS, PANES, SET, Setup, fitted
 from studio.ui.turns import lines_html
 
 P = ParamSpec("P")
@@ -31,6 +33,7 @@ Offer = dict[str, Any]  # the label of a button; "run" and "options" where a ser
 LAST = -1  # no turn was chosen: what is done concerns the last one
 LOOK = 9  # values of a `look`
 ASKING, COMPLAINT = 2, 3  # places in a page
+KEPT_S, LOOK_S = 1.0, 0.05  # how long an answer that was cut off may take to its disk, how often that is looked at
 HEAD = 6  # values of a page before the looks
 EMPTY = Pane("")
 
@@ -66,7 +69,7 @@ def on_send(ctx: Context, chat_id: str, prompt: str, *given: Any) -> Page:
     if not prompt.strip() or is_busy(given[:PANES]):
         return unchanged()
     which = range(given[PANES])
-    saved = _saved(ctx, chat_id, given, lambda it: _each(it, which, lambda pane: turns.asked(pane, prompt)))
+    saved = _saved(ctx, chat_id, given, which, lambda pane, _: turns.asked(pane, prompt))
     return page(saved, which, prompt="")
 
 
@@ -75,7 +78,7 @@ def on_again(ctx: Context, which: Collection[int], chat_id: str, *given: Any) ->
     """Have panes answer their last prompt once more; one that was asked nothing gets what its neighbour was asked."""
     if is_busy(given[at] for at in which):
         return unchanged()
-    saved = _saved(ctx, chat_id, given, lambda it: _each(it, which, lambda pane: _again(it, pane)))
+    saved = _saved(ctx, chat_id, given, which, lambda pane, it: _again(it, pane))
     return page(saved, which)
 
 
@@ -94,12 +97,12 @@ def on_edit(ctx: Context, index: int, message: int, text: str, chat_id: str, *gi
     if is_busy([given[index]]):
         return unchanged()
 
-    def edited(pane: Pane) -> Pane:
+    def edited(pane: Pane, _: Conversation) -> Pane:
         if not pane.turns:
             raise ConversationError("This pane was emptied in another page meanwhile: open the conversation again")
         return turns.edited(pane, shown.turn_of(pane, message), text)
 
-    return page(_saved(ctx, chat_id, given, lambda it: _each(it, [index], edited)), [index])
+    return page(_saved(ctx, chat_id, given, [index], edited), [index])
 
 
 @complaining
@@ -124,9 +127,21 @@ def on_branch(ctx: Context, index: int, chat_id: str, turn: int) -> Page:
     return page(shelf(ctx).create(turns.branched(before, index, at)), is_other=True)
 
 
-def on_stop(*lines: str) -> list[str]:
-    """Lines of figures of answers that the page has cut off; what has come stays."""
-    return [shown.halted(line) for line in lines]
+def on_stop(*lines: str) -> list[Any]:
+    """Answers are cut off; what has come stays. Their lines of figures, their Stops."""
+    return [*map(shown.halted, lines), *[gr.update(interactive=False) for _ in lines]]
+
+
+async def on_cut(ctx: Context, index: int, chat_id: str, line: str) -> list[Any]:
+    """What is said of the turn of an answer that was cut off, and the row of its versions, once it is on disk."""
+    if not chat_id or not line:
+        return [gr.skip(), gr.skip()]
+    deadline = time.monotonic() + KEPT_S
+    while not shown.last_answer((pane := await asyncio.to_thread(_pane, ctx, chat_id, index)).turns):
+        if time.monotonic() > deadline:  # not one word had come
+            break
+        await asyncio.sleep(LOOK_S)
+    return [about(pane, LAST), gr.update(visible=versioned(pane, LAST) != LAST)]
 
 
 def on_chosen(ctx: Context, index: int, message: int, chat_id: str) -> tuple[int, str]:
@@ -203,12 +218,22 @@ def is_busy(lines: Iterable[str]) -> bool:
 
 
 def _saved(
-    ctx: Context, chat_id: str, given: tuple[Any, ...], change: Callable[[Conversation], Conversation]
+    ctx: Context,
+    chat_id: str,
+    given: tuple[Any, ...],
+    which: Collection[int],
+    change: Callable[[Pane, Conversation], Pane],
 ) -> Conversation:
+    """The conversation as the page is set, with some of its panes changed, which is on disk now."""
     wanted = Setup.of(*given[PANES:])
-    if not chat_id:
-        return shelf(ctx).create(change(fitted(None, wanted)))
-    return shelf(ctx).change(chat_id, lambda now: change(fitted(now, wanted)))
+    if nobody := [LETTERS[at] for at, pick in enumerate(wanted.picks) if at in which and pick in ("", ADD)]:
+        raise ConversationError(f"Nobody is picked to answer in pane {' and '.join(nobody)}: choose a model there")
+
+    def changed(known: Conversation | None) -> Conversation:
+        now = fitted(known, wanted)
+        return _each(now, which, lambda pane: change(pane, now))
+
+    return shelf(ctx).change(chat_id, changed) if chat_id else shelf(ctx).create(changed(None))
 
 
 def _each(conversation: Conversation, which: Collection[int], change: Callable[[Pane], Pane]) -> Conversation:
