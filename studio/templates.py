@@ -139,8 +139,8 @@ def problem(name: str) -> str | None:
             f"is then used; the nearest by name is {NEAREST[name]}"
         )
     close = get_close_matches(name, [*TEMPLATES, *ALIASES], n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"there is no template {name!r}: {hint}There are: {', '.join(names())}; empty takes the model's own"
+    hint = f"did you mean {close[0]}? There" if close else "there"
+    return f"there is no template {name!r}; {hint} are: {', '.join(names())}; empty takes the model's own"
 
 
 def text(name: str) -> str:

@@ -277,7 +277,7 @@ def test_names_of_llamafactory_are_known_or_refused_with_the_nearest() -> None:
     assert templates.problem("qwen3_nothink") is None
     assert "nearest by name is default" in (templates.problem("baichuan2") or "")
     assert "did you mean chatml?" in (templates.problem("chatlm") or "")
-    assert "There are: alpaca" in (templates.problem("") or "")
+    assert "no template ''; there are: alpaca" in (templates.problem("") or "")
 
 
 def test_tokens_that_a_tokenizer_would_spell_in_pieces(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ _PREFIXED = re.compile(r"\] ([\w.]+(?:Error|Exception)): (.+)")
 _PLAIN = re.compile(r"^(?:\([^)]*\) )?([\w.]+(?:Error|Exception)): (.+)")
 _VALIDATION = re.compile(r"^\s*(?:\([^)]*\)\s*)?(Value error), (.*)")
 _USAGE = re.compile(r"(api_server\.py): error: (.+)")
-_SAYS_NOTHING = ("Engine core initialization failed", "EngineCore encountered an issue")
+# the last is the engine's, whose worker was killed
+_SAYS_NOTHING = ("Engine core initialization failed", "EngineCore encountered an issue", "RuntimeError: cancelled")
 CAUSE_MAX_CHARS = 300
 KERNEL_KILL = "the machine ran out of memory, and its kernel ended one of the server's processes"
 

@@ -46,7 +46,8 @@ class ServerDied(ServingError):
 
     def __init__(self, cause: str, hint: str) -> None:
         self.hint = hint
-        super().__init__(f"The model server ended: {cause}")
+        end = "" if cause.endswith((".", "…")) else "."
+        super().__init__(f"The model server ended: {cause}{end}")
 
 
 def main(folder: Path) -> int:
@@ -224,7 +225,7 @@ class Sidecar:
         if child.code is not None and child.code < 0:
             name = signal.Signals(-child.code).name
             return ServerDied(f"its process was killed by {name}", diagnosis.hint(name))
-        what = "one of its processes vanished" if self.answers else f"exit code {child.code}, no reason given"
+        what = "one of its processes was killed" if self.answers else f"exit code {child.code}, no reason given"
         return ServerDied(what, "The end of the log may say more.")
 
     async def _stop_asked(self) -> int:

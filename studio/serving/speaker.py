@@ -62,8 +62,7 @@ def speaker(name: str) -> Speaker:
         return Speaker(path, None, 0, "from the hub or its cache")
     if (Path(path) / "adapter_config.json").exists():
         info = models.adapter_info(Path(path))
-        if models.is_local(info.base):
-            models.check(Path(info.base))
+        _check_base(info)
         what = f"LoRA of rank {info.rank}" if info.rank else f"{info.kind} adapter"
         facts = f"{what} on {_short(info.base)}{_own_template(Path(path), info.base)}"
         return Speaker(info.base, path, info.rank, facts)
@@ -111,6 +110,14 @@ def _made_by(run: Run) -> Path:
     if made := run.output or next(reversed(run.checkpoints()), None):
         return made
     raise ModelError(f"run {run.id} has no finished model or adapter, and no checkpoint yet ({run.state})")
+
+
+def _check_base(info: models.AdapterInfo) -> None:
+    try:
+        if models.is_local(info.base):
+            models.check(Path(info.base))
+    except ModelError as error:
+        raise ModelError(f"{info.path} was trained on a model that cannot be used: {error}") from error
 
 
 def _facts(info: models.ModelInfo) -> str:

@@ -43,7 +43,8 @@ def test_the_engines_word_counts_before_the_servers() -> None:
 
 def test_lines_that_only_point_elsewhere_are_no_cause() -> None:
     dead = "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above)."
-    assert diagnosis.root_cause([USELESS, API + dead, "all well"]) == ""
+    of_a_killed_worker = CORE + "RuntimeError: cancelled"
+    assert diagnosis.root_cause([USELESS, of_a_killed_worker, API + dead, "all well", "RuntimeError: cancelled"]) == ""
 
 
 def test_long_causes_end_at_a_sentence() -> None:
