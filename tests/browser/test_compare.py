@@ -119,6 +119,9 @@ def stop(page: Any) -> None:
     page.locator("#chat-1-figures").get_by_text("tokens/s").wait_for(timeout=ANSWER_MS)
     page.locator("#chat-prompt textarea").press("Escape")
     page.locator("#chat-send:not([disabled])").wait_for()
+    page.wait_for_timeout(1000)  # the last words of an answer may come after the Stop
+    assert page.locator("#chat-send").is_enabled()
+    assert page.locator(".chat-pane button[id$=-stop]:enabled").count() == 0
     assert page.locator(".figures .live").count() == 0
 
 

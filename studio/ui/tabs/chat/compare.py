@@ -222,7 +222,8 @@ class _Wiring:
             column = page.columns[at]
             answer = event.then(partial(on_answer, self.ctx, at), [page.asking, page.chat], column.look, **QUEUED)
             self.answers[at].append(answer)
-            answer.failure(talk.on_stop, column.figures, [column.figures, column.stop], **QUIET)
+            # one that was cut off fails, and its last words may come after the Stop: who rests is told once they did
+            self._rest(answer.failure(talk.on_stop, column.figures, [column.figures, column.stop], **QUIET))
             self._rest(answer)
         self._rest(event)
 
