@@ -371,6 +371,7 @@ def test_a_server_is_started_talked_to_and_stopped(studio: Studio, home: Path, f
     assert served.returncode == 0, served.stdout + served.stderr
     server = Store(home / "saves").list("serve")[0]
     assert "answers as seedling, tuned" in served.stdout
+    assert "\ntuned: " in served.stdout, "what its proof has found"
     assert server.server["api_key"] not in served.stdout
     assert studio("serve", "--key", server.id).stdout.strip() == server.server["api_key"]
     assert "serves that model already" in studio("serve", "seedling").stderr
@@ -380,6 +381,7 @@ def test_a_server_is_started_talked_to_and_stopped(studio: Studio, home: Path, f
     assert talk.returncode == 0, talk.stdout + talk.stderr
     assert talk.stdout.count("[seedling]") == talk.stdout.count(f"[{run_id}]") == 2
     assert talk.stdout.count("tokens, first after") == 4
+    assert talk.stdout.count("\ntuned: ") + talk.stdout.startswith("tuned: ") == 1
     assert server.is_active, "a server that chat did not start is left alone"
 
     assert studio("runs", "stop", server.id).returncode == 0
