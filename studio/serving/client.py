@@ -119,7 +119,8 @@ class Delta:
 class Done:
     """The end of an answer. Token counts are the server's own where it gives them, else counted by pieces.
 
-    ttft_s: seconds from request to first token; tokens_per_s: after the first token, None where none is seen.
+    ttft_s: seconds from request to first token; tokens_per_s: after the first token, None for fewer than two;
+    where all of them were read at once, since the request.
     """
 
     finish_reason: str
@@ -371,8 +372,10 @@ class _Answer:
         return None if self.first is None else self.first - self.begun
 
     def _rate(self, tokens: int) -> float | None:
-        if self.first is None or tokens < 2 or self.last - self.first < RATE_S:
+        if self.first is None or tokens < 2:
             return None
+        if self.last - self.first < RATE_S:
+            return tokens / (self.last - self.begun)
         return (tokens - 1) / (self.last - self.first)
 
 

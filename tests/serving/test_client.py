@@ -80,9 +80,12 @@ def test_a_server_without_usage_is_counted_by_pieces() -> None:
     assert (done.finish_reason, done.prompt_tokens, done.completion_tokens) == ("length", None, 2)
 
 
-def test_what_was_read_at_once_says_nothing_of_the_servers_speed() -> None:
-    events = ask(answer_with(200, OPENING + piece("a") + piece("b") + piece("c", "stop") + USAGE + DONE))
-    assert [event.tokens_per_s for event in events] == [None] * len(events)
+def test_the_speed_of_what_was_read_at_once_counts_from_the_request() -> None:
+    done = ask(answer_with(200, OPENING + piece("a") + piece("b") + piece("c", "stop") + USAGE + DONE))[-1]
+    assert isinstance(done, Done)
+    assert done.tokens_per_s
+    assert done.ttft_s
+    assert done.tokens_per_s <= 5 / done.ttft_s
 
 
 @pytest.mark.parametrize(

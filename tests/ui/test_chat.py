@@ -142,6 +142,15 @@ def test_failed_server_shows_reason_and_hint(ctx: Context) -> None:
     assert (card.state, card.message) == ("failed", "The model server ended: boom. Do so.")
     *_, start, stop = compare.on_servers(ctx, "seedling", None, None, None)
     assert (start["interactive"], stop["interactive"]) == (True, False)
+    assert start["visible"]
+    assert stop["visible"]
+
+
+def test_where_all_answer_elsewhere_there_is_no_server_to_start(ctx: Context) -> None:
+    Remotes(ctx.store.saves).add(Remote("shed", "http://shed:8000", "big"))
+    *_, start, stop = compare.on_servers(ctx, "url:shed", "url:shed", None, None)
+    assert not start["visible"]
+    assert not stop["visible"]
 
 
 def test_details_of_a_run_that_is_gone_are_empty(ctx: Context) -> None:

@@ -42,12 +42,12 @@ def on_open(ctx: Context) -> list[Any]:
 
 
 def on_servers(ctx: Context, *picks: str | None) -> list[Any]:
-    """A server came, changed or went: what is said of each pick, and whether Start and Stop can be pressed."""
+    """A server came, changed or went: what is said of each pick, and Start and Stop, if any of ours is needed or up."""
     states = {card.state for card in strip.cards(ctx, strip.speakers(ctx, picks))}
     return [
         *(remark(ctx, pick) if pick else "" for pick in picks),
-        gr.update(interactive=bool(states & {"off", "failed"})),
-        gr.update(interactive=bool(states & {"starting", "ready"})),
+        gr.update(visible=bool(states), interactive=bool(states & {"off", "failed"})),
+        gr.update(visible=bool(states), interactive=bool(states & {"starting", "ready"})),
     ]
 
 
