@@ -22,6 +22,10 @@ from studio.serving.client import Client
 NEEDS_NO_REFERENCE = "skipped: Transformers itself answers"
 
 
+class ServerSpoilt(ServingError):
+    """The base itself answers otherwise than it did: no server to go on with."""
+
+
 @dataclass(frozen=True)
 class Loaded:
     """An adapter that the server answers with."""
@@ -45,6 +49,7 @@ class Adapters:
         self._thrown_out: dict[str, probe.Check] = {}
         self._comparisons: dict[str, asyncio.Task[None]] = {}
         self._has_news = False
+        self._spoilt: ServerSpoilt | None = None
         self._alone: probe.Reference | None = None
         self._references: proof.References | None = None
 
@@ -90,6 +95,7 @@ class Adapters:
         Where Transformers has yet to be asked, that goes on afterwards; an adapter that fails then is unloaded.
 
         Raises:
+            ServerSpoilt: it is unloaded again, and has left a server that must not go on.
             ModelError, ServingError: it is not loaded; the server goes on.
         """
         assert self._alone
@@ -104,9 +110,11 @@ class Adapters:
             check = await probe.check(self._client, self._base, name, self._alone)
             _require_unmixed(name, check)
             check = await self._compared(name, info, check)
-        except BaseException:
+        except BaseException as error:
             with suppress(ServingError):  # of a server that is gone nothing more is to be learnt
                 await self.unload(name)
+            if isinstance(error, RequestFailed):
+                await self._require_unspoilt(info.path)
             raise
         self._loaded[name] = Loaded(name, info, check)
         self._thrown_out.pop(name, None)
@@ -121,6 +129,20 @@ class Adapters:
         self._stop_comparing(name)
         self._loaded.pop(name, None)
         await self._client.post("/v1/unload_lora_adapter", {"lora_name": name})
+
+    async def _require_unspoilt(self, adapter: Path) -> None:
+        """vLLM on a CPU answers everybody with NaN once an adapter's sums have overflowed."""
+        assert self._alone
+        try:
+            rows = await probe.answers(self._client, self._base, self._alone.prompts)
+            is_spoilt = probe.difference(self._alone.rows, rows) > self._alone.tolerance
+        except RequestFailed:  # NaN is no JSON
+            is_spoilt = True
+        if is_spoilt:
+            raise ServerSpoilt(
+                f"With {adapter} the model computes no numbers any more, and after it the base does not, either: its "
+                "weights are far too large, so its training has diverged. Start the server again without it"
+            )
 
     async def _compared(self, name: str, info: AdapterInfo, check: probe.Check) -> probe.Check:
         """The check with what Transformers says, if that is known or needed now; else it is asked meanwhile.
@@ -214,7 +236,11 @@ class Adapters:
 
     async def answer_requests(self, publish: Callable[[], None]) -> bool:
         """Do what the files in the requests folder ask, oldest first, and `publish` what follows before it is called
-        done. Whether there was anything to do."""
+        done. Whether there was anything to do.
+
+        Raises:
+            ServerSpoilt: once its asker is told.
+        """
         if self._has_news:
             self._has_news = False
             publish()
@@ -223,6 +249,8 @@ class Adapters:
             answer = await self._answer(path)
             publish()
             mailbox.answer(path, answer)
+            if self._spoilt:
+                raise self._spoilt
         return bool(pending)
 
     async def _answer(self, path: Path) -> dict[str, Any]:
@@ -233,6 +261,7 @@ class Adapters:
                 return {"ok": True, "message": f"{request['name']} is unloaded"}
             check = await self.load(request["name"], models.resolve(request["path"]))
         except SeedbedError as error:
+            self._spoilt = error if isinstance(error, ServerSpoilt) else None
             return {"ok": False, "message": str(error), "refused": isinstance(error, AdapterRefused)}
         except (ValueError, KeyError, TypeError) as error:
             return {"ok": False, "message": f"{path.name} is not a request: {error!r}"}

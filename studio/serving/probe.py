@@ -77,8 +77,8 @@ class Check:
 async def observe_base(client: Client, base: str) -> Reference:
     """The base's own answers. Call it before any adapter is loaded."""
     prompts = tuple([await _prompt(client, base, text) for text in PROMPTS])
-    alone = await _answers(client, base, prompts)
-    together = await asyncio.gather(*(_answers(client, base, prompts) for _ in range(2)))
+    alone = await answers(client, base, prompts)
+    together = await asyncio.gather(*(answers(client, base, prompts) for _ in range(2)))
     return Reference(alone, max(difference(alone, rows) for rows in together), prompts)
 
 
@@ -89,10 +89,10 @@ async def check(client: Client, base: str, adapter: str, reference: Reference) -
         SidecarNotReady, RequestFailed
     """
     prompts = reference.prompts
-    alone = await _answers(client, adapter, prompts)
+    alone = await answers(client, adapter, prompts)
     mixed = []
     for _ in range(BATCHES):
-        rows, _ = await asyncio.gather(_answers(client, base, prompts), _answers(client, adapter, prompts))
+        rows, _ = await asyncio.gather(answers(client, base, prompts), answers(client, adapter, prompts))
         mixed.append(rows)
     moved = max(difference(reference.rows, rows) for rows in mixed)
     effect = difference(reference.rows, alone)
@@ -127,7 +127,7 @@ async def _prompt(client: Client, base: str, text: str) -> tuple[int, ...]:
     return tuple(int(token) for token in answer["tokens"])
 
 
-async def _answers(client: Client, model: str, prompts: Sequence[tuple[int, ...]]) -> tuple[Row, ...]:
+async def answers(client: Client, model: str, prompts: Sequence[tuple[int, ...]]) -> tuple[Row, ...]:
     """Greedy answers to all prompts; one request each, so that they reach the engine like those of people."""
     return tuple(await asyncio.gather(*(_answer(client, model, prompt) for prompt in prompts)))
 

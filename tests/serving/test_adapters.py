@@ -52,6 +52,22 @@ class Wire(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+class Spoiling(Wire):
+    """A vLLM that an adapter's overflow spoils: once `model` was asked, nobody's answer is JSON any more."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, model)
+        self._model, self._is_spoilt = model, False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/completions":
+            self._is_spoilt |= json.loads(await request.aread())["model"] == self._model
+            if self._is_spoilt:
+                error = {"message": "Out of range float values are not JSON compliant"}
+                return httpx.Response(400, json={"error": error}, request=request)
+        return await super().handle_async_request(request)
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs: what Transformers has answered is kept in it."""
@@ -132,6 +148,21 @@ def test_a_server_that_answers_with_other_weights_is_found_out(
         assert published == ["news"]
 
     at(work, Wire("wide", "stone"), CONFIG.model_copy(update={"max_lora_rank": 64}))
+
+
+def test_a_server_that_an_adapter_has_spoilt_ends_once_that_is_told(
+    at: Callable[..., None], adapter: Path, kept: Path
+) -> None:
+    folder = max(kept.glob("run*"), key=lambda path: path.stat().st_mtime) / "requests"
+
+    async def work(adapters: Adapters, client: Client) -> None:
+        write_json(folder / "load-1.json", {"name": "huge", "path": str(adapter)})
+        with pytest.raises(ServingError, match=f"With {adapter} the model computes no numbers any more"):
+            await adapters.answer_requests(lambda: None)
+        assert "Start the server again without it" in read_json(folder / "load-1.done.json")["message"]
+        assert len(adapters.models()) == 1
+
+    at(work, Spoiling("huge"))
 
 
 def test_an_untrained_adapter_is_told_and_may_answer(at: Callable[..., None], kinds: Path) -> None:
