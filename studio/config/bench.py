@@ -17,6 +17,8 @@ from studio.errors import Problem
 SERVERS = ("vllm", "huggingface")
 GENERATE = {"generate_batch": "static batch", "generate_single": "one by one"}
 QUANTISED = ("fp8", "fp8_per_channel", "fp8_per_block")
+INT8 = "int8"  # a checkpoint that the benchmark makes of the model
+KNOWN = (*SERVERS, *GENERATE, INT8, *QUANTISED)
 # what tells one variant from another, or would disturb the measuring
 OWN = frozenset({
     "kind", "model_name_or_path", "infer_backend", "quantization", "adapters", "run_name", "port",
@@ -41,10 +43,10 @@ class BenchConfig(Config):
     )
     variants: Names = option(
         ("vllm", "generate_batch", "generate_single"),
-        en="Who answers: vllm, huggingface (the Transformers server), generate_batch, generate_single, fp8, "
-        "fp8_per_channel, fp8_per_block, or the folder of a quantised checkpoint.",
-        zh="对比方式：vllm、huggingface（Transformers 服务）、generate_batch、generate_single、fp8、fp8_per_channel、"
-        "fp8_per_block，或已量化模型的文件夹。",
+        en="Who answers: vllm, huggingface (the Transformers server), generate_batch, generate_single, "
+        "int8 (made of the model), fp8, fp8_per_channel, fp8_per_block, or the folder of a quantised checkpoint.",
+        zh="对比方式：vllm、huggingface（Transformers 服务）、generate_batch、generate_single、int8（由模型转换）、"
+        "fp8、fp8_per_channel、fp8_per_block，或已量化模型的文件夹。",
         group="bench",
         label=("Variants", "对比方式"),
         min_length=1,
@@ -167,10 +169,9 @@ class BenchConfig(Config):
 
 
 def _variant_problem(name: str) -> str | None:
-    if name in (*SERVERS, *GENERATE, *QUANTISED) or "/" in name:
+    if name in KNOWN or "/" in name:
         return None
-    known = ", ".join((*SERVERS, *GENERATE, *QUANTISED))
-    return f"is no way to answer: take {known}, or the folder (with a /) of another checkpoint"
+    return f"is no way to answer: take {', '.join(KNOWN)}, or the folder (with a /) of another checkpoint"
 
 
 def _server_problems(given: Mapping[str, Any]) -> Iterator[Problem]:

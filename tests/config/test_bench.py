@@ -19,11 +19,13 @@ def problems(*words: str) -> str:
 
 
 def test_lists_are_written_with_commas() -> None:
-    config = bench("concurrency=2,16", "prompt_tokens=100", "output_tokens=[10, 20]", "variants=vllm,fp8,./models/int8")
+    config = bench(
+        "concurrency=2,16", "prompt_tokens=100", "output_tokens=[10, 20]", "variants=vllm,fp8,int8,./models/int8"
+    )
     assert config.concurrency == (2, 16)
     assert config.prompt_tokens == (100,)
     assert config.output_tokens == (10, 20)
-    assert config.variants == ("vllm", "fp8", "./models/int8")
+    assert config.variants == ("vllm", "fp8", "int8", "./models/int8")
 
 
 def test_the_longest_conversation_counts_the_spread() -> None:
@@ -34,7 +36,7 @@ def test_the_longest_conversation_counts_the_spread() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["variants=vllm,int8"], "'int8' is no way to answer: take vllm, huggingface, generate_batch"),
+        (["variants=vllm,int9"], "'int9' is no way to answer: take vllm, huggingface, generate_batch"),
         (["variants=vllm,vllm"], "names vllm twice"),
         (["variants="], "variants"),
         (["concurrency=0"], "concurrency"),

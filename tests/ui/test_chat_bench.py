@@ -37,8 +37,8 @@ def test_a_sound_form_says_how_much_there_is_to_measure(form: Form) -> None:
 
 
 def test_what_is_wrong_is_said_and_nothing_can_be_started(form: Form) -> None:
-    told, shell, button = bench.on_change(form, *given(form, variants=["int8"], concurrency="0"))
-    assert "'int8' is no way to answer" in told
+    told, shell, button = bench.on_change(form, *given(form, variants=["int9"], concurrency="0"))
+    assert "'int9' is no way to answer" in told
     assert "concurrency" in told
     assert not shell
     assert not button["interactive"]
@@ -86,7 +86,7 @@ def test_a_double_click_starts_one_benchmark_and_its_failure_is_told(ctx: Contex
 
 def test_what_is_wrong_with_the_form_is_shown_at_the_start_too(ctx: Context, form: Form) -> None:
     with pytest.raises(gr.Error, match="no way to answer"):
-        bench.on_start(ctx, form, *given(form, variants=["int8"]))
+        bench.on_start(ctx, form, *given(form, variants=["int9"]))
 
 
 def wait_ended(run: Run) -> None:

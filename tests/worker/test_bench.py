@@ -102,6 +102,18 @@ def test_a_benchmark_that_could_measure_nothing_has_failed(store: Store, tmp_pat
     assert "gone" in run.reason
 
 
+@pytest.mark.vllm
+def test_int8_is_made_of_the_model_and_measured(store: Store) -> None:
+    run = launchers.begin(store, BenchConfig(variants="int8", concurrency=(2,), serve_options="threads=1", **SHORT))
+    wait_until(lambda: not run.is_active)
+    assert run.state is State.COMPLETED, run.log.read_text()
+    [row] = read_json(run.path / "results.json")["rows"]
+    assert (row["name"], row["requests"]) == ("vLLM, int8 (W8A8)", 4)
+    [server] = Store(run.path / "servers").list("serve")
+    assert "Int8ScaledMM" in server.log.read_text()  # the kernel that vLLM took
+    assert not (run.path / "int8.part").exists()
+
+
 def wait_until(condition: object) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():  # type: ignore[operator]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from studio import models
-from studio.config.bench import BenchConfig
+from studio.config.bench import INT8, BenchConfig
 from studio.errors import SeedbedError
 from studio.files import append_line
 from studio.runs.store import Store
 from studio.serving import command
-from studio.serving.benchmark import figures, generated, report, served, workload
+from studio.serving.benchmark import figures, generated, int8, report, served, workload
 from studio.serving.benchmark.demand import Demand
 from studio.serving.benchmark.figures import Answer, Measured
 from studio.serving.benchmark.variants import Variant, variants
@@ -49,7 +49,7 @@ class Course:
 
     async def go(self) -> None:
         """Measure everything. A way that cannot be had is noted, and the next one is taken."""
-        for variant in variants(self.config):
+        for variant in variants(self.config, self.folder):
             done = len(self.measured)
             try:
                 async with self._opened(variant) as way:
@@ -64,6 +64,9 @@ class Course:
         def starting(message: str) -> None:
             self._say(f"{variant.name}: {message}")
 
+        if variant.name == INT8:
+            starting("rounding its weights")
+            await int8.write(self.config.model_name_or_path, Path(variant.serve.model_name_or_path))
         starting("starting")
         if variant.is_server:
             async with served.opened(Store(self.folder / "servers"), variant.serve, starting) as answering:

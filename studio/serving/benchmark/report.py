@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from studio.config.bench import GENERATE, BenchConfig
+from studio.config.bench import GENERATE, INT8, BenchConfig
 from studio.errors import ServingError
 from studio.files import write_json, write_text
 from studio.models import display_name
@@ -18,6 +18,7 @@ from studio.serving.benchmark.figures import Measured, Row, rows
 NAMES = {
     "vllm": "vLLM",
     "huggingface": "Transformers server",
+    INT8: "vLLM, int8 (W8A8)",
     **{name: f"Transformers generate, {how}" for name, how in GENERATE.items()},
 }
 REFERENCE = "vllm"

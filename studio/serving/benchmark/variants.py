@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from studio.config.bench import GENERATE, QUANTISED, SERVERS, BenchConfig
+from studio.config.bench import GENERATE, INT8, QUANTISED, SERVERS, BenchConfig
 from studio.config.load import parse
 from studio.config.serve import ServeConfig
 
@@ -24,16 +25,16 @@ class Variant:
     batched: bool
 
 
-def variants(config: BenchConfig) -> list[Variant]:
-    """Every way that `config` names, in its order.
+def variants(config: BenchConfig, folder: Path) -> list[Variant]:
+    """Every way that `config` names, in its order. What is made for the benchmark is made in `folder`.
 
     Raises:
         ConfigError: an option of the servers does not fit.
     """
-    return [_variant(config, name) for name in config.variants]
+    return [_variant(config, folder, name) for name in config.variants]
 
 
-def _variant(config: BenchConfig, name: str) -> Variant:
+def _variant(config: BenchConfig, folder: Path, name: str) -> Variant:
     values: dict[str, Any] = {
         "model_name_or_path": config.model_name_or_path,
         "max_num_seqs": max(config.concurrency),
@@ -48,5 +49,5 @@ def _variant(config: BenchConfig, name: str) -> Variant:
     elif name in SERVERS:
         values["infer_backend"] = name
     elif is_server:
-        values |= {"infer_backend": "vllm", "model_name_or_path": name}
+        values |= {"infer_backend": "vllm", "model_name_or_path": str(folder / INT8) if name == INT8 else name}
     return Variant(name, parse(ServeConfig, values), is_server, batched=name != "generate_single")

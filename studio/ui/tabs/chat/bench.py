@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from studio.config import load
-from studio.config.bench import GENERATE, QUANTISED, SERVERS, BenchConfig
+from studio.config.bench import KNOWN, BenchConfig
 from studio.config.command import command
 from studio.errors import ConfigError, RunNotFound
 from studio.files import read_record
@@ -143,5 +143,5 @@ def _find(ctx: Context, run_id: str) -> Run | None:
         return None
 
 
-VARIANTS = [(name_of(name), name) for name in (*SERVERS, *GENERATE, *QUANTISED)]
+VARIANTS = [(name_of(name), name) for name in KNOWN]
 FIRST = ("model_name_or_path", "variants", "concurrency", "prompt_tokens", "output_tokens")
