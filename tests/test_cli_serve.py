@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.cli import serve
+from studio.cli import runs, serve
 from studio.config.serve import ServeConfig
 from studio.errors import ServingError
 from studio.files import write_json
@@ -29,6 +29,11 @@ def on_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield run
     run.stop_now()
     wait_until(lambda: not run.is_active, 10)
+
+
+def test_a_server_saves_nothing_when_it_is_stopped(on_transformers: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.main(["stop", on_transformers.id]) == 0
+    assert capsys.readouterr().out == f"{on_transformers.id}: stopping\n"
 
 
 def test_another_server_is_not_taken_for_the_one_that_was_asked_for(on_transformers: Run) -> None:

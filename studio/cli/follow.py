@@ -80,7 +80,8 @@ def _stop(run: Run) -> None:
         say("Stopping now.")
         run.stop_now()
     else:
-        say("Stopping; what is learned so far is saved. Ctrl-C again stops at once, without saving.")
+        saved, unsaved = ("; what is learned so far is saved", ", without saving") if run.kind == "train" else ("", "")
+        say(f"Stopping{saved}. Ctrl-C again stops at once{unsaved}.")
         run.stop()
 
 

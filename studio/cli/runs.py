@@ -86,7 +86,8 @@ def stop(store: Store, arguments: argparse.Namespace) -> int:
         run.stop_now()
     else:
         run.stop()
-    print(f"{run.id}: {'stopping now' if arguments.now else 'stopping after saving'}")
+    gently = "stopping after saving" if run.kind == "train" else "stopping"
+    print(f"{run.id}: {'stopping now' if arguments.now else gently}")
     return 0
 
 
@@ -140,7 +141,7 @@ def _copy(path: Path, cursor: int) -> int:
 
 def _cells(line: Summary) -> list[str]:
     done = f"{line.progress:.0%}" if line.progress is not None else ""
-    left = f"{duration(line.eta_s)} left · " if line.eta_s is not None else ""
+    left = f"{duration(line.eta_s)} left · " if line.eta_s else ""
     return [line.id, line.kind, line.state, done, line.model, line.detail, left + line.message.replace("\n", " ")]
 
 
