@@ -116,7 +116,7 @@ def stop(page: Any) -> None:
         box.fill(value)
         box.press("Tab")
     ask(page, "Go on and on.")
-    page.locator("#chat-1-figures").get_by_text("tokens/s").wait_for(timeout=ANSWER_MS)
+    page.locator("#chat-1-figures .live", has_text="answering").wait_for(timeout=ANSWER_MS)
     page.locator("#chat-prompt textarea").press("Escape")
     page.locator("#chat-send:not([disabled])").wait_for()
     page.wait_for_timeout(1000)  # the last words of an answer may come after the Stop
