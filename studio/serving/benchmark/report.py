@@ -22,6 +22,10 @@ NAMES = {
     **{name: f"Transformers generate, {how}" for name, how in GENERATE.items()},
 }
 REFERENCE = "vllm"
+NO_ADAPTERS = (
+    "on a CPU vLLM takes no adapters beside it. The other vLLM variants are ready for them, which costs some speed: "
+    "part of the difference is that."
+)
 HEADS = (
     "who answers", "clients", "tokens/s", "lowest to highest", "first token p50 / p95, ms",
     "between tokens p50 / p95, ms", "memory, GB", "GPU, GB", "KV cache used",
@@ -103,6 +107,8 @@ def _lines(config: BenchConfig, told: Sequence[Row], failed: Mapping[str, str]) 
         if found := ratios(here):
             yield from _table(("vLLM, times as fast as", "clients", "ratio"), [_ratio(each) for each in found])
             yield ""
+    if any(row.measured.variant == INT8 and row.measured.gpu_gb is None for row in told):
+        yield f"- {name_of(INT8)}: {NO_ADAPTERS}"
     yield from (f"- {name_of(name)} could not be measured: {why}" for name, why in failed.items())
 
 
