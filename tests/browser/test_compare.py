@@ -14,6 +14,8 @@ import pytest
 
 from studio.arena.votes import Ledger
 from studio.conversations.shelf import Shelf
+from studio.serving.client import Server
+from studio.serving.remotes import Remote, Remotes
 from tests.ui.test_chat import finished
 
 pytestmark = [pytest.mark.browser, pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -22,8 +24,11 @@ START_MS = 120_000
 ANSWER_MS = 60_000
 
 
-def test_compare(studio: Any, page: Any, open_page: Callable[..., Any], screenshot: Callable[..., None]) -> None:
+def test_compare(
+    studio: Any, page: Any, open_page: Callable[..., Any], screenshot: Callable[..., None], fake: Server
+) -> None:
     finished(studio, "noise")
+    Remotes(studio.saves).add(Remote("elsewhere", fake.url, "hanging"))
     page.goto(f"{studio.url}/#chat")
     ask(page, "What is 2 + 2?")
     wait(page, 1, 2, timeout=START_MS)
@@ -38,7 +43,7 @@ def test_compare(studio: Any, page: Any, open_page: Callable[..., Any], screensh
     tick(page)
     edit(page)
     complaint(page)
-    stop(page)
+    stop(page, fake)
     chat = reload(page, studio)
     shelf(page, studio, chat)
     narrow_and_dark(studio, open_page, screenshot, chat)
@@ -109,14 +114,16 @@ def complaint(page: Any) -> None:
     page.locator("#chat-system textarea").fill("You are brief.")
 
 
-def stop(page: Any) -> None:
-    """Escape cuts all panes off; what came stays, and the next prompt can be sent."""
-    for name, value in (("temperature", "2"), ("top-p", "1"), ("max-tokens", "1500")):
-        box = page.locator(f"#chat-{name} input[type=number]")
-        box.fill(value)
-        box.press("Tab")
+def stop(page: Any, fake: Server) -> None:
+    """Escape cuts off what still answers; what came stays, and the next prompt can be sent."""
+    pick = page.locator("#chat-3-pick input")
+    pick.fill("elsewhere")
+    pick.press("Enter")
+    page.locator("#chat-3-remark").get_by_text(fake.url).wait_for()
     ask(page, "Go on and on.")
-    page.locator("#chat-1-figures .live", has_text="answering").wait_for(timeout=ANSWER_MS)
+    # three words come from there, and then nothing more
+    page.locator("#chat-3 .bot").wait_for(timeout=ANSWER_MS)
+    assert page.locator("#chat-3-figures .live").count() == 1
     page.locator("#chat-prompt textarea").press("Escape")
     page.locator("#chat-send:not([disabled])").wait_for()
     page.wait_for_timeout(1000)  # the last words of an answer may come after the Stop
