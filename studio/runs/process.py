@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from studio.files import read_record
 
 RUN_VARIABLE = "SEEDBED_RUN"
 HEARTBEAT_MAX_AGE_S = 60.0
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)  # loaded before any fork that calls it
 
 
 @dataclass(frozen=True)
@@ -153,3 +156,8 @@ def _children(process: psutil.Process, recursive: bool = False) -> list[psutil.P
         return process.children(recursive)
     except psutil.NoSuchProcess:
         return []
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends; also what a fork calls before its exec."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

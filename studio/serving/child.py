@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from studio.runs.process import die_with_parent
+
 GRACE_S = 1.0  # a server that is up needs 0.3 s to end its streams cleanly
 GONE_S = 2.0
 LINE_MAX_BYTES = 1 << 20
 KEPT_LINES = 3000
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Child:
@@ -31,7 +32,7 @@ class Child:
         """Start `command` in this process's own group, to die when this process dies."""
         adopt_orphans()
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=folder, env=dict(environment), preexec_fn=_die_with_parent, limit=LINE_MAX_BYTES,
+            *command, cwd=folder, env=dict(environment), preexec_fn=die_with_parent, limit=LINE_MAX_BYTES,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         return cls(process)
@@ -79,10 +80,6 @@ class Child:
 def adopt_orphans() -> None:
     """Make orphaned descendants our children: vLLM's engine outlives its server, and must still be found."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 async def _kill_descendants() -> None:

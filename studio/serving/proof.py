@@ -6,12 +6,8 @@ Computed by a process of its own, on the CPU, once for an adapter and its base; 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import hashlib
 import json
-import os
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +19,7 @@ from studio import models
 from studio.config.serve import ServeConfig
 from studio.errors import ServingError
 from studio.files import read_record
-from studio.serving import probe
+from studio.serving import errand, probe
 from studio.serving.probe import Check, Reference, Row, Token
 
 VERSION = 2  # of what is computed and how it is kept
@@ -34,7 +30,6 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Measured: 0.0000 in float32, 0.12 in bfloat16; another adapter is whole nats away
 FLOORS = {"float32": 0.01, "float16": 0.05, "bfloat16": 0.25}
 SAFETENSORS_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-PR_SET_PDEATHSIG = 1
 
 
 class Unavailable(ServingError):
@@ -187,27 +182,13 @@ def served_dtype(config: ServeConfig, base: Path | None) -> str:
 
 async def _run(request: Mapping[str, Any]) -> None:
     """Have a process compute what is asked for; it ends with this one, at the latest."""
-    # the GPU belongs to the server, and most of the cores too
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "studio.worker.reference", env=environment, preexec_fn=_die_with_parent,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
     try:
-        async with asyncio.timeout(TIMEOUT_S):
-            _, said = await process.communicate(json.dumps(request).encode())
+        # most of the cores belong to the server
+        await errand.run("studio.worker.reference", given=json.dumps(request), timeout_s=TIMEOUT_S, threads=2)
     except TimeoutError:
         raise Unavailable(f"Transformers took longer than {TIMEOUT_S / 60:.0f} minutes") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-    if process.returncode:
-        last = next(reversed(said.decode(errors="replace").strip().splitlines()), f"code {process.returncode}")
-        raise Unavailable(f"Transformers could not answer: {last}")
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except errand.ErrandFailed as error:
+        raise Unavailable(f"Transformers could not answer: {error}") from None
 
 
 def _read(path: Path) -> Expected | None:

@@ -7,9 +7,7 @@ SIGTERM and SIGINT end the answers under way, then the process. A failure's last
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -17,16 +15,15 @@ from pathlib import Path
 import yaml
 
 from studio.errors import SeedbedError, ServingError
+from studio.runs import process
 from studio.worker import imports
 from studio.worker.door import leave
-
-PR_SET_PDEATHSIG = 1
 
 
 def main(path: Path) -> None:
     """Serve until told to end."""
     print("phase: process", flush=True)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    process.die_with_parent()
     options = yaml.safe_load(path.read_text())
     api_key = os.environ.get("VLLM_API_KEY")
     if not api_key:
