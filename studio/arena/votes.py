@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -95,18 +97,21 @@ class Ledger:
 
     def _add(self, line: dict[str, Any]) -> None:
         try:
-            self._end_line()
-            append_line(self.path, line)
+            with open(self.path, "ab+", buffering=0) as file:
+                # a line that another page is writing must not be taken for a torn one
+                fcntl.flock(file, fcntl.LOCK_EX)
+                _end_line(file)
+                append_line(self.path, line)
         except OSError as error:
             raise VoteError(f"The vote could not be written to {self.path}: {reason_of(error)}") from error
 
-    def _end_line(self) -> None:
-        """A line that a power cut tore must not take the next one with it."""
-        with open(self.path, "ab+") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
+
+def _end_line(file: FileIO) -> None:
+    """A line that a power cut tore must not take the next one with it."""
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
 
 
 def _vote(line: dict[str, Any]) -> Vote | None:
