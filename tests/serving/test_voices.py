@@ -59,6 +59,8 @@ def stone(adapter: Path, tmp_path: Path) -> Path:
 def test_an_adapter_answers_as_with_transformers_and_the_record_says_so(
     endpoint: Endpoint, store: Store, adapter: Path, expected: dict[str, dict[str, str]]
 ) -> None:
+    if (answering := servers.endpoint(endpoint.run)) and (name := answering.name_of(str(adapter))):
+        asyncio.run(servers.unload_adapter(endpoint.run, name))  # the tests of other modules share the server
     voice, told = opened(store, adapter, ("seedling", "/nowhere"))
     assert told == ["loading stone and checking its answers"]
     assert (voice.server, voice.says) == (endpoint.server, "")

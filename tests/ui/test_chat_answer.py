@@ -56,7 +56,8 @@ def cut_off(ctx: Context, fake: Server, cut: Callable[[asyncio.Task[None]], None
 
 def test_who_cuts_an_answer_off_finds_it_on_disk(ctx: Context, fake: Server) -> None:
     turn, _ = cut_off(ctx, fake, lambda reading: reading.cancel())
-    assert turn.content.startswith("0 1 2")
+    assert turn.content  # the first words may have come one by one
+    assert "0 1 2 ".startswith(turn.content)
     assert turn.figures
     assert turn.figures.finish_reason == "stopped"
 
@@ -67,4 +68,5 @@ def test_an_answer_that_is_cut_off_twice_is_written_all_the_same(ctx: Context, f
         asyncio.get_running_loop().call_later(BUSY_S / 3, reading.cancel)
 
     _, turn = cut_off(ctx, fake, twice)
-    assert turn.content.startswith("0 1 2")
+    assert turn.content
+    assert "0 1 2 ".startswith(turn.content)
