@@ -306,7 +306,7 @@ def test_a_killed_server_is_a_note_and_the_button_starts_it_again(talking: Conte
     while "metadata" not in look[0][-1]:  # it ended by itself in the very moment
         opened, dead = talk.on_send(talking, "", "Go on and on.", *values), _server(talking)
         look = asyncio.run(kill())
-    assert look[0][-1]["metadata"]["title"] == "The answer is not whole"
+    assert look[0][-1]["metadata"]["title"] in (shown.NO_ANSWER, shown.HALF_AN_ANSWER)
     assert look[-2]["visible"]
     kept = shelf(talking).load(opened[1]).panes[0].turns[-1]
     assert kept.note
