@@ -1,12 +1,13 @@
 """Files that other processes read while we write them: replaced or appended, never edited in place.
 
-Standard library only: the nanny imports this and must stay small. What it does not do: locking (each file has
-one writer) and network file systems without atomic rename.
+Standard library only: the nanny imports this and must stay small. Most files have one writer; `lock` is for those that
+have several. What it does not do: network file systems without atomic rename.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from studio.errors import PathError
 
@@ -72,6 +73,14 @@ def append_line(path: Path, value: Any) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
+
+
+def lock(path: Path) -> TextIO:
+    """Wait until no process, and no other thread, holds the lock `path`, and hold it until the file is closed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closing it lets go, which is up to the caller)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
 
 
 def read_since(path: Path, cursor: int, limit: int | None = None) -> tuple[bytes, int]:

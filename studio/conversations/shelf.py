@@ -5,7 +5,6 @@ A file's first line is the conversation without its panes, so that listing reads
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from studio.conversations import turns
 from studio.conversations.conversation import Conversation, Pane, new_id
 from studio.errors import ConversationError, PathError
-from studio.files import inside, reason_of, write_text
+from studio.files import inside, lock, reason_of, write_text
 
 VERSION = 1
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
@@ -170,12 +169,10 @@ class Shelf:
     def _alone(self) -> Iterator[None]:
         """One writer at a time, in all processes: what is on disk must not change between looking and writing."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = open(self.folder / ".lock", "a")  # noqa: SIM115
+            held = lock(self.folder / ".lock")
         except OSError as error:
             raise ConversationError(f"The conversation could not be saved: {reason_of(error)}") from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held:
             yield
 
 

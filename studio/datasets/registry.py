@@ -9,7 +9,6 @@ Removing is moving: the entry and its file go to `data/.trash/<id>/` and can be 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 from studio.datasets.cache import forget
 from studio.datasets.entry import KNOWN_KEYS, Entry, dump, parse
 from studio.errors import DatasetError, DatasetNotFound, PathError
-from studio.files import folder_bytes, inside, read_json, reason_of, write_json, write_text
+from studio.files import folder_bytes, inside, lock, read_json, reason_of, write_json, write_text
 
 FILE_NAME = "dataset_info.json"
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -218,9 +217,7 @@ class Registry:
             DatasetError: the folder cannot be written to, or the disk is full.
         """
         try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            with open(self.data_dir / f".{name}.lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with lock(self.data_dir / f".{name}.lock"):
                 yield
         except OSError as error:
             raise DatasetError(f"{self.data_dir} could not be changed: {reason_of(error)}") from error

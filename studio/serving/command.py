@@ -207,12 +207,16 @@ def _cpu_environment(config: ServeConfig, threads: int | None, inherited: Mappin
     # eager everywhere: vLLM compiles a helper at the first request for log-probabilities, which takes 20 s, and
     # kills the engine on a machine without a C++ compiler
     values = {"TORCHDYNAMO_DISABLE": "1"}
-    openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
-    if openmp.exists():  # GNU's barriers collapse when a training shares the cores
-        values["LD_PRELOAD"] = _joined(str(openmp), inherited.get("LD_PRELOAD"))
+    values |= openmp(inherited)
     if threads or config.tensor_parallel_size > 1:
         values["VLLM_CPU_OMP_THREADS_BIND"] = _bound(config.tensor_parallel_size, threads)
     return values
+
+
+def openmp(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Intel's OpenMP in the place of GNU's, whose barriers collapse when a training shares the cores."""
+    library = Path(sys.prefix) / "lib" / "libiomp5.so"
+    return {"LD_PRELOAD": _joined(str(library), inherited.get("LD_PRELOAD"))} if library.exists() else {}
 
 
 def _bound(workers: int, threads: int | None) -> str:

@@ -7,11 +7,10 @@ way as one's own.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from studio import models
 from studio.config.load import parse
 from studio.config.serve import ServeConfig
 from studio.errors import AdapterRefused, ModelError, RequestFailed, RestartNeeded, RunError, SidecarNotReady
+from studio.files import lock
 from studio.models import AdapterInfo
 from studio.runs import launchers, process
 from studio.runs.run import Run, State
@@ -143,13 +143,9 @@ def restart(store: Store, run: Run, **options: Any) -> Run:
         return launchers.begin(store, config)
 
 
-@contextmanager
-def alone(store: Store) -> Iterator[None]:
+def alone(store: Store) -> AbstractContextManager[Any]:
     """Wait until nobody else, in this process or another, is deciding whether to start something, and be the one."""
-    store.saves.mkdir(parents=True, exist_ok=True)
-    with open(store.saves / ".starting", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return lock(store.saves / ".starting")
 
 
 async def starting(run: Run, timeout_s: float = START_TIMEOUT_S) -> AsyncIterator[dict[str, Any]]:

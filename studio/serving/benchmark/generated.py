@@ -10,12 +10,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from studio.errors import ServingError
+from studio.serving import command
 from studio.serving.benchmark.demand import Demand, watched
 from studio.serving.benchmark.figures import Answer
 from studio.serving.benchmark.workload import Ask
@@ -80,10 +80,7 @@ async def opened(model: str, dtype: str, threads: int, batched: bool) -> AsyncIt
 def environment(threads: int, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of the process: the same OpenMP and as many threads as vLLM has."""
     values = {**inherited, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
-    if openmp.exists():
-        values["LD_PRELOAD"] = ":".join(filter(None, (str(openmp), inherited.get("LD_PRELOAD"))))
-    return values
+    return values | command.openmp(inherited)
 
 
 def answers(asks: Sequence[Ask], batches: Sequence[Mapping[str, Any]], batch: int, clients: int) -> list[Answer]:
