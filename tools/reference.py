@@ -27,6 +27,11 @@ TITLES = {
     "data": "Work on datasets",
     "arena": "Arena",
     "bench": "Benchmarks",
+    "gguf": "GGUF",
+    "ollama": "Ollama",
+    "quantize": "Quantised checkpoints",
+    "adapter": "Adapter tools",
+    "push": "Upload to the hub",
 }
 
 

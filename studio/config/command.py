@@ -7,16 +7,20 @@ from typing import Any
 
 import yaml
 
+from studio.config.adapter import AdapterConfig
+from studio.config.data import DataConfig
 from studio.config.load import RunConfig, changed
 from studio.config.option import split_names
 
 
 def command(config: RunConfig) -> str:
     """The shell-quoted `python -m studio` command for `config`; only what differs from the defaults is said."""
-    values = {**({"action": config.action} if config.kind == "data" else {}), **changed(config)}
-    first = [*VERB.get(config.kind, ()), *(str(values.pop(key)) for key in SUBJECT[config.kind] if values.get(key))]
+    values = changed(config)
+    if isinstance(config, DataConfig | AdapterConfig):
+        values["action"] = config.action
+    first = [str(values.pop(key)) for key in SUBJECT[config.kind] if values.get(key)]
     words = [f"{key}={_text(value)}" for key, value in values.items()]
-    return shlex.join(["python", "-m", "studio", config.kind, *first, *words])
+    return shlex.join(["python", "-m", "studio", *WORDS.get(config.kind, (config.kind,)), *first, *words])
 
 
 # what a command names without a key
@@ -27,9 +31,19 @@ SUBJECT = {
     "data": ("action",),
     "arena": (),
     "bench": ("model_name_or_path",),
+    "gguf": ("model_name_or_path",),
+    "ollama": ("model_name_or_path",),
+    "quantize": ("model_name_or_path",),
+    "adapter": ("action",),
+    "push": ("model_name_or_path", "hub_model_id"),
 }
-# what stands before it
-VERB = {"bench": ("serve",)}
+# the commands that are not called as the kind of run is
+WORDS = {
+    "bench": ("bench", "serve"),
+    "gguf": ("export", "gguf"),
+    "ollama": ("export", "ollama"),
+    "quantize": ("export", "quantized"),
+}
 
 
 def _text(value: Any) -> str:

@@ -13,18 +13,26 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from studio.config import llamafactory
+from studio.config.adapter import AdapterConfig
 from studio.config.arena import ArenaConfig
 from studio.config.bench import BenchConfig
 from studio.config.data import DataConfig
+from studio.config.gguf import GgufConfig
 from studio.config.merge import MergeConfig
+from studio.config.ollama import OllamaConfig
 from studio.config.option import Config, options
+from studio.config.push import PushConfig
+from studio.config.quantize import QuantizeConfig
 from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError, Problem
 from studio.files import write_text
 from studio.settings import PRESETS
 
-RunConfig = TrainConfig | ServeConfig | MergeConfig | DataConfig | ArenaConfig | BenchConfig
+RunConfig = (
+    TrainConfig | ServeConfig | MergeConfig | DataConfig | ArenaConfig | BenchConfig
+    | GgufConfig | OllamaConfig | QuantizeConfig | AdapterConfig | PushConfig
+)  # fmt: skip
 C = TypeVar("C", bound=Config)
 
 KINDS: dict[str, type[RunConfig]] = {
@@ -34,6 +42,11 @@ KINDS: dict[str, type[RunConfig]] = {
     "data": DataConfig,
     "arena": ArenaConfig,
     "bench": BenchConfig,
+    "gguf": GgufConfig,
+    "ollama": OllamaConfig,
+    "quantize": QuantizeConfig,
+    "adapter": AdapterConfig,
+    "push": PushConfig,
 }
 SCHEMA_VERSION = 1
 

@@ -20,6 +20,11 @@ WORKERS = {
     "data": "studio.worker.data",
     "arena": "studio.worker.arena",
     "bench": "studio.worker.bench",
+    "gguf": "studio.worker.gguf",
+    "ollama": "studio.worker.ollama",
+    "quantize": "studio.worker.quantize",
+    "adapter": "studio.worker.adapter",
+    "push": "studio.worker.push",
 }
 # the kinds that wait for one another; a server shares the machine on purpose
 QUEUED_KINDS = frozenset({"train"})

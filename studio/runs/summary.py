@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.config.adapter import AdapterConfig
 from studio.config.arena import ArenaConfig
 from studio.config.data import DataConfig
 from studio.config.merge import MergeConfig
@@ -80,6 +81,8 @@ def _subject(run: Run) -> tuple[str, str]:
         return "", " · ".join(map(_short, config.contestants))
     if isinstance(config, DataConfig):
         return display_name(config.model_name_or_path or ""), ", ".join(config.dataset)
+    if isinstance(config, AdapterConfig):
+        return "", " · ".join([config.action, *map(_short, config.adapter_name_or_path)])
     return display_name(config.model_name_or_path), ""
 
 

@@ -32,6 +32,11 @@ GROUPS = {
     "merge": ("Merge", "合并"),
     "arena": ("Arena", "竞技场"),
     "bench": ("Benchmark", "基准测试"),
+    "gguf": ("GGUF", "GGUF"),
+    "ollama": ("Ollama", "Ollama"),
+    "quantize": ("Quantise", "量化"),
+    "adapter": ("Adapter tools", "适配器工具"),
+    "push": ("Upload", "上传"),
     "sampling": ("Sampling", "采样"),
 }
 

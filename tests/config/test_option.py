@@ -18,6 +18,11 @@ NEEDS = {
     "data": {"dataset": ["identity"]},
     "arena": {"contestants": ["seedling", "adapter"], "prompts": "hi"},
     "bench": {},
+    "gguf": {"model_name_or_path": "seedling"},
+    "ollama": {"model_name_or_path": "seedling"},
+    "quantize": {"model_name_or_path": "seedling"},
+    "adapter": {"adapter_name_or_path": ["adapter"]},
+    "push": {"model_name_or_path": "adapter", "hub_model_id": "rosa/bramble"},
 }
 ALL = [(kind, option) for kind in KINDS for option in options(KINDS[kind])]
 BOUNDED = [(kind, option) for kind, option in ALL if option.low is not None or option.high is not None]
