@@ -1,0 +1,97 @@
+"""What a merge has to do, tensor by tensor: planned from headers alone, carried out by the stream.
+
+Everything that the plan needs to say to the stream is here: where a tensor comes from, what changes it, and how it is
+to be written. A change is arithmetic in float32 on one tensor; it holds no weights itself, only where to read them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+
+@dataclass(frozen=True)
+class Source:
+    """One stored tensor: the file and its name in there. Of the base, or of an adapter that holds it whole."""
+
+    path: Path
+    name: str
+
+
+Read = Callable[[Source], torch.Tensor]  # a stored tensor as it is stored; the changes turn it into float32
+
+
+class Change(Protocol):
+    """One step of arithmetic on one tensor."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The stored tensors, besides the tensor itself, that `apply` reads."""
+
+    def apply(self, weight: torch.Tensor, read: Read) -> torch.Tensor:
+        """The changed weight. `weight` is float32, of the planned shape, the callee's own: changed in place mostly."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor to write.
+
+    Without `source` it starts as zeros of `shape`. `stored` is the type on disk of the source (equal to `dtype` and
+    without `changes`, its bytes are copied), both spelled as safetensors does. `whole` says that the source is an
+    adapter, which holds it whole.
+    """
+
+    name: str
+    source: Source | None
+    shape: tuple[int, ...]
+    dtype: str
+    stored: str
+    changes: tuple[Change, ...] = ()
+    whole: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        return math.prod(self.shape) * width(self.dtype)
+
+    @property
+    def is_copy(self) -> bool:
+        return self.source is not None and not self.changes and self.dtype == self.stored
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole merge: every tensor in the order of the base's files, and what changes in config.json.
+
+    `notes` are sentences for the report, on what was decided and why.
+    """
+
+    tensors: tuple[Tensor, ...]
+    config_changes: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+    @property
+    def changed(self) -> tuple[Tensor, ...]:
+        """Those that are not as in the base."""
+        return tuple(tensor for tensor in self.tensors if tensor.changes or tensor.whole or tensor.source is None)
+
+
+@dataclass(frozen=True)
+class Share:
+    """An adapter to merge, and how much of it: 1.0 is what was trained."""
+
+    adapter: Path
+    weight: float = 1.0
+
+
+def width(dtype: str) -> int:
+    """Bytes of one number of a type as safetensors spells it: F32, BF16, I64; BOOL is a byte."""
+    return int("".join(filter(str.isdigit, dtype)) or 8) // 8
