@@ -1,6 +1,6 @@
 """The worker of a merge run: python -m studio.worker.merge RUN_DIR
 
-Only what is light is imported here; the merge itself is in fold.py, its proof in verification.py.
+Only what is light is imported here; the merge itself is in merging/.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def main(run_dir: Path) -> int:
 def _work(desk: Desk) -> bool:
     desk.reporter.phase("starting", "loading libraries")
     imports.trim()
-    from studio.worker import fold
+    from studio.worker.merging import flow
 
     imports.settle()
-    fold.merge(desk)
+    flow.merge(desk)
     return False
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from studio.errors import ModelError
-from studio.worker import fold, verification
+from studio.worker.merging import plan, stream, verification
 from studio.worker.outputs import DiskFull
 from studio.worker.stop import STOPPED
 from tests.worker.conftest import Disk, Start, Worker, make_model, spawn, write_config
@@ -64,8 +64,8 @@ def make_adapter(folder: Path, model_dir: Path, **options: Any) -> Path:
 
 def merged(model_dir: Path, adapter: Path, target: Path, dtype: str = "auto", shard_bytes: int = 10**9) -> Path:
     target.mkdir()
-    tensors = fold.plan(model_dir, adapter, dtype)
-    fold.write(tensors, adapter, target, shard_bytes, lambda done, total: None)
+    tensors = plan.plan(model_dir, adapter, dtype)
+    stream.write(tensors, adapter, target, shard_bytes, lambda done, total: None)
     shutil.copy(model_dir / "config.json", target)
     return target
 
@@ -89,7 +89,7 @@ def test_weights_are_those_of_pefts_own_merge(untied_model: Path, tmp_path: Path
 def test_what_is_not_plain_lora_is_refused_by_name(untied_model: Path, tmp_path: Path, name: str) -> None:
     adapter = make_adapter(tmp_path / "adapter", untied_model, **REFUSED[name])
     with pytest.raises(ModelError, match=name):
-        fold.plan(untied_model, adapter, "auto")
+        plan.plan(untied_model, adapter, "auto")
 
 
 def test_options_of_a_newer_peft_are_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -97,20 +97,20 @@ def test_options_of_a_newer_peft_are_refused(tiny_model: Path, tmp_path: Path) -
     stated = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**stated, "use_magic": True, "use_none": None}))
     with pytest.raises(ModelError, match="the adapter uses use_magic, which"):
-        fold.plan(tiny_model, adapter, "auto")
+        plan.plan(tiny_model, adapter, "auto")
 
 
 def test_a_bias_in_the_adapter_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
     rewrite(adapter, {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias": torch.zeros(64)})
     with pytest.raises(ModelError, match=r"no LoRA pair .*lora_B.bias"):
-        fold.plan(tiny_model, adapter, "auto")
+        plan.plan(tiny_model, adapter, "auto")
 
 
 def test_a_tied_head_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=["q_proj", "lm_head"])
     with pytest.raises(ModelError, match=r"no weights for lm_head.weight.*tied"):
-        fold.plan(tiny_model, adapter, "auto")
+        plan.plan(tiny_model, adapter, "auto")
 
 
 def test_a_trained_head_of_a_tied_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -118,18 +118,18 @@ def test_a_trained_head_of_a_tied_model_is_refused(tiny_model: Path, tmp_path: P
     weights = {"base_model.model.model.embed_tokens.weight": load_file(tiny_model / "model.safetensors")[EMBEDDING]}
     rewrite(adapter, weights)
     with pytest.raises(ModelError, match="one weight for both"):
-        fold.plan(tiny_model, adapter, "auto")
+        plan.plan(tiny_model, adapter, "auto")
 
 
 def test_an_adapter_of_another_model_is_refused(tiny_model: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", tokenizer_dir, hidden_size=128, num_hidden_layers=3)
     adapter = make_adapter(tmp_path / "adapter", other, target_modules=ALL)
     with pytest.raises(ModelError, match=r"no weights for model.layers.2.* and 4 more"):
-        fold.plan(tiny_model, adapter, "auto")
+        plan.plan(tiny_model, adapter, "auto")
     shallow = make_model(tmp_path / "shallow", tokenizer_dir, hidden_size=128)
     adapter = make_adapter(tmp_path / "narrow", shallow, target_modules=["q_proj"])
     with pytest.raises(ModelError, match=r"q_proj.weight is \[64, 64\] in the base and \[128, 128\] in the adapter"):
-        fold.plan(tiny_model, adapter, "auto")
+        plan.plan(tiny_model, adapter, "auto")
 
 
 def test_a_rank_that_contradicts_the_configuration_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_rank_that_contradicts_the_configuration_is_refused(tiny_model: Path, 
     stated = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**stated, "r": 8}))
     with pytest.raises(ModelError, match="has rank 4 in the adapter's weights, 8 in"):
-        fold.plan(tiny_model, adapter, "auto")
+        plan.plan(tiny_model, adapter, "auto")
 
 
 def test_a_quantised_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_quantised_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     config = json.loads((quantised / "config.json").read_text())
     (quantised / "config.json").write_text(json.dumps({**config, "quantization_config": {"bits": 4}}))
     with pytest.raises(ModelError, match="is quantised"):
-        fold.plan(quantised, adapter, "auto")
+        plan.plan(quantised, adapter, "auto")
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32", "float16", "bfloat16"])
@@ -275,10 +275,10 @@ def test_memory_stays_below_the_size_of_the_model(heavy: tuple[Path, Path], tmp_
     target = tmp_path / "merged"
     target.mkdir()
     code = (
-        "import resource; from pathlib import Path; from studio.worker import fold\n"
+        "import resource; from pathlib import Path; from studio.worker.merging import plan, stream\n"
         f"model, adapter, target = Path({str(heavy[0])!r}), Path({str(heavy[1])!r}), Path({str(target)!r})\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3\n"
-        "before = peak(); fold.write(fold.plan(model, adapter, 'auto'), adapter, target, 10**9, lambda *_: None)\n"
+        "before = peak(); stream.write(plan.plan(model, adapter, 'auto'), adapter, target, 10**9, lambda *_: None)\n"
         "print(peak() - before)"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,41 +1,29 @@
-"""One LoRA adapter folded into its base, tensor by tensor, without loading the model.
+"""What a merge will do to every weight of the base, read from headers alone.
 
-Plan first: every key of the adapter must belong to a weight of the base and fit it, and whatever the adapter's
-configuration asks for beyond plain LoRA is refused by name, because a merge that is silently wrong is worse than
-none. Then stream: at most one weight and its change are in memory. What comes out is compared with base plus
-adapter before it gets its name.
+Every key of the adapter must belong to a weight of the base and fit it, and whatever the adapter's configuration asks
+for beyond plain LoRA is refused by name, because a merge that is silently wrong is worse than none.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import shutil
-import struct
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from peft import LoraConfig
 from peft.utils.other import get_pattern_key
-from safetensors import safe_open
 
 from studio import models
-from studio.config.load import load_run_config
-from studio.config.merge import MergeConfig
 from studio.errors import ModelError
-from studio.files import read_json, write_json
-from studio.worker import outputs, verification
-from studio.worker.door import Desk
+from studio.files import read_json
 from studio.worker.methods import base
 
 PREFIX = "base_model.model."
 MAGNITUDE = ".lora_magnitude_vector"
 NAMES = {dtype: name for name, dtype in base.STORED.items()}
-SPARE_BYTES = 50_000_000  # tokenizer, configuration, reports
 # options of PEFT's LoRA that the arithmetic here covers, or that only matter while training
 UNDERSTOOD = frozenset(
     {"peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "r"}
@@ -80,41 +68,6 @@ class Tensor:
         return math.prod(self.shape) * _width(self.dtype)
 
 
-def merge(desk: Desk) -> None:
-    """Merge as the run's config.yaml says and leave model/ and a report.
-
-    Raises:
-        SeedbedError: the adapter does not fit, holds what cannot be merged, or the result is not the same model.
-    """
-    config = load_run_config(desk.run_dir / "config.yaml")
-    assert isinstance(config, MergeConfig)
-    shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
-    adapter = Path(config.adapter_name_or_path).resolve()
-    desk.reporter.phase("planning", str(adapter))
-    folder = base.find(config.model_name_or_path or models.check_adapter(adapter).base).path
-    fingerprint = models.fingerprint(adapter)
-    tensors = plan(folder, adapter, config.export_dtype)
-    _require_room(desk.run_dir, tensors)
-    with outputs.draft(desk.run_dir, "model", last_call=desk.requests.protect) as draft:
-        desk.reporter.phase("merging")
-        write(tensors, adapter, draft, config.export_size * 10**9, lambda done, total: _tell(desk, done, total))
-        _copy_rest(folder, adapter, draft, config.export_dtype)
-        desk.reporter.phase("verifying", "comparing answers of the merged model with base and adapter")
-        report = verification.compare(folder, adapter, draft)
-        verification.write(report, desk.run_dir)
-        verification.require(report)
-        desk.reporter.phase("saving")
-    desk.reporter.result(
-        output="model",
-        bytes=sum(tensor.size_bytes for tensor in tensors),
-        merged_weights=sum(bool(tensor.delta or tensor.trained) for tensor in tensors),
-        kl=report.kl,
-        max_difference=report.max_difference,
-        adapter_sha256=fingerprint,
-        stopped=False,
-    )
-
-
 def plan(folder: Path, adapter: Path, export_dtype: str) -> list[Tensor]:
     """Every weight of the base with what the adapter does to it; reads headers only.
 
@@ -145,32 +98,6 @@ def plan(folder: Path, adapter: Path, export_dtype: str) -> list[Tensor]:
         )
         for name, (source, header) in found.items()
     ]
-
-
-def write(
-    tensors: list[Tensor], adapter: Path, target: Path, shard_bytes: int, tell: Callable[[int, int], None]
-) -> None:
-    """Write the weights into shards of at most `shard_bytes` (one weight at least) and their index.
-
-    `tell(done, total)` is called after every weight, in bytes.
-    """
-    shards = list(_shards(tensors, shard_bytes))
-    total = sum(tensor.size_bytes for tensor in tensors)
-    index: dict[str, str] = {}
-    done = 0
-    with safe_open(adapter / "adapter_model.safetensors", "pt") as changes:
-        for number, shard in enumerate(shards, start=1):
-            name = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
-            with open(target / name, "wb") as file:
-                _write_header(file, shard)
-                for tensor in shard:
-                    file.write(_bytes(_merged(tensor, changes)))
-                    done += tensor.size_bytes
-                    tell(done, total)
-            index |= {tensor.name: name for tensor in shard}
-    if len(shards) > 1:
-        value = {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))}
-        write_json(target / "model.safetensors.index.json", value)
 
 
 def _adapter_config(adapter: Path) -> LoraConfig:
@@ -266,73 +193,3 @@ def _written(stored: str, export_dtype: str) -> str:
 
 def _width(dtype: str) -> int:
     return int("".join(filter(str.isdigit, dtype)) or 8) // 8  # F32, BF16, I64; BOOL is a byte
-
-
-def _require_room(run_dir: Path, tensors: list[Tensor]) -> None:
-    needed = sum(tensor.size_bytes for tensor in tensors) + SPARE_BYTES
-    free = shutil.disk_usage(run_dir).free
-    if needed > free:
-        raise outputs.DiskFull(
-            f"the merged model needs {needed / 1e9:.2f} GB and {run_dir} has {free / 1e9:.2f} GB left: free some"
-        )
-
-
-def _shards(tensors: list[Tensor], shard_bytes: int) -> Iterator[list[Tensor]]:
-    shard: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        if shard and size + tensor.size_bytes > shard_bytes:
-            yield shard
-            shard, size = [], 0
-        shard.append(tensor)
-        size += tensor.size_bytes
-    yield shard
-
-
-def _write_header(file: IO[bytes], shard: list[Tensor]) -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for tensor in shard:
-        end = offset + tensor.size_bytes
-        header[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the format aligns the data to 8 bytes
-    file.write(struct.pack("<Q", len(text)) + text)
-
-
-def _merged(tensor: Tensor, changes: Any) -> torch.Tensor:
-    with safe_open(tensor.source, "pt") as weights:
-        weight: torch.Tensor = changes.get_tensor(tensor.trained) if tensor.trained else weights.get_tensor(tensor.name)
-    if tensor.delta is not None:
-        a, b = (changes.get_tensor(name).float() for name in (tensor.delta.a, tensor.delta.b))
-        weight = torch.addmm(weight.float(), b, a, alpha=tensor.delta.scale)
-        if tensor.delta.magnitude:
-            weight *= (changes.get_tensor(tensor.delta.magnitude).float() / weight.norm(dim=1))[:, None]
-    return weight.to(base.STORED[tensor.dtype]) if tensor.dtype in base.STORED else weight
-
-
-def _bytes(tensor: torch.Tensor) -> Any:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _tell(desk: Desk, done: int, total: int) -> None:
-    message = f"merging {done / 1e6:.0f}/{total / 1e6:.0f} MB"
-    desk.reporter.step(done // 1_000_000, total // 1_000_000, eta_s=None, message=message)
-
-
-def _copy_rest(folder: Path, adapter: Path, target: Path, export_dtype: str) -> None:
-    """Configuration from the base; tokenizer, template and generation settings from the adapter where it has them."""
-    config = read_json(folder / "config.json") or {}
-    if export_dtype != "auto":
-        config.pop("torch_dtype", None)
-        config["dtype"] = export_dtype
-    write_json(target / "config.json", config)
-    has_tokenizer = any((adapter / name).exists() for name in models.TOKENIZER_FILES)
-    outputs.copy_tokenizer(adapter if has_tokenizer else folder, target)
-    for name in ("generation_config.json", "chat_template.jinja"):
-        source = next((place / name for place in (adapter, folder) if (place / name).exists()), None)
-        if source:
-            shutil.copy2(source, target / name)
-    for code in folder.glob("*.py"):  # models that bring their own code do not load without it
-        shutil.copy2(code, target / code.name)
