@@ -18,7 +18,7 @@ def command(config: RunConfig) -> str:
     values = changed(config)
     if isinstance(config, DataConfig | AdapterConfig):
         values["action"] = config.action
-    first = [str(values.pop(key)) for key in SUBJECT[config.kind] if values.get(key)]
+    first = [word for key in SUBJECT[config.kind] if values.get(key) for word in _words(values.pop(key))]
     words = [f"{key}={_text(value)}" for key, value in values.items()]
     return shlex.join(["python", "-m", "studio", *WORDS.get(config.kind, (config.kind,)), *first, *words])
 
@@ -44,6 +44,10 @@ WORDS = {
     "ollama": ("export", "ollama"),
     "quantize": ("export", "quantized"),
 }
+
+
+def _words(value: Any) -> list[str]:
+    return [str(item) for item in (value if isinstance(value, list) else [value])]
 
 
 def _text(value: Any) -> str:

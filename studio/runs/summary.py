@@ -76,7 +76,7 @@ def _subject(run: Run) -> tuple[str, str]:
         how = [*([config.stage] if config.stage != "sft" else []), config.finetuning_type, ", ".join(config.dataset)]
         return display_name(config.model_name_or_path), " · ".join(how)
     if isinstance(config, MergeConfig):
-        return display_name(config.model_name_or_path or ""), _short(config.adapter_name_or_path)
+        return display_name(config.model_name_or_path or ""), " + ".join(map(_short, config.adapter_name_or_path))
     if isinstance(config, ArenaConfig):
         return "", " · ".join(map(_short, config.contestants))
     if isinstance(config, DataConfig):

@@ -54,23 +54,24 @@ async def model(store: Store, info: AdapterInfo, tell: Callable[[dict[str, Any]]
 def _begin(store: Store, info: AdapterInfo) -> Run:
     """Two panes that want the same adapter wait for the same merge."""
     with servers.alone(store):
-        running = (run for run in _merges(store, info) if run.is_active and _adapter_of(run) == info.path)
+        running = (run for run in _merges(store, info) if run.is_active and _adapters_of(run) == [info.path])
         if run := next(running, None):
             return run
         return launchers.begin(store, parse(MergeConfig, {"adapter_name_or_path": str(info.path)}))
 
 
 def _merges(store: Store, info: AdapterInfo) -> list[Run]:
-    """Merges into the adapter's own base, in the base's type."""
+    """Merges of one adapter into its own base, in the base's type, by no more than it says itself."""
     return [run for run in store.list("merge") if _is_plain(run.config, info)]
 
 
 def _is_plain(config: Any, info: AdapterInfo) -> bool:
     base = config.model_name_or_path
-    return config.export_dtype == "auto" and (base is None or models.resolve(base) == info.base)
+    asked = (config.export_dtype, config.dequantize_base, config.weights, config.export_dir)
+    return asked == ("auto", "none", (1.0,), None) and (base is None or models.resolve(base) == info.base)
 
 
-def _adapter_of(run: Run) -> Path:
+def _adapters_of(run: Run) -> list[Path]:
     config = run.config
     assert isinstance(config, MergeConfig)
-    return Path(models.resolve(config.adapter_name_or_path))
+    return [Path(models.resolve(name)) for name in config.adapter_name_or_path]
