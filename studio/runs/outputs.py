@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.errors import ModelError, RunNotFound
-from studio.models import AdapterInfo, check_adapter
+from studio.models import AdapterInfo, check_adapter, folder_of
 from studio.runs.run import Run
 from studio.runs.store import Store
 
@@ -49,6 +49,25 @@ def adapter_of(store: Store, name: str) -> AdapterInfo:
     if output is None or output.name != "adapter":
         raise ModelError(f"run {name} has no finished adapter")
     return check_adapter(output)
+
+
+def model_of(store: Store, name: str) -> Path:
+    """The model folder that a person names: a folder, "seedling", a hub id that is here, or the id of the run.
+
+    Raises:
+        ModelError: none of these. That the folder is whole is for `models.check` to say.
+    """
+    if folder := folder_of(name):
+        return folder
+    try:
+        output = store.get(name).output
+    except RunNotFound as error:
+        raise ModelError(
+            f"{name!r} is neither a model folder nor a run, and no hub model of that name is here"
+        ) from error
+    if output is None or output.name != "model":
+        raise ModelError(f"run {name} has no finished model: merge its adapter first, or choose another run")
+    return output
 
 
 def _outputs(store: Store) -> list[Output]:
