@@ -23,18 +23,24 @@ class Source:
     name: str
 
 
+# floating point as safetensors spells it
+TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 Read = Callable[[Source], torch.Tensor]  # a stored tensor as it is stored; the changes turn it into float32
 
 
 class Change(Protocol):
-    """One step of arithmetic on one tensor."""
+    """One step of arithmetic on one tensor, done some lines of its first dimension at a time: those fit into a cache."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it needs all lines of the tensor at once."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The stored tensors, besides the tensor itself, that `apply` reads."""
 
-    def apply(self, weight: torch.Tensor, read: Read) -> torch.Tensor:
-        """The changed weight. `weight` is float32, of the planned shape, the callee's own: changed in place mostly."""
+    def apply(self, weight: torch.Tensor, read: Read, rows: slice) -> torch.Tensor:
+        """The lines `rows` of the changed tensor. `weight` are these lines in float32, to be changed in place."""
 
 
 @dataclass(frozen=True)
