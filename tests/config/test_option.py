@@ -20,7 +20,12 @@ NEEDS = {
     "bench": {},
     "gguf": {"model_name_or_path": "seedling"},
     "ollama": {"model_name_or_path": "seedling"},
-    "quantize": {"model_name_or_path": "seedling"},
+    "quantize": {
+        "model_name_or_path": "seedling",
+        "export_quantization_method": "rtn",
+        "export_quantization_dataset": "identity",
+        "eval_dataset": "identity",
+    },
     "adapter": {"adapter_name_or_path": ["adapter"]},
     "push": {"model_name_or_path": "adapter", "hub_model_id": "rosa/bramble"},
 }
