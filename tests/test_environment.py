@@ -28,6 +28,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "wheels").mkdir()
     wheel(root / "wheels", "1.0")
     (root / "requirements-cpu.lock").write_text("# comment\nseedbed-tiny==1.0\n")
+    (root / "requirements-quantize.lock").write_text("seedbed-tiny==1.0\n")
     made = environment(root)
     assert made.returncode == 0, made.stderr
     return root
@@ -80,6 +81,18 @@ def test_a_changed_lock_is_installed(repository: Path) -> None:
     assert version_in(repository) == "1.1"
 
 
+def test_an_overlay_is_made_anew_beside_the_packages(repository: Path) -> None:
+    overlay = repository / ".venv" / "quantize"
+    assert (overlay / "seedbed_tiny.py").read_text() == "VERSION = '1.0'\n"
+    wheel(repository / "wheels", "1.2")
+    (repository / "requirements-quantize.lock").write_text("seedbed-tiny==1.2\n")
+    before = version_in(repository)
+    assert environment(repository).returncode == 0
+    assert (overlay / "seedbed_tiny.py").read_text() == "VERSION = '1.2'\n"
+    assert [path.name for path in overlay.glob("*.dist-info")] == ["seedbed_tiny-1.2.dist-info"]
+    assert version_in(repository) == before
+
+
 def test_a_failure_says_what_pip_said_and_is_not_taken_for_done(repository: Path) -> None:
     lock = repository / "requirements-cpu.lock"
     before = lock.read_text()
@@ -128,6 +141,11 @@ def test_a_lock_holds_every_direct_requirement(name: str, vllm: str) -> None:
 
 def test_the_cpu_lock_leaves_out_what_breaks_or_weighs() -> None:
     assert not {"torchvision", "torchaudio", "torchcodec", "triton", "liger-kernel"} & pins("cpu").keys()
+
+
+def test_the_overlay_holds_another_version_than_the_environment() -> None:
+    assert pins("quantize").keys() == {"llmcompressor", "compressed-tensors", "loguru"}
+    assert pins("quantize")["compressed-tensors"] != pins("cpu")["compressed-tensors"]
 
 
 def test_both_locks_agree_on_what_they_share() -> None:

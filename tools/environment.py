@@ -26,6 +26,7 @@ NEEDED = (3, 11)
 DEVICES = ("cpu", "cuda")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SIZES = {"cpu": "3.3 GB, two to five minutes", "cuda": "about 10 GB, five minutes and more"}
+OVERLAY = "quantize"  # packages of a version that vLLM must not see: a folder that one worker puts on its own path
 
 
 def main(dev: bool) -> None:
@@ -38,6 +39,9 @@ def main(dev: bool) -> None:
         for lock in locks:
             if not is_installed(VENV, lock):
                 update(VENV, lock, SIZES.get(device, "") if lock is locks[0] else "under a minute")
+        overlay = ROOT / f"requirements-{OVERLAY}.lock"
+        if not is_installed(VENV, overlay):
+            update_overlay(VENV, overlay)
 
 
 def choose_device(environment: Mapping[str, str]) -> str:
@@ -65,6 +69,16 @@ def update(folder: Path, lock: Path, size: str) -> None:
     repair(folder)
     print(f"Installing {lock.name} into {folder.name} ({size}) ...", flush=True)
     _install(folder, lock)
+    _stamp(folder, lock).write_text(_fingerprint(lock))
+
+
+def update_overlay(folder: Path, lock: Path) -> None:
+    """Install `lock` beside the packages of `folder`, made anew: pip leaves what a target folder holds already."""
+    _stamp(folder, lock).unlink(missing_ok=True)
+    target = folder / OVERLAY
+    shutil.rmtree(target, ignore_errors=True)
+    print(f"Installing {lock.name} into {folder.name}/{OVERLAY} (8 MB, seconds) ...", flush=True)
+    _insist(folder, "--target", str(target), "-r", str(lock))
     _stamp(folder, lock).write_text(_fingerprint(lock))
 
 

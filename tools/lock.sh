@@ -29,4 +29,5 @@ if [ -n "${PIP_FIND_LINKS:-}" ]; then torch=(--find-links "$PIP_FIND_LINKS"); fi
 
 resolve cpu --override requirements-cpu-overrides.txt "${torch[@]}"
 resolve cuda
+resolve quantize --no-deps
 resolve dev --constraint requirements-cpu.lock --constraint requirements-cuda.lock
