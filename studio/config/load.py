@@ -18,6 +18,7 @@ from studio.config.arena import ArenaConfig
 from studio.config.bench import BenchConfig
 from studio.config.data import DataConfig
 from studio.config.gguf import GgufConfig
+from studio.config.llamafactory import exporting
 from studio.config.merge import MergeConfig
 from studio.config.ollama import OllamaConfig
 from studio.config.option import Config, options
@@ -70,7 +71,7 @@ def parse(kind: type[C], values: Mapping[str, Any]) -> C:
     Raises:
         ConfigError: with every problem, those of single keys and those between keys.
     """
-    known, problems = llamafactory.read(values, kind.model_fields) if kind is TrainConfig else (dict(values), [])
+    known, problems = _foreign(kind, values)
     try:
         config = kind.model_validate(known)
     except ValidationError as error:
@@ -86,9 +87,9 @@ def parse(kind: type[C], values: Mapping[str, Any]) -> C:
     return config
 
 
-def without_effect(values: Mapping[str, Any]) -> list[Problem]:
+def without_effect(values: Mapping[str, Any], kind: type[Config] = TrainConfig) -> list[Problem]:
     """Keys of a LLaMA-Factory file that `parse` leaves out, each with the reason, to be told to the user."""
-    inert = llamafactory.WITHOUT_EFFECT
+    inert = llamafactory.WITHOUT_EFFECT if kind is TrainConfig else exporting.without_effect(values, kind.model_fields)
     return [Problem(key, why) for key, why in inert.items() if values.get(key) not in (None, False)]
 
 
@@ -181,6 +182,15 @@ def _load(path: Path) -> RunConfig:
     if kind is None:
         raise ConfigError([Problem("kind", f"{values.get('kind')!r} is none of {', '.join(KINDS)}")])
     return parse(kind, values)
+
+
+def _foreign(kind: type[Config], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """`values` in our words, with what is refused of LLaMA-Factory's."""
+    if kind is TrainConfig:
+        return llamafactory.read(values, kind.model_fields)
+    if kind in (MergeConfig, QuantizeConfig):
+        return exporting.read(values, kind.model_fields)
+    return dict(values), []
 
 
 def _cross(config: Config) -> list[Problem]:

@@ -86,9 +86,9 @@ class MergeConfig(Config):
     )
     dequantize_base: Literal["none", "auto", "nf4", "fp4", "int8"] = option(
         "none",
-        en="For adapters trained on a quantised base: first round what was quantised then as training saw it. auto takes "
+        en="For adapters trained on a quantised base: first round what was quantised as training saw it; auto takes "
         "the type from the training run; none merges into the 16-bit base.",
-        zh="用于在量化基座上训练的适配器：先把当时量化的权重按训练所见取整。auto 取自训练运行；none 直接并入 16 位基座。",
+        zh="适配器训练于量化基座时：先按训练所见对权重取整；auto 取自训练运行，none 不取整。",
         group="advanced",
         label=("Round the base as in QLoRA", "按 QLoRA 取整基座"),
     )

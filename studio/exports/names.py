@@ -1,0 +1,27 @@
+"""What a configuration names on this machine, as names that mean the same in every folder."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+from studio import models
+from studio.config.option import Config
+
+C = TypeVar("C", bound=Config)
+READ = ("adapter_name_or_path", "model_name_or_path")
+WRITTEN = ("export_dir",)
+
+
+def settled(config: C) -> C:
+    """`config` with whole paths, because a worker starts elsewhere than a command; ids of runs and of the hub stay."""
+    named = {key: _settled(key, value) for key in (*READ, *WRITTEN) if (value := getattr(config, key, None))}
+    return config.model_copy(update=named)
+
+
+def _settled(key: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_settled(key, name) for name in value)
+    if key in WRITTEN:
+        return os.path.abspath(os.path.expanduser(value))
+    return value if value == models.BUNDLED else models.resolve(value)
