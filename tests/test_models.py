@@ -10,7 +10,7 @@ import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from studio import models
 from studio.errors import ModelError
@@ -380,3 +380,15 @@ def test_local_models_are_found_one_level_down(tmp_path, folder):
     write_json(tmp_path / "deep" / "er" / "still" / "config.json", {})
     assert models.local_models([tmp_path]) == sorted([folder, tmp_path / "deep" / "er"])
     assert models.local_models([tmp_path / "none"]) == []
+
+
+def test_the_same_weights_in_other_files_are_the_same(folder, tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    parts = [load_file(folder / name) for name in models.weight_files(folder)]
+    weights = {name: weight for part in parts for name, weight in part.items()}
+    save_file(weights, whole / "model.safetensors")
+    assert models.weights_fingerprint(whole) == models.weights_fingerprint(folder)
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name] + 1}, whole / "model.safetensors")
+    assert models.weights_fingerprint(whole) != models.weights_fingerprint(folder)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from studio.errors import ModelError, NotResumable, RunError
 from studio.files import read_json, write_json, write_text
-from studio.models import read_header
+from studio.models import read_header, weights_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -140,7 +140,8 @@ def _write_end(source: Path, target: Path, tokenizer: PreTrainedTokenizerBase) -
 def write_base(folder: Path, name: str, path: Path) -> None:
     """base.json: which model an adapter belongs to, as the person named it and as it was found."""
     digest = hashlib.sha256((path / "config.json").read_bytes()).hexdigest()
-    write_json(folder / "base.json", {"name": name, "path": str(path), "sha256": digest})
+    weights = weights_fingerprint(path)
+    write_json(folder / "base.json", {"name": name, "path": str(path), "sha256": digest, "weights": weights})
 
 
 def check_checkpoint(folder: Path) -> int:
