@@ -1,0 +1,1 @@
+"""Adapters made of adapters, or of the difference of two models."""
