@@ -7,6 +7,7 @@ SeedbedError
 ├── Cancelled              long work given up because somebody asked
 ├── ConversationError      a conversation that is gone, damaged, or cannot be written
 ├── VoteError              a vote that could not be written
+├── HubError               the Hugging Face hub refuses, or cannot be reached
 ├── DatasetError
 │   ├── DatasetNotFound    no such entry in the registry
 │   ├── UploadError        a file that cannot be accepted
@@ -74,6 +75,10 @@ class ConversationError(SeedbedError):
 
 class VoteError(SeedbedError):
     """A vote could not be written."""
+
+
+class HubError(SeedbedError):
+    """The Hugging Face hub refuses, or cannot be reached."""
 
 
 class DatasetError(SeedbedError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
 from studio.config.option import Config, option
 from studio.errors import Problem
+
+REPOSITORY = re.compile(r"(?=[^/]{1,96}/[^/]{1,96}$)\w[\w.-]*/\w(?!.*(--|\.\.|\.git$|[.-]$))[\w.-]*", re.ASCII)
 
 
 class PushConfig(Config):
@@ -28,10 +31,25 @@ class PushConfig(Config):
         group="push",
         label=("Repository", "仓库"),
     )
+    hub_private_repo: bool = option(
+        True,
+        en="Only you, or your organisation, can see the repository. Nothing is uploaded to a public one unless this is "
+        "off.",
+        zh="仅您或您的组织可见。除非关闭此项，否则不会上传到公开仓库。",
+        group="push",
+        label=("Private", "私有"),
+    )
+    model_card: bool = option(
+        True,
+        en="Write README.md: data, hyperparameters, curves, base model, licence, proof. Off leaves the folder's own.",
+        zh="生成 README.md：数据、超参数、曲线、基座、许可证与验证结果。关闭则保留文件夹自带的。",
+        group="push",
+        label=("Model card", "模型卡"),
+    )
     run_name: str | None = option(
         None,
-        en="A short name for what comes out.",
-        zh="产物的简短名称。",
+        en="A short name for the upload among the runs.",
+        zh="本次上传在运行列表中的简短名称。",
         group="push",
         label=("Name", "名称"),
     )
@@ -39,7 +57,7 @@ class PushConfig(Config):
     @property
     def title(self) -> str:
         """What the run is called where no name was given."""
-        return self.run_name or "push"
+        return self.run_name or self.hub_model_id.rpartition("/")[2] or "push"
 
     def problems(self) -> Iterator[Problem]:
         """Everything that is wrong between fields that are each right alone."""
@@ -47,3 +65,6 @@ class PushConfig(Config):
             yield Problem("model_name_or_path", "choose what to upload")
         if not self.hub_model_id:
             yield Problem("hub_model_id", "say which repository, as owner/name")
+        elif not REPOSITORY.fullmatch(self.hub_model_id):
+            what = f"{self.hub_model_id[:80]!r} is no repository: write owner/name, both of letters, digits, - _ ."
+            yield Problem("hub_model_id", what)
