@@ -5,7 +5,7 @@ PYTHON = $(or $(shell for p in python3.11 python3 python; do \
 BIN = .venv/bin
 ARGS =
 
-.PHONY: help run test check bench docs system lock environment dev
+.PHONY: help run test check bench docs system lock environment extras dev
 
 help:
 	@echo "make run      install what is missing, start the studio at http://127.0.0.1:7860 (ARGS=\"--port 8080\")"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench    every benchmark, one table each (ARGS=name: one of them)"
 	@echo "make docs     write the reference pages in docs/ anew"
 	@echo "make system   the system packages that tests need (Debian and Ubuntu, as root)"
+	@echo "make extras   try again for what the studio runs without and could not be downloaded"
 	@echo "make lock     resolve requirements-*.txt anew into requirements-*.lock"
 
 run: environment
@@ -43,6 +44,9 @@ lock:
 
 environment:
 	@$(PYTHON) tools/environment.py
+
+extras:
+	@$(PYTHON) tools/environment.py --extras
 
 dev:
 	@$(PYTHON) tools/environment.py --dev

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -28,6 +31,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "wheels").mkdir()
     wheel(root / "wheels", "1.0")
     (root / "requirements-cpu.lock").write_text("# comment\nseedbed-tiny==1.0\n")
+    sources(root, "from somewhere")
     (root / "requirements-quantize.lock").write_text("seedbed-tiny==1.0\n")
     made = environment(root)
     assert made.returncode == 0, made.stderr
@@ -45,10 +49,38 @@ def wheel(folder: Path, version: str) -> None:
         file.writestr(names[3], "".join(f"{name},,\n" for name in names))
 
 
-def environment(root: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+def sources(root: Path, licence: str) -> None:
+    """Sources like those that the converter comes in, and the lock that names them. Pip asks for their metadata."""
+    backend = """
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    import os
+    os.mkdir(f"{folder}/llama_cpp_python-0.3.36.dist-info")
+    with open(f"{folder}/llama_cpp_python-0.3.36.dist-info/METADATA", "w") as file:
+        file.write("Metadata-Version: 2.1\\nName: llama-cpp-python\\nVersion: 0.3.36\\n")
+    return "llama_cpp_python-0.3.36.dist-info"
+"""
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": backend,
+        "vendor/llama.cpp/convert_hf_to_gguf.py": "",
+        "vendor/llama.cpp/conversion/base.py": "",
+        "vendor/llama.cpp/src/huge.cpp": "",
+        "vendor/llama.cpp/LICENSE": licence,
+    }
+    path = root / "wheels" / "llama_cpp_python-0.3.36.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"llama_cpp_python-0.3.36/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    (root / "requirements-gguf.lock").write_text(f"llama-cpp-python==0.3.36 --hash=sha256:{digest}\n")
+
+
+def environment(root: Path, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run the script as make does, with an index that has nothing but the folder of wheels."""
     values = {"SEEDBED_DEVICE": "cpu", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(root / "wheels"), **extra}
-    command = [sys.executable, str(root / "tools" / "environment.py")]
+    command = [sys.executable, str(root / "tools" / "environment.py"), *words]
     return subprocess.run(command, env={**os.environ, **values}, capture_output=True, text=True, check=False)
 
 
@@ -118,6 +150,31 @@ def test_an_unknown_device_is_refused(repository: Path) -> None:
     refused = environment(repository, SEEDBED_DEVICE="tpu")
     assert refused.returncode == 1
     assert "SEEDBED_DEVICE is 'tpu': use cpu or cuda" in refused.stderr
+
+
+def test_the_converter_is_taken_out_of_sources_and_nothing_else(repository: Path) -> None:
+    folder = repository / ".venv" / "llama.cpp"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"convert_hf_to_gguf.py", "conversion/base.py", "LICENSE"}
+
+
+def test_a_download_that_is_not_the_pinned_one_leaves_the_studio_running(repository: Path) -> None:
+    sources(repository, "from somewhere else")
+    lock = repository / "requirements-gguf.lock"
+    good = lock.read_text()
+    lock.write_text("llama-cpp-python==0.3.36 --hash=sha256:" + "0" * 64 + "\n")
+    half = repository / ".venv" / "llama.cpp.part" / "conversion"
+    half.mkdir(parents=True)
+    failed = environment(repository)
+    assert failed.returncode == 0
+    assert "Everything but export to GGUF and Ollama works. `make extras` tries again" in failed.stdout
+    assert not half.exists()
+    assert (repository / ".venv/llama.cpp/LICENSE").read_text() == "from somewhere"
+    assert environment(repository).stdout == ""
+    assert environment(repository, "--extras").returncode == 1
+    lock.write_text(good)
+    assert environment(repository, "--extras").returncode == 0
+    assert (repository / ".venv/llama.cpp/LICENSE").read_text() == "from somewhere else"
 
 
 def pins(name: str) -> dict[str, str]:
