@@ -34,7 +34,7 @@ SUBJECT = {
     "gguf": ("model_name_or_path",),
     "ollama": ("model_name_or_path",),
     "quantize": ("model_name_or_path",),
-    "adapter": ("action",),
+    "adapter": ("action", "adapter_name_or_path"),
     "push": ("model_name_or_path", "hub_model_id"),
 }
 # the commands that are not called as the kind of run is

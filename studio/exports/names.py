@@ -9,7 +9,7 @@ from studio import models
 from studio.config.option import Config
 
 C = TypeVar("C", bound=Config)
-READ = ("adapter_name_or_path", "model_name_or_path")
+READ = ("adapter_name_or_path", "model_name_or_path", "tuned_model_name_or_path")
 WRITTEN = ("export_dir",)
 
 
