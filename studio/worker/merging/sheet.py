@@ -1,0 +1,129 @@
+"""The plan of a merge while it is made: every tensor of the base, changed entry by entry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from studio import models
+from studio.errors import ModelError
+from studio.files import read_json, read_record
+from studio.worker.merging import names
+from studio.worker.merging.adapter import Held
+from studio.worker.merging.work import TYPES, Change, Plan, Source, Tensor
+
+SPELLED = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+TIED = "tie_word_embeddings"
+
+
+class Sheet:
+    """Tensors by name in the base's files, and what is to change in its config.json. Reads headers only.
+
+    `embedding` and `head` are the names of the model's two ends, None where they are called otherwise than known;
+    a tied head is stored under no name. `vocabulary` is how many tokens the base's embedding has.
+
+    Raises:
+        ModelError: the base is quantised, or a file of it is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, export_dtype: str) -> None:
+        self.folder = folder
+        self.config = read_record(folder / "config.json")
+        self.notes: list[str] = []
+        self.changes: dict[str, Any] = {}
+        self._written: Callable[[str], str] = lambda stored: _written(stored, export_dtype)
+        if self.config.get("quantization_config"):
+            raise ModelError(f"{folder} is quantised: merge into the 16-bit model that it was made from")
+        self.tensors = {tensor.name: tensor for tensor in self._read()}
+        embedding = names.embedding(self.tensors)
+        self.embedding = embedding
+        self.head = names.head(embedding) if embedding else None
+        self.vocabulary = self.tensors[embedding].shape[0] if embedding else 0
+
+    @property
+    def model_type(self) -> str:
+        return str(self._text.get("model_type", self.config.get("model_type")))
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether one weight is both embedding and head."""
+        stated = self.changes.get(TIED, self._text.get(TIED, self.config.get(TIED)))
+        return self.embedding is not None and (bool(stated) or self.head not in self.tensors)
+
+    def change(self, name: str, change: Change) -> None:
+        """Have one more change done to a tensor."""
+        tensor = self.tensors[name]
+        self.tensors[name] = dataclasses.replace(tensor, changes=(*tensor.changes, change))
+
+    def replace(self, name: str, whole: Held) -> None:
+        """Take a tensor whole from an adapter."""
+        self.tensors[name] = Tensor(
+            name, whole.source, whole.shape, self._kept_type(name, whole), whole.dtype, whole=True
+        )
+
+    def add(self, name: str, like: Tensor) -> None:
+        """A tensor that the base does not have, with the origin and the changes of another."""
+        self.tensors[name] = dataclasses.replace(like, name=name)
+
+    def zeros(self, name: str, rows: int, like: str) -> None:
+        """A bias that the base does not have."""
+        dtype = self.tensors[like].dtype
+        self.tensors[name] = Tensor(name, None, (rows,), dtype, dtype)
+
+    def set(self, key: str, value: Any) -> None:
+        """Change an entry of config.json, in the part about text where it has one of its own."""
+        self.changes[key] = value
+
+    def plan(self) -> Plan:
+        """What was put together."""
+        part = self.config.get("text_config")
+        changes = dict(self.changes)
+        if isinstance(part, dict) and changes:
+            changes = {"text_config": {**part, **changes}} | {
+                key: changes[key] for key in changes if key in self.config
+            }
+        return Plan(tuple(self.tensors.values()), changes, tuple(self.notes))
+
+    @property
+    def _text(self) -> dict[str, Any]:
+        part = self.config.get("text_config")
+        return part if isinstance(part, dict) else self.config
+
+    def _kept_type(self, name: str, whole: Held) -> str:
+        """The base's type where it has the tensor: adapters are often saved wider."""
+        there = self.tensors.get(name)
+        return there.dtype if there and whole.dtype in TYPES else self._written(whole.dtype)
+
+    def _read(self) -> list[Tensor]:
+        files = models.weight_files(self.folder)
+        tensors = [
+            Tensor(
+                name,
+                Source(self.folder / file, name),
+                tuple(header["shape"]),
+                self._written(header["dtype"]),
+                header["dtype"],
+            )
+            for file in files
+            for name, header in models.read_header(self.folder / file).items()
+        ]
+        _require_indexed(self.folder, tensors)
+        return tensors
+
+
+def _require_indexed(folder: Path, tensors: list[Tensor]) -> None:
+    """Every tensor that the index names is in the file where it says."""
+    index = (read_json(folder / models.WEIGHTS_INDEX) or {}).get("weight_map", {})
+    there = {tensor.name: tensor.source.path.name for tensor in tensors if tensor.source}
+    if missing := [name for name, file in index.items() if there.get(name) != file]:
+        raise ModelError(
+            f"{folder} lacks {missing[0]}, which {models.WEIGHTS_INDEX} says is in {index[missing[0]]}: copy the whole "
+            "model again"
+        )
+
+
+def _written(stored: str, export_dtype: str) -> str:
+    """The type on disk of a tensor: floating point ones follow the request, others stay."""
+    return stored if export_dtype == "auto" or stored not in TYPES else SPELLED[export_dtype]
