@@ -23,14 +23,20 @@ class Output:
         return f"{self.run.name} · {self.run.id[:15]}"
 
 
+def finished(store: Store) -> list[Output]:
+    """Everything that finished runs made and that is still there, newest first."""
+    found = [Output(run, run.output) for run in store.list() if run.output]
+    return [output for output in found if output.path.is_dir()]
+
+
 def adapters(store: Store) -> list[Output]:
     """Every finished LoRA adapter, newest first."""
-    return [output for output in _outputs(store) if output.path.name == "adapter"]
+    return [output for output in finished(store) if output.path.name == "adapter"]
 
 
 def models(store: Store) -> list[Output]:
     """Every finished model folder (full fine-tuning or merge), newest first."""
-    return [output for output in _outputs(store) if output.path.name == "model"]
+    return [output for output in finished(store) if output.path.name == "model"]
 
 
 def adapter_of(store: Store, name: str) -> AdapterInfo:
@@ -68,8 +74,3 @@ def model_of(store: Store, name: str) -> Path:
     if output is None or output.name != "model":
         raise ModelError(f"run {name} has no finished model: merge its adapter first, or choose another run")
     return output
-
-
-def _outputs(store: Store) -> list[Output]:
-    found = [Output(run, run.output) for run in store.list() if run.output]
-    return [output for output in found if output.path.is_dir()]

@@ -65,14 +65,13 @@ def build(ctx: Context) -> gr.Blocks:
             with _tab("chat", "Chat", "对话") as tab:
                 talk = chat.build(ctx, tab)
             with _tab("export", "Export", "导出") as tab:
-                merged = export.build(ctx, tab)
+                exported = export.build(ctx, tab)
         _follow_run(training.started, tabs, watched)
         _carry(data.train, data.chosen, tabs, "train", training.dataset, lambda name: [name])
         _compare(watched.chat, watched.table, tabs, talk, partial(output_of, ctx))
-        _carry(watched.merge, watched.table, tabs, "export", merged.adapter, partial(output_of, ctx))
         _use_again(ctx, watched, training, tabs)
         _train_on_votes(training, talk.arena, tabs)
-        _compare(merged.chat, merged.model, tabs, talk, str)
+        _take_elsewhere(ctx, watched, exported, tabs, talk)
         _remember_place(page, tabs, watched)
     # Gradio looks for queued events a thousand times a second, four percent of a core for nothing; twenty will do
     page._queue.sleep_when_free = 0.05
@@ -142,6 +141,21 @@ def _compare(
         show_progress="hidden",
         api_visibility="private",
     )
+
+
+def _take_elsewhere(
+    ctx: Context, watched: runs.RunsTab, exported: export.ExportTab, tabs: gr.Tabs, talk: chat.ChatTab
+) -> None:
+    """What a run made, taken to the chat or to the form that makes something else of it."""
+    take = partial(export.on_take, ctx, [each.kind for each in exported.sheets])
+
+    def take_result(event: gr.EventData) -> list[Any]:
+        return take(str(event.run), str(event.to))
+
+    targets = [tabs, talk.pages, talk.right, exported.pages, *exported.subjects]
+    told: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    watched.merge.click(lambda run_id: take(run_id, "merge"), watched.table, targets, **told)
+    gr.on([each.results.select for each in exported.sheets], take_result, None, targets, **told)
 
 
 def _use_again(ctx: Context, watched: runs.RunsTab, training: train.TrainTab, tabs: gr.Tabs) -> None:

@@ -33,6 +33,11 @@ def adapters(ctx: Context) -> Choices:
     return [(output.label, str(output.path)) for output in outputs.adapters(ctx.store)]
 
 
+def finished(ctx: Context) -> Choices:
+    """(label, run id) of everything that finished runs made, newest first."""
+    return [(f"{output.label} ({output.path.name})", output.run.id) for output in outputs.finished(ctx.store)]
+
+
 def reward_models(ctx: Context) -> Choices:
     """(label, id) of every finished rm run, newest first."""
     made = [*outputs.adapters(ctx.store), *outputs.models(ctx.store)]

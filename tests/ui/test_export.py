@@ -1,9 +1,8 @@
-"""Handlers of the Export tab, called the way the page calls them, on a real adapter and a real merge."""
+"""The sub-pages of the Export tab, called the way the page calls them, on real adapters and a real merge."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import struct
@@ -19,22 +18,29 @@ from safetensors.numpy import save_file
 
 from studio import models
 from studio.config.merge import MergeConfig
+from studio.config.option import options
 from studio.config.train import TrainConfig
+from studio.exports import report
+from studio.exports.report import Answer, Report, Section, Table
 from studio.files import write_json
+from studio.runs.launchers import WORKERS
 from studio.settings import ASSETS
 from studio.ui.context import Context
 from studio.ui.form import Form, draw
-from studio.ui.tabs import export
+from studio.ui.tabs.export import on_take, page, results, sheet
+from studio.ui.tabs.export.kinds import KINDS, Kind
+from studio.ui.text import GROUPS
 
 SEEDLING = ASSETS / "seedling"
 MERGE_S = 120
 RANK = 4
+MERGE = next(kind for kind in KINDS if kind.name == "merge")
 
 
 @pytest.fixture(scope="module")
 def form() -> Form:
     with gr.Blocks():
-        return draw(MergeConfig, {"adapter_name_or_path": [], "model_name_or_path": []}, ("merge",))
+        return draw(MergeConfig, {"adapter_name_or_path": [], "model_name_or_path": []}, MERGE.groups)
 
 
 @pytest.fixture
@@ -70,45 +76,77 @@ def ended(ctx: Context) -> Iterator[None]:
         run.stop_now()
 
 
-def filled(form: Form, **values: Any) -> list[Any]:
-    return form.write({"model_name_or_path": "seedling", **values})
-
-
-def test_without_an_adapter_the_tab_says_what_to_do(ctx: Context, form: Form) -> None:
-    adapter, _, chosen = export.on_open(ctx, "", None)
-    assert (adapter["choices"], adapter["value"], chosen["choices"]) == ([], "", [])
-    verdict, shell, yaml, button = export.on_change(ctx, form, *filled(form))
-    assert "choose the adapter" in verdict
-    assert (shell, yaml, button["interactive"]) == ("", "", False)
-    assert export.on_select(ctx, None)[1] == export.NO_MERGES
-
-
-def test_the_newest_adapter_is_proposed_with_its_base_and_a_name(ctx: Context, adapter: Path) -> None:
-    proposed, bases, _ = export.on_open(ctx, "", None)
-    assert proposed["value"] == str(adapter)
-    assert proposed["choices"][0][0].startswith("fern · ")
-    assert ("seedling", "seedling") in bases["choices"]
-    assert export.on_adapter(ctx, str(adapter)) == ("seedling", "fern-merged")
-    assert export.on_open(ctx, "/typed/by/hand", None)[0]["value"] == "/typed/by/hand"
-
-
-@pytest.mark.parametrize(("dtype", "megabytes"), [("auto", 11.5), ("float32", 23.0)])
-def test_the_verdict_says_what_will_be_written(
-    ctx: Context, form: Form, adapter: Path, dtype: str, megabytes: float
-) -> None:
-    verdict, shell, yaml, button = export.on_change(
-        ctx, form, *filled(form, adapter_name_or_path=str(adapter), export_dtype=dtype)
+@pytest.fixture
+def merged(ctx: Context) -> Path:
+    """What a merge leaves behind: a model folder and a report."""
+    run = ctx.store.create(MergeConfig(adapter_name_or_path=("fern",), run_name="fern-merged"))
+    shutil.copytree(SEEDLING, run.path / "model")
+    write_json(run.path / "exit.json", {"code": 0, "reason": "completed"})
+    write_json(run.path / "result.json", {"output": "model"})
+    table = Table(("what", "size"), (("before", "11.5 MB"), ("after", "5.8 MB")), ("size",))
+    answers = (Answer("Who?", "A fern.", "A fern."),)
+    report.write(
+        Report("Merged", "It is the same.", True, (Section("All", "So.", (("KL", "1e-9"),), table, answers),)), run.path
     )
+    return run.path
+
+
+def filled(form: Form, adapter: Path | str = "", **values: Any) -> list[Any]:
+    return form.write({"adapter_name_or_path": [str(adapter)] if adapter else [], **values})
+
+
+def wait(ctx: Context, run_id: str) -> None:
+    deadline = time.monotonic() + MERGE_S
+    while ctx.store.get(run_id).is_active and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_sub_page_can_be_drawn_opened_and_says_what_is_missing(ctx: Context, kind: Kind) -> None:
+    assert {option.group for option in options(kind.config)} <= set(GROUPS)
+    assert kind.name in WORKERS
+    with gr.Blocks():
+        drawn = sheet.build(ctx, kind)
+    assert drawn.subject in drawn.pickers
+    updates = sheet.on_open(ctx, kind, None)
+    assert len(updates) == len(drawn.pickers)
+    told, shell, yaml, button = sheet.on_change(ctx, kind, drawn.form, *drawn.form.write({}))
+    assert told.startswith("### Not ready")
+    assert (shell, yaml, button["interactive"]) == ("", "", False)
+    look = results.on_look(ctx, kind, "", "")
+    assert look is not None
+    assert (look["runs"], look["chosen"]) == ([], None)
+
+
+def test_the_newest_adapter_is_proposed_with_a_name(ctx: Context, adapter: Path) -> None:
+    proposed = dict(zip(sheet.offers(ctx, MERGE), sheet.on_open(ctx, MERGE, []), strict=True))
+    assert proposed["adapter_name_or_path"]["value"] == [str(adapter)]
+    assert proposed["adapter_name_or_path"]["choices"][0][0].startswith("fern · ")
+    assert ("seedling", "seedling") in proposed["model_name_or_path"]["choices"]
+    assert sheet.on_subject(ctx, MERGE, [str(adapter)]) == "fern-merged"
+    assert sheet.on_subject(ctx, MERGE, [str(adapter), "/my/moss"]) == "fern+moss-merged"
+    assert sheet.on_subject(ctx, MERGE, []) == ""
+    assert "value" not in sheet.on_open(ctx, MERGE, ["/typed/by/hand"])[0]
+
+
+def test_opening_the_tab_opens_every_sub_page(ctx: Context, adapter: Path) -> None:
+    updates = page.on_open(ctx, KINDS, *[None] * len(KINDS))
+    assert len(updates) == sum(len(sheet.offers(ctx, kind)) for kind in KINDS)
+
+
+def test_the_verdict_says_what_will_be_written(ctx: Context, form: Form, adapter: Path) -> None:
+    values = filled(form, adapter, export_dtype="float32")
+    verdict, shell, yaml, button = sheet.on_change(ctx, MERGE, form, *values)
     assert f"LoRA of rank {RANK} into **seedling**" in verdict
-    written = float(verdict.split("Writes about ")[1].split(" MB")[0])
-    assert math.isclose(written, megabytes, rel_tol=0.02)
+    assert "23.1 MB" in verdict
+    assert "are free" in verdict
     assert shell.startswith(f"python -m studio merge {adapter}")
-    assert f"export_dtype: {dtype}" in yaml
+    assert "export_dtype: float32" in yaml
     assert button["interactive"] is True
 
 
 def test_a_run_id_is_an_adapter_too(ctx: Context, form: Form, adapter: Path) -> None:
-    verdict, *_ = export.on_change(ctx, form, *filled(form, adapter_name_or_path=adapter.parent.name))
+    verdict, *_ = sheet.on_change(ctx, MERGE, form, *filled(form, adapter.parent.name))
     assert verdict.startswith("### Ready")
 
 
@@ -125,11 +163,11 @@ def test_what_cannot_be_merged_is_said_before_anything_starts(
         base = str(tmp_path / "nowhere")
     else:
         adapter = tmp_path
-    values = filled(form, adapter_name_or_path=str(adapter), model_name_or_path=base)
+    values = filled(form, adapter, model_name_or_path=base)
     told = {"missing": "is missing", "cut": "is damaged", "no base": "is not a folder", "other folder": "neither"}
-    assert told[broken] in export.on_change(ctx, form, *values)[0]
+    assert told[broken] in sheet.on_change(ctx, MERGE, form, *values)[0]
     with pytest.raises(gr.Error, match=told[broken]):
-        export.on_start(ctx, form, *values)
+        sheet.on_start(ctx, MERGE, form, *values)
     assert ctx.store.list("merge") == []
 
 
@@ -137,56 +175,96 @@ def test_too_small_a_disk_is_said(ctx: Context, form: Form, adapter: Path, tmp_p
     base = tmp_path / "huge"
     shutil.copytree(SEEDLING, base)
     size = 2 * shutil.disk_usage(tmp_path).total // 4 * 4
-    header = json.dumps({"w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
-    (base / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    header = models.read_header(SEEDLING / "model.safetensors")
+    tensors = {name: {"dtype": each["dtype"], "shape": each["shape"]} for name, each in header.items()}
+    at = 0
+    for each in tensors.values():
+        width = 2 * int(np.prod(each["shape"]))
+        each["data_offsets"], at = [at, at + width], at + width
+    tensors["w"] = {"dtype": "F32", "shape": [size // 4], "data_offsets": [at, at + size]}
+    text = json.dumps(tensors).encode()
+    (base / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     try:
-        os.truncate(base / "model.safetensors", 8 + len(header) + size)  # a hole: it takes no room
+        os.truncate(base / "model.safetensors", 8 + len(text) + at + size)  # a hole: it takes no room
     except OSError as error:
         pytest.skip(f"no file of that size here: {error}")
-    values = filled(form, adapter_name_or_path=str(adapter), model_name_or_path=str(base))
-    verdict, *_, button = export.on_change(ctx, form, *values)
-    assert "make room first" in verdict
+    verdict, *_, button = sheet.on_change(ctx, MERGE, form, *filled(form, adapter, model_name_or_path=str(base)))
+    assert "are free: make room" in verdict
     assert button["interactive"] is False
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_double_click_merges_once_and_the_merge_is_shown_to_its_end(ctx: Context, form: Form, adapter: Path) -> None:
-    values = filled(form, adapter_name_or_path=str(adapter), run_name="mine")
-    first = export.on_start(ctx, form, *values)
-    assert export.on_start(ctx, form, *values) == first
+def test_a_double_click_merges_once_and_the_merge_is_told_to_its_end(ctx: Context, form: Form, adapter: Path) -> None:
+    values = filled(form, adapter, run_name="mine")
+    first = sheet.on_start(ctx, MERGE, form, *values)
+    assert sheet.on_start(ctx, MERGE, form, *values) == first
     assert [run.id for run in ctx.store.list("merge")] == [first]
-    assert export.on_started(ctx, first)["value"] == first
-
-    seen, status, chat, stop, _, timer = export.on_select(ctx, first)
-    assert "mine" in status
-    assert (chat["visible"], stop["visible"], timer.active) == (False, True, True)
-    deadline = time.monotonic() + MERGE_S
-    while ctx.store.get(first).is_active and time.monotonic() < deadline:
-        time.sleep(0.2)
-    _, status, chat, stop, model, timer = export.on_tick(ctx, first, seen)
-    assert '<span class="badge completed">' in status, ctx.store.get(first).log.read_text()
-    assert "Same greedy answers" in status
-    assert (chat["visible"], stop["visible"], timer.active) == (True, False, False)
-    assert models.check(Path(model)).architecture == models.check(SEEDLING).architecture
-    seen = export.on_select(ctx, first)[0]
-    assert all(each == gr.skip() for each in export.on_tick(ctx, first, seen)), "an ended merge costs nothing"
-    assert export.on_open(ctx, "", None)[2]["value"] == first
-
-
-@pytest.mark.usefixtures("ended")
-def test_a_failure_gives_its_reason(ctx: Context, form: Form, adapter: Path) -> None:
-    config = json.loads((adapter / "adapter_config.json").read_text())
-    write_json(adapter / "adapter_config.json", {**config, "r": RANK + 1})
-    run_id = export.on_start(ctx, form, *filled(form, adapter_name_or_path=str(adapter)))
-    deadline = time.monotonic() + MERGE_S
-    while ctx.store.get(run_id).is_active and time.monotonic() < deadline:
-        time.sleep(0.2)
-    _, status, chat, *_ = export.on_select(ctx, run_id)
-    assert '<div class="card bad">' in status
-    assert "rank 4" in status
-    assert chat["visible"] is False
+    look = results.on_look(ctx, MERGE, first, "")
+    assert look is not None
+    assert (look["chosen"]["name"], look["chosen"]["active"], look["chosen"]["result"]) == ("mine", True, None)
+    wait(ctx, first)
+    look = results.on_look(ctx, MERGE, "", look["stamp"])
+    assert look is not None
+    chosen = look["chosen"]
+    assert chosen["state"] == "completed", ctx.store.get(first).log.read_text()
+    assert chosen["report"]["passed"] is True
+    assert chosen["report"]["sections"]
+    assert models.check(Path(chosen["result"]["path"])).architecture == models.check(SEEDLING).architecture
+    assert {"chat", "push"} <= set(chosen["result"]["takes"])
+    assert results.on_look(ctx, MERGE, "", look["stamp"]) is None, "what is known is not told again"
+    texts = results.on_read(ctx, first)
+    assert texts is not None
+    assert texts["report"].startswith("# ")
+    assert texts["log"]
 
 
-def test_a_merge_that_was_deleted_is_no_error(ctx: Context) -> None:
-    assert export.on_select(ctx, "20260101-000000-abcdef")[1] == export.NO_MERGES
-    assert export.on_tick(ctx, "20260101-000000-abcdef", "seen")[5].active is False
+def test_a_result_is_told_with_its_report_and_where_it_can_go(ctx: Context, merged: Path) -> None:
+    look = results.on_look(ctx, MERGE, merged.name, "")
+    assert look is not None
+    chosen = look["chosen"]
+    assert chosen["result"]["takes"][0] == "chat"
+    assert chosen["result"]["size"].endswith("MB")
+    [section] = chosen["report"]["sections"]
+    assert section["table"]["chart"] == ("size",)
+    assert section["answers"] == ({"prompt": "Who?", "wanted": "A fern.", "got": "A fern."},)
+    shutil.rmtree(merged / "model")
+    look = results.on_look(ctx, MERGE, merged.name, "")
+    assert look is not None
+    assert (look["chosen"]["result"]["there"], look["chosen"]["result"]["takes"]) == (False, [])
+    assert look["chosen"]["download"] == ""
+
+
+def test_what_failed_its_proof_is_told_and_offered_nowhere(ctx: Context, merged: Path) -> None:
+    (merged / "model").rename(merged / "quarantine")
+    (merged / "result.json").unlink()
+    write_json(merged / "exit.json", {"code": 1, "reason": "failed"})
+    write_json(merged / "error.json", {"message": "The answers differ.", "hint": "Do not use it."})
+    look = results.on_look(ctx, MERGE, "", "")
+    assert look is not None
+    chosen = look["chosen"]
+    assert chosen["quarantine"]["path"] == str(merged / "quarantine")
+    assert (chosen["result"], chosen["failure"]) == (None, "The answers differ. Do not use it.")
+    with pytest.raises(gr.Error, match="left nothing"):
+        on_take(ctx, KINDS, merged.name, "push")
+
+
+def test_a_deleted_result_is_told_no_more_until_it_is_back(ctx: Context, merged: Path) -> None:
+    ctx.store.trash(ctx.store.get(merged.name))
+    look = results.on_look(ctx, MERGE, merged.name, "")
+    assert look is not None
+    assert (look["chosen"], look["runs"]) == (None, [])
+    ctx.store.restore(merged.name)
+    look = results.on_look(ctx, MERGE, "", look["stamp"])
+    assert look is not None
+    assert look["chosen"]["id"] == merged.name
+
+
+def test_a_result_is_taken_to_the_chat_or_to_another_form(ctx: Context, merged: Path) -> None:
+    tabs, pages, right, *rest = on_take(ctx, KINDS, merged.name, "chat")
+    assert (tabs.selected, pages.selected, right) == ("chat", "compare", str(merged / "model"))
+    assert all(each == gr.skip() for each in rest)
+    tabs, _, _, inner, *subjects = on_take(ctx, KINDS, merged.name, "merge")
+    assert (tabs.selected, inner.selected) == ("export", "merge")
+    assert subjects[[kind.name for kind in KINDS].index("merge")] == [str(merged / "model")]
+    *_, upload = on_take(ctx, KINDS, merged.name, "push")
+    assert upload == merged.name, "an upload tells of the run"
