@@ -82,18 +82,16 @@ def parcel(store: Store, name: str) -> Parcel:
         ConfigError: it is neither, nothing in it is finished, or a file is too large.
     """
     run = lineage.maker(store, name)
-    folder = _folder(store, name, run)
-    if not folder or not _is_export(folder):
-        what = f"{name!r} is neither a run with a finished result nor a folder with an adapter, a model or GGUF files"
-        raise ConfigError([Problem("model_name_or_path", what)])
-    if run and set(UNFINISHED) & set(folder.parts[len(run.path.parts) :]):
-        what = f"{folder} is no finished result: its proof failed, or it is still being written"
-        raise ConfigError([Problem("model_name_or_path", what)])
+    folder = _folder(name, run)
+    if problem := _unfit(folder, name, run):
+        raise ConfigError([Problem("model_name_or_path", problem)])
+    assert folder
     names = sorted(path.relative_to(folder).as_posix() for path in _files(folder))
     left_out = tuple(each for each in names if any(fnmatch(each.rpartition("/")[2], mark) for mark in STATE))
     items = tuple(_item(folder, each) for each in names if each not in left_out)
     if large := [item for item in items if item.size_bytes > LARGEST_BYTES]:
-        what = f"{large[0].name} has {size(large[0].size_bytes)}, the hub takes {size(LARGEST_BYTES)} a file: set export_size"
+        most = f"the hub takes {size(LARGEST_BYTES)} a file: merge with a smaller export_size"
+        what = f"{large[0].name} has {size(large[0].size_bytes)}, {most}"
         raise ConfigError([Problem("model_name_or_path", what)])
     return Parcel(folder, run, items, left_out)
 
@@ -111,12 +109,21 @@ def _unready() -> Iterator[Problem]:
         yield Problem("HF_HUB_OFFLINE", "is set, so nothing is sent to the hub: unset it and start the studio again")
 
 
-def _folder(store: Store, name: str, run: Run | None) -> Path | None:
+def _folder(name: str, run: Run | None) -> Path | None:
     """A run's id or directory means its result; a folder means itself."""
     folder = Path(name).expanduser()
     if folder.is_dir() and not (run and folder.resolve() == run.path):
         return folder.resolve()
     return run.output if run and run.output and run.output.is_dir() else None
+
+
+def _unfit(folder: Path | None, name: str, run: Run | None) -> str:
+    """Why `folder` cannot go up; empty where it can."""
+    if folder is None or not _is_export(folder):
+        return f"{name!r} is neither a run with a finished result nor a folder with an adapter, a model or GGUF files"
+    if run and set(UNFINISHED) & set(folder.parts[len(run.path.parts) :]):
+        return f"{folder} is no finished result: its proof failed, or it is still being written"
+    return ""
 
 
 def _is_export(folder: Path) -> bool:

@@ -1,4 +1,5 @@
-"""The routes of the Hugging Face hub and of ModelScope that a download of a data set needs, over a folder.
+"""The routes of the Hugging Face hub and of ModelScope that a download of a data set needs, over a folder; and those
+of the Hugging Face hub that an upload of a model needs (see repositories.py).
 
     python hub.py FOLDER      prints its port, then serves FOLDER/OWNER/NAME until killed
 
@@ -13,12 +14,14 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+from repositories import Refused, Repositories, bad_head
 
 TOKEN = "Bearer open-sesame"
 BREAK_BYTES = 100_000
@@ -29,6 +32,7 @@ class Handler(BaseHTTPRequestHandler):
     """One thread per request."""
 
     root = Path()
+    models: Repositories
 
     def do_HEAD(self) -> None:
         self.answer(200, b"")
@@ -38,7 +42,11 @@ class Handler(BaseHTTPRequestHandler):
         words = [unquote(word) for word in url.path.strip("/").split("/")]
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         print(self.path, self.headers.get("Range", ""), flush=True)
-        if words[:3] == ["api", "v1", "datasets"]:
+        if words == ["api", "whoami-v2"]:
+            self.told(lambda: self.models.whoami(self.token))
+        elif words[:2] == ["api", "models"]:
+            self.told(lambda: self.models.info("/".join(words[2:4])))
+        elif words[:3] == ["api", "v1", "datasets"]:
             self.modelscope("/".join(words[3:5]), words[5:], query)
         elif words[:2] == ["api", "datasets"]:
             revision = words[5] if words[4:5] == ["revision"] else ""
@@ -48,6 +56,57 @@ class Handler(BaseHTTPRequestHandler):
             self.send(self.root / ("/".join(words[1:3]) + copy), "/".join(words[5:]))
         else:
             self.answer(404, b"{}")
+
+    def do_PUT(self) -> None:
+        print("PUT", self.path, flush=True)
+        try:
+            self.models.receive(self.path.strip("/").split("/"), self.rfile, int(self.headers["Content-Length"]))
+        except ConnectionError:
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("ETag", "whole")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        print("POST", self.path, flush=True)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        words = self.path.strip("/").split("/")
+        self.told(lambda: self.written(words, body))
+
+    def written(self, words: list[str], body: bytes) -> dict[str, Any]:
+        if words[0] != "objects":
+            self.models.whoami(self.token)
+        if words[:2] == ["api", "models"] and words[4] == "commit":
+            return self.models.commit("/".join(words[2:4]), body, self.address)
+        asked = json.loads(body)
+        if words == ["api", "repos", "create"]:
+            return self.models.create(asked)
+        if words == ["api", "validate-yaml"]:
+            return {"errors": [{"message": '"license" is none that is known'}]} if bad_head(asked["content"]) else {}
+        if words[:2] == ["api", "models"] and words[4] == "preupload":
+            return self.models.preupload("/".join(words[2:4]), asked)
+        if words[2:] == ["info", "lfs", "objects", "batch"]:
+            return self.models.batch("/".join(words[:2]).removesuffix(".git"), asked, self.address)
+        if words[2:] == ["complete"]:
+            self.models.complete(words[1], len(asked["parts"]))
+        return {}
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def token(self) -> str:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def told(self, work: Callable[[], dict[str, Any]]) -> None:
+        try:
+            found = work()
+            self.answer(400 if "errors" in found else 200, json.dumps(found).encode())
+        except Refused as refusal:
+            self.answer(refusal.status, json.dumps({"error": refusal.message}).encode(), refusal.code, refusal.message)
 
     def listing(self, name: str) -> None:
         folder = self.root / name
@@ -112,11 +171,12 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             print("gone", flush=True)
 
-    def answer(self, status: int, body: bytes, error: str = "") -> None:
+    def answer(self, status: int, body: bytes, error: str = "", message: str = "") -> None:
         self.send_response(status)
         if error:
             self.send_header("X-Error-Code", error)
-            self.send_header("X-Error-Message", "not for you")
+        if error or message:
+            self.send_header("X-Error-Message", message or "not for you")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -145,6 +205,7 @@ def sha(data: bytes) -> str:
 
 if __name__ == "__main__":
     Handler.root = Path(sys.argv[1])
+    Handler.models = Repositories(Handler.root)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
