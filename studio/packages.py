@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from pathlib import Path
 
 from studio.errors import Problem
 
@@ -23,6 +25,8 @@ INSTALL = {
     # its licence forbids commercial use, so it does not come with this program
     "apollo_torch": "pip install --no-deps apollo-torch (its licence, CC BY-NC 4.0, forbids commercial use)",
 }
+# llmcompressor's compressed-tensors is newer than vLLM's, so it has a folder of its own, in front of one worker's path
+OVERLAY = Path(sys.prefix) / "quantize"
 
 
 def is_installed(package: str) -> bool:
@@ -39,3 +43,13 @@ def missing(optim: str) -> Problem | None:
     if package is None or is_installed(package):
         return None
     return Problem("optim", f"{optim} needs the package {package}: {INSTALL[package]}")
+
+
+def missing_overlay() -> str:
+    """Why no checkpoint can be calibrated here, and the command that changes it; empty where one can."""
+    if (OVERLAY / "llmcompressor").is_dir():
+        return ""
+    return (
+        f"llmcompressor is not in {OVERLAY}: run `make run` once more, or "
+        f"pip install --no-deps --target {OVERLAY} -r requirements-quantize.lock"
+    )

@@ -6,6 +6,7 @@ load; bitsandbytes is for Transformers alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -176,6 +177,13 @@ class QuantizeConfig(Config):
         group="advanced",
         label=("Device", "设备"),
     )
+    dataset_dir: str = option(
+        "data",
+        en="Folder that holds dataset_info.json.",
+        zh="dataset_info.json 所在文件夹。",
+        group="internal",
+        min_length=1,
+    )
     seed: int = option(
         0,
         en="Decides which rows are drawn.",
@@ -197,9 +205,22 @@ class QuantizeConfig(Config):
         return self.export_quantization_method in CALIBRATED
 
     @property
+    def is_grouped(self) -> bool:
+        """Whether weights share a scale in groups."""
+        return self.export_quantization_method in GROUPED
+
+    @property
     def bits(self) -> int:
         """Bits of a quantised weight."""
         return ONLY_BITS.get(self.export_quantization_method, self.export_quantization_bit)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Regular expressions of the modules left as they are: a name stands for itself, whole or after a dot."""
+        return tuple(
+            name.removeprefix("re:") if name.startswith("re:") else rf"(.*\.)?{re.escape(name)}$"
+            for name in self.modules_to_not_convert
+        )
 
     @property
     def scheme(self) -> str:
@@ -217,3 +238,14 @@ class QuantizeConfig(Config):
             yield Problem("export_quantization_dataset", "choose a dataset to calibrate with, or the method rtn")
         if not (self.export_quantization_dataset or self.eval_dataset):
             yield Problem("eval_dataset", "choose a dataset to measure perplexity on")
+        for name in self.modules_to_not_convert:
+            if name.startswith("re:") and (why := _broken(name.removeprefix("re:"))):
+                yield Problem("modules_to_not_convert", f"{name} is no regular expression: {why}")
+
+
+def _broken(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return str(error)
+    return ""
