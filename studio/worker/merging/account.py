@@ -48,8 +48,8 @@ def _verdict(proof: Comparison | str | None, wrong: Sequence[str]) -> str:
         return "Not compared with base and adapter, as asked: that nothing was lost is not proven."
     same, asked = proof.same_answers, len(proof.asked)
     return (
-        f"The merged model is base plus adapter: {same} of {asked} greedy answers are the same, and each of {proof.probed} "
-        "weights differs by no more than rounding explains."
+        f"The merged model is base plus adapter: {same} of {asked} greedy answers are the same, and each of "
+        f"{proof.probed} weights differs by no more than rounding explains."
     )
 
 

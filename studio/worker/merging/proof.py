@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -117,8 +116,8 @@ class Prover:
     def __enter__(self) -> Prover:
         hidden = {} if self.uses_gpu else {"CUDA_VISIBLE_DEVICES": ""}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", MODULE], cwd=ROOT, env={**os.environ, **hidden}, text=True, preexec_fn=die_with_parent,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", MODULE], cwd=ROOT, env={**os.environ, **hidden}, preexec_fn=die_with_parent,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         return self
 

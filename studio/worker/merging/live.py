@@ -1,0 +1,86 @@
+"""Models to compare: base with adapters on it as PEFT runs them, and the merged one; one is in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from studio import models
+from studio.exports.merge import OFFLOADED, verified_in
+from studio.worker.merging.proof import Request, Unproven
+
+PREFIX = "base_model.model."
+
+
+def precision(folder: Path) -> torch.dtype:
+    """What a model is compared in here.
+
+    Raises:
+        Unproven: it does not fit at all.
+    """
+    parameters, device = models.check(folder).parameters, place()
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    found = verified_in(parameters, free)
+    if found == OFFLOADED:
+        raise Unproven(
+            f"a model of {parameters / 1e9:.1f} B parameters is too large for {free / 1e9:.1f} GB of free memory"
+        )
+    return torch.float32 if found == "float32" else torch.bfloat16
+
+
+def place() -> str:
+    """The device to compare on."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def loaded(folder: Path, dtype: torch.dtype, trust_remote_code: bool) -> Iterator[PreTrainedModel]:
+    """A model, while it is needed."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    writes = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or hasattr(config, "auto_map")
+    kind: Any = AutoModelForCausalLM if writes else AutoModelForImageTextToText
+    model = kind.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code).eval().to(place())
+    yield model
+    del model
+
+
+@contextmanager
+def tuned(request: Request, dtype: torch.dtype) -> Iterator[PeftModel]:
+    """The base with all adapters of a request on it, each by its share."""
+    adapters = [Path(adapter) for adapter in request.adapters]
+    with loaded(Path(request.base), dtype, request.trust_remote_code) as model:
+        _grow(model, adapters)
+        names = [f"a{number}" for number in range(len(adapters))]
+        live = PeftModel.from_pretrained(model, str(adapters[0]), adapter_name=names[0])
+        for name, adapter in zip(names[1:], adapters[1:], strict=True):
+            live.load_adapter(str(adapter), adapter_name=name)
+        live.base_model.set_adapter(names if len(names) > 1 else names[0])
+        _share(live, dict(zip(names, request.weights, strict=True)))
+        yield live.eval()
+        del live
+
+
+def _grow(model: PreTrainedModel, adapters: list[Path]) -> None:
+    """Give the embedding as many rows as an adapter has that was trained with more tokens."""
+    ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    names = [name for name, module in model.named_modules() if id(module) in ends]
+    keys = {f"{PREFIX}{name}{inner}.weight" for name in names for inner in ("", ".base_layer")}
+    headers = [models.read_header(adapter / models.ADAPTER_WEIGHTS) for adapter in adapters]
+    rows = max((header[key]["shape"][0] for header in headers for key in keys & header.keys()), default=0)
+    if rows > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def _share(live: PeftModel, weights: dict[str, float]) -> None:
+    for module in live.modules():
+        if isinstance(module, LoraLayer):
+            module.scaling.update({name: scale * weights[name] for name, scale in module.scaling.items()})
