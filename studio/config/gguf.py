@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
 
-from studio.config.option import Config, Names, option
+from pydantic import BeforeValidator
+
+from studio.config.option import Config, option, split_names
 from studio.errors import Problem
 
-OUTTYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
+# about how many bits a weight takes; small models, whose embeddings weigh more, take up to one more
+BITS: Mapping[str, float] = MappingProxyType(
+    {
+        "f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.6, "q4_k_m": 4.9,
+        "q4_k_s": 4.7, "q3_k_l": 4.3, "q3_k_m": 4.0, "q3_k_s": 3.7, "q2_k": 3.2, "q5_1": 6.1, "q5_0": 5.7,
+        "q4_1": 5.2, "q4_0": 4.7,
+    }
+)  # fmt: skip
+OUTTYPES = tuple(BITS)
+FLOATS = ("f32", "f16", "bf16")
+
+
+def read_types(value: object) -> object:
+    """Names of types as a list, however they are written: Q4_K_M,q8_0."""
+    names = split_names(value)
+    return list(dict.fromkeys(str(name).lower() for name in names)) if isinstance(names, list | tuple) else names
 
 
 class GgufConfig(Config):
@@ -23,10 +41,10 @@ class GgufConfig(Config):
         group="gguf",
         label=("Model", "模型"),
     )
-    outtype: Names = option(
+    outtype: Annotated[tuple[str, ...], BeforeValidator(read_types)] = option(
         ("q8_0",),
-        en="Types of the written weights, one file each.",
-        zh="写出的权重类型，每种一个文件。",
+        en=f"Types of the written weights, one file each: {', '.join(OUTTYPES)}.",
+        zh="写出的权重类型，每种一个文件；q4_k_m 体积与质量兼顾，q8_0 几乎无损。",
         group="gguf",
         label=("Types", "类型"),
     )
@@ -47,3 +65,7 @@ class GgufConfig(Config):
         """Everything that is wrong between fields that are each right alone."""
         if not self.model_name_or_path:
             yield Problem("model_name_or_path", "choose the model to convert")
+        if not self.outtype:
+            yield Problem("outtype", f"choose one or more of {', '.join(OUTTYPES)}")
+        if unknown := [name for name in self.outtype if name not in OUTTYPES]:
+            yield Problem("outtype", f"{', '.join(unknown)} cannot be written: choose from {', '.join(OUTTYPES)}")
