@@ -14,6 +14,7 @@ from studio.worker.merging import adapter as adapters
 from studio.worker.merging import ends, names, parameters
 from studio.worker.merging.adapter import WRAPPED, Adapter, Layer, some
 from studio.worker.merging.lora import Bias, LowRank, Remainder
+from studio.worker.merging.quantised import Rounded, Rounding, is_linear
 from studio.worker.merging.sheet import Sheet
 from studio.worker.merging.work import Plan, Share
 
@@ -28,13 +29,17 @@ SWITCHES = {
 }
 
 
-def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto") -> Plan:
+def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto", rounding: Rounding | None = None) -> Plan:
     """Every tensor of the merged model: the base's, with the changes of each adapter, one after another.
+
+    With `rounding`, the base is first rounded as a training that held it in fewer bits saw it.
 
     Raises:
         ModelError: naming the options or keys of an adapter that cannot be merged, or do not fit the base.
     """
     sheet = Sheet(folder, export_dtype)
+    if rounding:
+        _round(sheet, rounding)
     for share in shares:
         adapter = adapters.read(share.adapter)
         _require_share(adapter, share)
@@ -44,6 +49,15 @@ def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto") -> P
             _put(sheet, adapter, layer, share.weight)
     ends.require_even(sheet)
     return sheet.plan()
+
+
+def _round(sheet: Sheet, rounding: Rounding) -> None:
+    linear = [name for name, tensor in sheet.tensors.items() if is_linear(tensor)]
+    for name in linear:
+        sheet.change(name, Rounded(rounding, sheet.model_type in SQUARE_TURNED))
+    sheet.notes.append(
+        f"{len(linear)} weights were rounded to {rounding.kind} first, as the adapter's training saw them."
+    )
 
 
 def _require_share(adapter: Adapter, share: Share) -> None:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from studio.worker.merging import stream
 from studio.worker.merging.plan import plan
+from studio.worker.merging.quantised import Rounding
 from studio.worker.merging.work import Plan, Share
 
 IDS = torch.arange(24).reshape(2, 12) * 7 % 96
@@ -39,7 +40,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "experts": ("qwen3_moe", {**SIZES, **MIXTURE, "tie_word_embeddings": False}),
     "mixtral": ("mixtral", {**SIZES, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "oss": ("gpt_oss", {**SIZES, "intermediate_size": 32, "num_local_experts": 4, "head_dim": 8}),
-    "convolutions": ("mamba", {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}),
 }
 
 
@@ -68,10 +68,12 @@ def make_adapter(folder: Path, base: Path, seed: int = 1, **options: Any) -> Pat
     return folder
 
 
-def merged(base: Path, adapters: Sequence[Share], target: Path, dtype: str = "auto") -> Plan:
+def merged(
+    base: Path, adapters: Sequence[Share], target: Path, dtype: str = "auto", rounding: Rounding | None = None
+) -> Plan:
     """Merge into `target` as the worker does, without its proof."""
     target.mkdir()
-    made = plan(base, adapters, dtype)
+    made = plan(base, adapters, dtype, rounding)
     stream.write(made, target, 10**9, lambda done, total: None)
     config = json.loads((base / "config.json").read_text())
     (target / "config.json").write_text(json.dumps({**config, **made.config_changes}))

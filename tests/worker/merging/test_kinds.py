@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from studio.worker.merging.work import Share
-from tests.worker.merging.bases import KINDS, live, load, logits, make_adapter, make_base, merged
+from tests.worker.merging.bases import live, load, logits, make_adapter, merged
 
 TOLERANCE = 2e-5
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -69,17 +68,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral all linear": ("mixtral", {"target_modules": "all-linear"}),
     "experts stored stacked": ("oss", {"target_modules": ["q_proj"], "target_parameters": STACKED}),
     "a layer's parameter": ("untied", {"target_modules": [], "target_parameters": ["mlp.gate_proj.weight"]}),
-    "convolutions": ("convolutions", {"target_modules": ["in_proj", "x_proj", "out_proj", "embeddings"]}),
     "pissa": ("untied", {"target_modules": ALL, "init_lora_weights": "pissa"}),
     "pissa gpt2": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "init_lora_weights": "pissa"}),
     "olora": ("untied", {"target_modules": ALL, "init_lora_weights": "olora"}),
     "orthogonal": ("untied", {"target_modules": ALL, "init_lora_weights": "orthogonal"}),
 }
-
-
-@pytest.fixture(scope="session")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {kind: make_base(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
 
 
 @pytest.mark.parametrize("case", CASES)
