@@ -33,6 +33,12 @@ def adapters(ctx: Context) -> Choices:
     return [(output.label, str(output.path)) for output in outputs.adapters(ctx.store)]
 
 
+def checkpoints(ctx: Context) -> Choices:
+    """(label, folder) of every checkpoint of an adapter, those of the newest training first, the last step first."""
+    found = ((run, path) for run in ctx.store.list("train") for path in reversed(run.checkpoints()))
+    return [(f"{run.name} · {path.name}", str(path)) for run, path in found if (path / "adapter_config.json").exists()]
+
+
 def finished(ctx: Context) -> Choices:
     """(label, run id) of everything that finished runs made, newest first."""
     return [(f"{output.label} ({output.path.name})", output.run.id) for output in outputs.finished(ctx.store)]

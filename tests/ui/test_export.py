@@ -18,7 +18,6 @@ from safetensors.numpy import save_file
 
 from studio import models
 from studio.config.merge import MergeConfig
-from studio.config.option import options
 from studio.config.train import TrainConfig
 from studio.exports import report
 from studio.exports.report import Answer, Report, Section, Table
@@ -103,7 +102,7 @@ def wait(ctx: Context, run_id: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_sub_page_can_be_drawn_opened_and_says_what_is_missing(ctx: Context, kind: Kind) -> None:
-    assert {option.group for option in options(kind.config)} <= set(GROUPS)
+    assert set(kind.groups) <= set(GROUPS)
     assert kind.name in WORKERS
     with gr.Blocks():
         drawn = sheet.build(ctx, kind)
@@ -230,8 +229,8 @@ def test_a_result_is_told_with_its_report_and_where_it_can_go(ctx: Context, merg
     shutil.rmtree(merged / "model")
     look = results.on_look(ctx, MERGE, merged.name, "")
     assert look is not None
-    assert (look["chosen"]["result"]["there"], look["chosen"]["result"]["takes"]) == (False, [])
-    assert look["chosen"]["download"] == ""
+    assert (look["chosen"]["result"]["there"], look["chosen"]["result"]["takes"]) == (False, ())
+    assert look["chosen"]["result"]["download"] == ""
 
 
 def test_what_failed_its_proof_is_told_and_offered_nowhere(ctx: Context, merged: Path) -> None:

@@ -6,7 +6,7 @@ const STATES = {
 };
 const TAKES = {
   chat: say("Chat with it", "与它对话"), merge: say("Merge", "合并"), gguf: say("Make GGUF of it", "转为 GGUF"), ollama: say("For Ollama", "用于 Ollama"),
-  quantize: say("Quantise", "量化"), push: say("Upload", "上传"),
+  quantize: say("Quantise", "量化"), adapter: say("Adapter tools", "适配器工具"), push: say("Upload", "上传"),
 };
 const places = Object.fromEntries(["notice", "list", "head", "going", "result", "report", "log"].map((name) => [name, make("div", `export-${name}`)]));
 const drawn = new Map();
@@ -110,15 +110,15 @@ function remover({ id, name }, label) {
   return made;
 }
 
-function ways({ id, result, download }) {
+function ways({ id, result }) {
   const made = (result?.takes ?? []).map((to) => {
     const way = button(TAKES[to], () => trigger("select", { run: id, to }), to === "chat" ? "primary" : "");
     way.id = `${told.prefix}-${to}`;
     return way;
   });
-  if (!download) return made;
+  if (!result?.download) return made;
   const link = make("a", "small", say("Download", "下载"));
-  link.href = new URL(download, document.baseURI);
+  link.href = new URL(result.download, document.baseURI);
   link.download = "";
   link.id = `${told.prefix}-download`;
   return [...made, link];
@@ -159,7 +159,7 @@ function show() {
   place("list", [told.runs, run?.id], () => (run ? listed() : [hint(say(...told.none))]));
   place("head", run && [run.id, run.state, run.name], () => (run ? head(run) : []));
   place("going", run && [run.id, run.active], () => (run?.active ? going(run) : []));
-  place("result", run && [run.id, run.active, run.failure, run.result, run.quarantine, run.url, run.download, !run.report], () => (run && !run.active ? came(run) : []));
+  place("result", run && [run.id, run.active, run.failure, run.result, run.quarantine, run.url, !run.report], () => (run && !run.active ? came(run) : []));
   place("report", run && [run.id, run.report, document.body.className], () => (run?.report ? [reportOf(run.report)] : []));
   place("log", run?.id ?? null, () => (run ? log(run) : []));
   if (run) move(run);

@@ -2,6 +2,7 @@
 // pairs of answers. Everything is set as text.
 const REPORT_SHADES = ["--curve-main", "--curve-second", "--curve-third", "--curve-fourth"];
 const ROWS_MAX = 12; // a longer table is folded
+const LONG = 48; // characters; a longer cell is broken into lines
 const UNITS = { kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
 
 // the number that a cell shows, in bytes where it is a size; null where it shows none
@@ -17,7 +18,7 @@ function figuresOf(figures) {
 
 function grid({ columns, rows }) {
   const head = make("tr", "", ...columns.map((text) => make("th", "", text)));
-  const body = rows.map((row) => make("tr", "", ...row.map((text) => make("td", /^[-+\d]/.test(text) ? "figure" : "", text))));
+  const body = rows.map((row) => make("tr", "", ...row.map((text) => make("td", text.length > LONG ? "long" : "", text))));
   const table = make("table", "report-table", make("thead", "", head), make("tbody", "", ...body));
   const scroll = make("div", "report-scroll", table);
   if (rows.length <= ROWS_MAX) return scroll;
@@ -36,7 +37,7 @@ async function drawBars(place, table, name) {
   };
   if (few) Object.assign(bars, { text: bars.customdata, textposition: "outside" });
   const plain = plainLayout(name, "", few ? 220 : 260);
-  const horizontal = { ...plain.xaxis, type: "category", showticklabels: few, title: {} };
+  const horizontal = { ...plain.xaxis, type: "category", showticklabels: few, showgrid: false, title: {} };
   const vertical = { ...plain.yaxis, rangemode: "tozero", showticklabels: !few, showgrid: !few };
   library.react(place, [bars], { ...plain, xaxis: horizontal, yaxis: vertical, showlegend: false, bargap: 0.35 }, { displayModeBar: false, responsive: true });
 }

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.config.adapter import AdapterConfig
+from studio.config.gguf import GgufConfig
 from studio.config.load import RunConfig
 from studio.config.merge import MergeConfig
 from studio.config.option import options
 from studio.config.push import PushConfig
-from studio.exports import adapter, merge, push
+from studio.config.quantize import QuantizeConfig
+from studio.exports import adapter, gguf, merge, push, quantize
 from studio.exports.plan import Plan
 from studio.runs.outputs import Output
 from studio.runs.store import Store
+from studio.ui.form import HIDDEN_GROUPS
 
 Words = tuple[str, str]  # English, Chinese
 
@@ -33,7 +36,7 @@ class Kind:
         none: what to do where nothing was made yet.
         subject: the option that holds what is worked on; a result that is taken here becomes its value.
         by_run: whether the subject is the id of a run rather than the folder that it made.
-        suffix: of the name that is proposed for what comes out; none is proposed where it is empty.
+        suffix: of the name that is proposed for what comes out of the newest subject; empty proposes neither.
     """
 
     config: type[RunConfig]
@@ -55,7 +58,8 @@ class Kind:
     @property
     def groups(self) -> tuple[str, ...]:
         """The sections of its form."""
-        return tuple(dict.fromkeys(option.group for option in options(self.config)))
+        named = dict.fromkeys(option.group for option in options(self.config))
+        return tuple(group for group in named if group not in HIDDEN_GROUPS)
 
     def holds(self, made: Output) -> Any:
         """What the picker of the subject holds for what a run made."""
@@ -76,6 +80,30 @@ KINDS = (
             "尚无合并记录。请在上方选择适配器并点击合并。",
         ),
         subject="adapter_name_or_path", suffix="merged",
+    ),
+    Kind(
+        GgufConfig, gguf.plan, "gguf", ("GGUF", "GGUF"), ("Convert", "转换"),
+        need=(
+            "### Nothing to convert yet\nChoose a model; an adapter is merged first.",
+            "### 还没有可转换的模型\n请选择模型；适配器需先合并。",
+        ),
+        none=(
+            "Nothing was converted yet. Choose a model above: a GGUF file is what llama.cpp, LM Studio and Ollama run.",
+            "尚无转换记录。请在上方选择模型：llama.cpp、LM Studio 与 Ollama 使用 GGUF 文件。",
+        ),
+        suffix="gguf",
+    ),
+    Kind(
+        QuantizeConfig, quantize.plan, "quantize", ("Quantise", "量化"), ("Quantise", "量化"),
+        need=(
+            "### Nothing to quantise yet\nChoose a model; an adapter is merged first.",
+            "### 还没有可量化的模型\n请选择模型；适配器需先合并。",
+        ),
+        none=(
+            "Nothing was quantised yet. Choose a model above: smaller weights take less memory and are served faster.",
+            "尚无量化记录。请在上方选择模型：更小的权重占用更少内存，推理更快。",
+        ),
+        suffix="quantized",
     ),
     Kind(
         AdapterConfig, adapter.plan, "adapter", ("Adapter tools", "适配器工具"), ("Make the adapter", "生成适配器"),

@@ -12,10 +12,10 @@ from studio.errors import RunNotFound
 from studio.exports import report
 from studio.exports.plan import size
 from studio.files import folder_bytes, tail
-from studio.runs.run import Run, State
+from studio.runs.run import ACTIVE, Run, State
 from studio.runs.summary import of as summary_of
 from studio.runs.summary import summaries
-from studio.ui import panel
+from studio.ui import downloads, panel
 from studio.ui.cards import FAILURES
 from studio.ui.context import Context
 from studio.ui.panel import Answer
@@ -26,7 +26,7 @@ LOG_BYTES = 16_000
 # where a result can be taken, by the name of its folder
 TAKEN = {
     "model": ("chat", "gguf", "ollama", "quantize", "push"),
-    "adapter": ("chat", "merge", "push"),
+    "adapter": ("chat", "merge", "adapter", "push"),
     "gguf": ("push",),
     "ollama": ("push",),
 }
@@ -77,29 +77,28 @@ def on_read(ctx: Context, run_id: str) -> Answer:
 
 def _told(run: Run) -> dict[str, Any]:
     summary, found = summary_of(run), report.read(run.path)
-    output = run.output
-    there = output is not None and output.is_dir()
     state = State(summary.state)
     return {
         **{key: getattr(summary, key) for key in ("id", "name", "state", "created", "progress", "message", "eta_s")},
-        "active": run.is_active,
+        "active": state in ACTIVE,
         "failure": run.reason if state in FAILURES else "",
-        "result": _result(output) if output else None,
-        "download": f"seedbed/zip/{run.id}" if there else "",
+        "result": _result(run, run.output) if run.output else None,
         "url": str(run.result.get("url", "")),
         "quarantine": _quarantine(run, found),
         "report": asdict(found) | {"facts": {}} if found else None,
     }
 
 
-def _result(output: Path) -> dict[str, Any]:
-    """The folder that came out, and where it can be taken."""
+def _result(run: Run, output: Path) -> dict[str, Any]:
+    """The folder that came out, and where it can be taken. What lies outside the run is not ours to hand out."""
     there = output.is_dir()
+    is_own = run.path in output.resolve().parents
     return {
         "path": str(output),
         "size": size(folder_bytes(output)) if there else "",
         "there": there,
-        "takes": list(TAKEN.get(output.name, ())) if there else [],
+        "takes": TAKEN.get(output.name, ()) if there else (),
+        "download": downloads.url(run) if there and is_own else "",
     }
 
 

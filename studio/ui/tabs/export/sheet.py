@@ -12,6 +12,7 @@ import gradio as gr
 from studio import templates
 from studio.config import load
 from studio.config.command import command
+from studio.config.gguf import OUTTYPES
 from studio.config.load import RunConfig
 from studio.config.option import options
 from studio.errors import ConfigError
@@ -76,7 +77,7 @@ def on_open(ctx: Context, kind: Kind, subject: Any) -> list[Any]:
     """Offer what exists now; the newest to work on is proposed, unless something is chosen."""
     offered = offers(ctx, kind)
     updates = {key: gr.update(choices=found) for key, found in offered.items()}
-    newest = _newest(ctx, kind) if not subject else None
+    newest = _newest(ctx, kind) if kind.suffix and not subject else None
     if newest:
         updates[kind.subject] = gr.update(choices=offered[kind.subject], value=kind.holds(newest))
     return list(updates.values())
@@ -132,7 +133,10 @@ def _on_shift(form: Form, *values: Any) -> list[Any]:
 
 
 def _asked(ctx: Context, kind: Kind, form: Form, values: Sequence[Any]) -> tuple[RunConfig, Plan]:
-    config = names.settled(load.parse(kind.config, form.read(values)))
+    given = form.read(values)
+    if "dataset_dir" in kind.config.model_fields:
+        given["dataset_dir"] = str(ctx.registry.data_dir)
+    config = names.settled(load.parse(kind.config, given))
     return config, kind.plan(ctx.store, config)
 
 
@@ -143,7 +147,7 @@ def _verdict(ctx: Context, plan: Plan) -> str:
 
 
 def _picked(kind: Kind) -> list[str]:
-    keys = (*MODELS, *DATASETS, ADAPTERS, "template")
+    keys = (*MODELS, *DATASETS, ADAPTERS, "template", "outtype")
     return [option.key for option in options(kind.config) if option.key in keys and option.kind != "choice"]
 
 
@@ -154,15 +158,14 @@ def _offered(ctx: Context, kind: Kind, key: str) -> Sequence[Any]:
         return choices.base_models(ctx)
     if key in DATASETS:
         return choices.datasets(ctx)
+    if key == "outtype":
+        return OUTTYPES
     if key == ADAPTERS:
-        return choices.adapters(ctx)
+        return [*choices.adapters(ctx), *(choices.checkpoints(ctx) if kind.name == "adapter" else [])]
     return templates.names()
 
 
 def _newest(ctx: Context, kind: Kind) -> Output | None:
     """What was made last of what the subject takes."""
-    if kind.by_run:
-        made = outputs.finished(ctx.store)
-    else:
-        made = outputs.adapters(ctx.store) if kind.subject == ADAPTERS else outputs.models(ctx.store)
+    made = outputs.adapters(ctx.store) if kind.subject == ADAPTERS else outputs.models(ctx.store)
     return made[0] if made else None
