@@ -5,7 +5,6 @@ Reads headers only; that every tensor of an adapter has its place is for the wor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import psutil
 from studio import models
 from studio.config.merge import MergeConfig
 from studio.errors import ConfigError, ModelError, Problem
+from studio.exports import target
 from studio.exports.identity import stranger
 from studio.exports.plan import Plan, require_room, size
 from studio.models import AdapterInfo, ModelInfo
@@ -37,15 +37,14 @@ def plan(store: Store, config: MergeConfig) -> Plan:
     name = base_name(config, adapters)
     folder = models.folder_of(name) if name else None
     base, found = _base(folder, name)
-    problems += [*found, *_target(config)]
+    problems += [*found, *(Problem("export_dir", what) for what in _against_target(config))]
     if folder and not problems:
         problems += _misfits(adapters, folder)
     if problems:
         raise ConfigError(problems)
     written = base.parameters * _bytes_each(config, base) if base else None
-    target = Path(config.export_dir).parent if config.export_dir else store.saves
     if written:
-        require_room(target, written, "the merged model")
+        require_room(Path(config.export_dir).parent if config.export_dir else store.saves, written, "the merged model")
     return Plan(
         title=f"{_told(adapters, config)} into **{models.display_name(name)}**{_about(base)}",
         bytes=written,
@@ -87,17 +86,8 @@ def _base(folder: Path | None, name: str) -> tuple[ModelInfo | None, list[Proble
         return None, [Problem("model_name_or_path", str(error))]
 
 
-def _target(config: MergeConfig) -> Iterator[Problem]:
-    """What is against writing to the export folder."""
-    if not config.export_dir:
-        return
-    target = Path(config.export_dir)
-    if target.exists() and not config.overwrite_output_dir:
-        what = "choose another folder, or let overwrite_output_dir=true replace what is there"
-        yield Problem("export_dir", f"{target} exists already: {what}")
-    parent = next(each for each in target.parents if each.exists())
-    if not os.access(parent, os.W_OK):
-        yield Problem("export_dir", f"{parent} cannot be written to: choose a folder that is yours")
+def _against_target(config: MergeConfig) -> Iterator[str]:
+    return target.objections(Path(config.export_dir), config.overwrite_output_dir) if config.export_dir else iter(())
 
 
 def _misfits(adapters: Sequence[AdapterInfo], folder: Path) -> Iterator[Problem]:

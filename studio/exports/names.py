@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from studio import models
 from studio.config.option import Config
+from studio.runs import outputs
+from studio.runs.store import Store
 
 C = TypeVar("C", bound=Config)
 READ = ("adapter_name_or_path", "model_name_or_path", "tuned_model_name_or_path")
@@ -17,6 +19,18 @@ def settled(config: C) -> C:
     """`config` with whole paths, because a worker starts elsewhere than a command; ids of runs and of the hub stay."""
     named = {key: _settled(key, value) for key in (*READ, *WRITTEN) if (value := getattr(config, key, None))}
     return config.model_copy(update=named)
+
+
+def trained_here(store: Store, name: str) -> str | None:
+    """The adapter of the newest training called as the last part of `name`, where `name` itself is nothing.
+
+    LLaMA-Factory's files name the output_dir of their training, whose last part is the run's name here.
+    """
+    if models.is_local(models.resolve(name)) or (store.saves / name / "config.yaml").exists():
+        return None
+    wanted = name.rstrip("/").rpartition("/")[2]
+    made = (output for output in outputs.adapters(store) if getattr(output.run.config, "run_name", None) == wanted)
+    return next((str(output.path) for output in made), None)
 
 
 def _settled(key: str, value: Any) -> Any:

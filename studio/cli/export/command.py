@@ -14,7 +14,7 @@ from studio.cli.follow import follow
 from studio.config import load
 from studio.config.command import SUBJECT
 from studio.config.load import RunConfig
-from studio.config.option import options
+from studio.config.option import options, split_names
 from studio.errors import ConfigError, Problem
 from studio.exports import names
 from studio.exports.plan import Plan
@@ -39,11 +39,11 @@ def carry_out(command: Command[C], words: Sequence[str]) -> int:
     """Plan the export, start it, follow it, print its report; the exit code."""
     arguments = _parser(command).parse_intermixed_args(words)
     values = read(command.kind, arguments.words)
-    config = names.settled(load.parse(command.kind, values))
+    store = Store(settings.from_environment().saves_dir)
+    config = names.settled(load.parse(command.kind, _found(store, values)))
     if arguments.dry_run:
         print(load.dump(config), end="")
         return 0
-    store = Store(settings.from_environment().saves_dir)
     tell(command.plan(store, config))
     run = launchers.begin(store, config)
     if arguments.detach:
@@ -76,6 +76,15 @@ def tell(plan: Plan) -> None:
     print("\n".join([plan.title, *plan.lines]).replace("**", ""), file=sys.stderr)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def _found(store: Store, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with adapters that are named as LLaMA-Factory's training left them."""
+    named = split_names(values.get("adapter_name_or_path") or [])
+    found = {name: path for name in named if (path := names.trained_here(store, str(name)))}
+    for name, path in found.items():
+        print(f"note: {name} is taken to be {path}", file=sys.stderr)
+    return {**values, "adapter_name_or_path": [found.get(name, name) for name in named]} if found else values
 
 
 def _is_option(word: str) -> bool:

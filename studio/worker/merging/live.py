@@ -13,10 +13,13 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.pytorch_utils import Conv1D
 
 from studio import models
 from studio.exports.merge import OFFLOADED, verified_in
 from studio.worker.merging.proof import Request, Unproven
+from studio.worker.merging.quantised import Rounded, Rounding, is_linear
+from studio.worker.merging.work import Source, Tensor
 
 PREFIX = "base_model.model."
 
@@ -58,6 +61,8 @@ def tuned(request: Request, dtype: torch.dtype) -> Iterator[PeftModel]:
     """The base with all adapters of a request on it, each by its share."""
     adapters = [Path(adapter) for adapter in request.adapters]
     with loaded(Path(request.base), dtype, request.trust_remote_code) as model:
+        if request.rounding:
+            _round(model, Rounding(request.rounding, request.double))
         _grow(model, adapters)
         names = [f"a{number}" for number in range(len(adapters))]
         live = PeftModel.from_pretrained(model, str(adapters[0]), adapter_name=names[0])
@@ -67,6 +72,23 @@ def tuned(request: Request, dtype: torch.dtype) -> Iterator[PeftModel]:
         _share(live, dict(zip(names, request.weights, strict=True)))
         yield live.eval()
         del live
+
+
+def _round(model: PreTrainedModel, rounding: Rounding) -> None:
+    """Give the linear layers the weights that a training on few bits saw."""
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.Tensor) and is_linear(_as_stored(f"{name}.weight", weight)):
+            seen = Rounded(rounding, transposed=isinstance(module, Conv1D))
+            weight.data = seen.apply(weight.data.float(), _nothing, slice(None)).to(weight.dtype)
+
+
+def _as_stored(name: str, weight: torch.Tensor) -> Tensor:
+    return Tensor(name, None, tuple(weight.shape), "F32", "F32")
+
+
+def _nothing(source: Source) -> torch.Tensor:
+    raise LookupError(source)
 
 
 def _grow(model: PreTrainedModel, adapters: list[Path]) -> None:

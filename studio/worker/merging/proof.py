@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from studio.errors import ModelError
 from studio.runs.process import die_with_parent
@@ -34,14 +34,16 @@ class Unproven(ModelError):
 class Request:
     """What to compare: folders, the adapters with their shares, and the type on disk of the merged weights.
 
-    `dequantize` is what the base's weights were rounded by before the adapters were added (nf4, fp4, int8), if at all.
+    `rounding` is what the base's weights were rounded by before the adapters were added (nf4, fp4, int8), if at all,
+    and `double` whether the scales of that were, too.
     """
 
     base: str
     adapters: tuple[str, ...]
     weights: tuple[float, ...]
     merged: str
-    dequantize: str | None = None
+    rounding: Literal["nf4", "fp4", "int8"] | None = None
+    double: bool = True
     trust_remote_code: bool = False
 
 
@@ -108,16 +110,17 @@ def objections(comparison: Comparison) -> tuple[str, ...]:
 
 @dataclass
 class Prover:
-    """The comparing process: started early, asked once, gone with `with`."""
+    """The comparing process: started early, asked once, gone with `with`. `needed` packages are not left out of it."""
 
     uses_gpu: bool = False
+    needed: tuple[str, ...] = ()
     _process: subprocess.Popen[str] = field(init=False)
 
     def __enter__(self) -> Prover:
         hidden = {} if self.uses_gpu else {"CUDA_VISIBLE_DEVICES": ""}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", MODULE], cwd=ROOT, env={**os.environ, **hidden}, preexec_fn=die_with_parent,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-m", MODULE, *self.needed], cwd=ROOT, env={**os.environ, **hidden}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=die_with_parent,
         )  # fmt: skip
         return self
 

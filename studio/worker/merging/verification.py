@@ -1,7 +1,7 @@
 """The process that compares a merged model with base plus adapter: python -m studio.worker.merging.verification
 
-Loads its libraries, then reads one request, a line of JSON, and answers in lines of JSON: {"doing": ...} as it goes,
-and at last {"found": ...} or {"failed": ...}.
+Loads its libraries, and of those that are mostly left out the ones that are named behind it. Then it reads one request,
+a line of JSON, and answers in lines of JSON: {"doing": ...} as it goes, and at last {"found": ...} or {"failed": ...}.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from studio.worker import imports
 
 def main() -> None:
     """Answer the request of standard input, if one comes."""
-    imports.trim()
+    imports.trim(sys.argv[1:])
     from studio.worker.merging.comparison import compare
     from studio.worker.merging.proof import Request
 
