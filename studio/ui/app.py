@@ -20,7 +20,7 @@ from studio.datasets.upload import MAX_BYTES
 from studio.runs.store import Store
 from studio.serving import servers
 from studio.settings import ASSETS, Settings
-from studio.ui import brisk, lean, live
+from studio.ui import brisk, downloads, lean, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.login import Login
@@ -199,6 +199,7 @@ def application(settings: Settings) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.get("/seedbed/plotly.min.js", include_in_schema=False)(_plotly)
     brisk.serve(app)
+    downloads.serve(app, ctx.store)
     gr.mount_gradio_app(
         app,
         build(ctx),
