@@ -38,7 +38,7 @@ COVERED = frozenset(
     | {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "inference_mode"}
     | {"megatron_core", "qalora_group_size", "runtime_config"}
 )
-UNALTERED = (True, False, None, "gaussian", "eva", "orthogonal")  # starts that leave the base as it was
+UNALTERED = (True, False, None, "gaussian", "eva", "orthogonal", "mica")  # starts that leave the base as it was
 UNDONE = ("pissa", "olora")  # starts that take from the base what can be computed again from the base alone
 LEFT_OUT = (".original_module.",)  # a copy of the base's own weights beside the trained ones
 

@@ -52,7 +52,7 @@ def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto", roun
 
 
 def _round(sheet: Sheet, rounding: Rounding) -> None:
-    linear = [name for name, tensor in sheet.tensors.items() if is_linear(tensor)]
+    linear = [name for name, tensor in sheet.tensors.items() if is_linear(name, tensor.shape)]
     for name in linear:
         sheet.change(name, Rounded(rounding, sheet.model_type in SQUARE_TURNED))
     sheet.notes.append(

@@ -14,7 +14,7 @@ from studio.config.load import load_run_config
 from studio.config.merge import MergeConfig
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError, ModelError, Problem
-from studio.worker.merging.work import Read, Source, Tensor
+from studio.worker.merging.work import Read, Source
 
 IN_LAYER = re.compile(r"\b(layers|h|blocks)\.\d+\..*\.weight$")
 NOT_LINEAR = (".gate.weight", ".router.weight")  # parts of a mixture that are held as bare parameters, as experts are
@@ -39,9 +39,13 @@ class Rounded:
     sources: tuple[Source, ...] = ()
 
     def apply(self, weight: torch.Tensor, read: Read, rows: slice) -> torch.Tensor:
-        seen = (weight.T if self.transposed else weight).contiguous()
-        back = _by_lines(seen) if self.rounding.kind == "int8" else _by_blocks(seen, self.rounding)
+        back = rounded((weight.T if self.transposed else weight).contiguous(), self.rounding)
         return weight.copy_(back.T if self.transposed else back)
+
+
+def rounded(weight: torch.Tensor, rounding: Rounding) -> torch.Tensor:
+    """A weight [out, in] in float32, quantised and read back."""
+    return _by_lines(weight) if rounding.kind == "int8" else _by_blocks(weight, rounding)
 
 
 def asked(config: MergeConfig, adapters: Sequence[Path]) -> Rounding | None:
@@ -62,13 +66,13 @@ def asked(config: MergeConfig, adapters: Sequence[Path]) -> Rounding | None:
     return trained.pop()
 
 
-def is_linear(tensor: Tensor) -> bool:
-    """Whether a stored tensor is the weight of a linear layer that such a training quantises.
+def is_linear(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor of a model is the weight of a linear layer that such a training quantises.
 
     Embeddings and heads stay as they are, and so do the experts and routers of mixtures.
     """
-    named = IN_LAYER.search(tensor.name) is not None and not tensor.name.endswith(NOT_LINEAR)
-    return named and len(tensor.shape) == 2 and ".experts." not in tensor.name
+    in_layer = IN_LAYER.search(name) is not None and not name.endswith(NOT_LINEAR)
+    return in_layer and len(shape) == 2 and ".experts." not in name
 
 
 def _of_training(adapter: Path) -> Rounding | None:
