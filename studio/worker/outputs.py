@@ -47,19 +47,25 @@ def draft(run_dir: Path, name: str, last_call: Callable[[], None] = lambda: None
     Raises:
         DiskFull: there was no room for it.
     """
-    folder = run_dir / "tmp" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
+    shutil.rmtree(run_dir / "tmp" / name, ignore_errors=True)
+    with draft_at(run_dir / name, run_dir / "tmp" / name, last_call) as folder:
         yield folder
-        sync(folder)
+
+
+@contextmanager
+def draft_at(target: Path, unfinished: Path, last_call: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """As `draft`, for any `target`; `unfinished` is where it is written: new or empty, and on the same disk."""
+    unfinished.mkdir(parents=True, exist_ok=True)
+    try:
+        yield unfinished
+        sync(unfinished)
         last_call()
-        publish(folder, run_dir / name)
+        publish(unfinished, target)
     except BaseException as error:
-        full = isinstance(error, Exception) and is_full(error, folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        full = isinstance(error, Exception) and is_full(error, unfinished.parent)
+        shutil.rmtree(unfinished, ignore_errors=True)
         if full:
-            raise DiskFull(f"no room to write {run_dir / name}: free some disk space") from error
+            raise DiskFull(f"no room to write {target}: free some disk space") from error
         raise
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 STOPPED = 10
 POLL_S = 0.1
+REMOVALS_MAX = 10
 
 
 class Requests:
@@ -29,7 +30,7 @@ class Requests:
     def __init__(self, run_dir: Path, last_words: Callable[[], None]) -> None:
         self._stop = run_dir / "STOP"
         self._save = run_dir / "SAVE"
-        self._unfinished = run_dir / "tmp"
+        self._unfinished = [run_dir / "tmp"]
         self._last_words = last_words
         self._lock = threading.Lock()
         self._protected = False
@@ -51,6 +52,10 @@ class Requests:
         self._saving.clear()
         return True
 
+    def clear(self, folder: Path) -> None:
+        """A stop is to remove `folder`, too."""
+        self._unfinished.append(folder)
+
     def protect(self) -> None:
         """From here on there is something to save: a stop only raises the flag."""
         with self._lock:
@@ -69,6 +74,15 @@ class Requests:
 
     def _leave(self) -> None:
         # sys.exit would wait for the main thread, which may sit in an import or a tokeniser for many seconds
-        shutil.rmtree(self._unfinished, ignore_errors=True)
+        for folder in self._unfinished:
+            _remove(folder)
         self._last_words()
         os._exit(STOPPED)
+
+
+def _remove(folder: Path) -> None:
+    """The other threads may still be writing there: a file that they open behind the removal calls for another."""
+    for _ in range(REMOVALS_MAX):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return

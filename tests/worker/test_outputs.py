@@ -14,7 +14,7 @@ from studio import models, templates
 from studio.errors import ModelError
 from studio.worker import outputs
 from studio.worker import tokenizer as tokenizers
-from studio.worker.merging import flow
+from studio.worker.merging import companions
 from tests.worker.conftest import Train
 
 QUICK = {"max_steps": 1, "save_steps": 0}
@@ -55,7 +55,7 @@ def test_an_adapter_brings_template_mode_and_end(train: Train, base_model: Path,
     assert "spells them in pieces" not in run.notes
     merged = tmp_path / "merged"
     merged.mkdir()
-    flow._copy_rest(base_model, adapter, merged, "auto")
+    companions.copy(base_model, adapter, merged, changes={}, template=None)
     assert (prompt(merged), ends(merged)) == (prompt(adapter), ends(adapter))
 
 

@@ -7,6 +7,7 @@ to be written. A change is arithmetic in float32 on one tensor; it holds no weig
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ Read = Callable[[Source], torch.Tensor]  # a stored tensor as it is stored; the 
 
 
 class Change(Protocol):
-    """One step of arithmetic on one tensor, done some lines of its first dimension at a time: those fit into a cache."""
+    """One step of arithmetic on one tensor, done some lines at a time: those fit into a cache."""
 
     @property
     def whole(self) -> bool:
@@ -99,5 +100,6 @@ class Share:
 
 
 def width(dtype: str) -> int:
-    """Bytes of one number of a type as safetensors spells it: F32, BF16, I64; BOOL is a byte."""
-    return int("".join(filter(str.isdigit, dtype)) or 8) // 8
+    """Bytes of one number of a type as safetensors spells it: F32, BF16, I64; F8_E4M3; BOOL is a byte."""
+    bits = re.search(r"\d+", dtype)
+    return int(bits[0]) // 8 if bits else 1

@@ -17,8 +17,9 @@ from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.models import ModelInfo
 from studio.worker import outputs
+from studio.worker.bases import find
 from studio.worker.methods import adapters, freeze, leaving, pissa, quantised, vocabulary
-from studio.worker.methods.base import find, prepare
+from studio.worker.methods.base import prepare
 from studio.worker.methods.loading import load, precision
 
 __all__ = ["attach", "find", "load", "precision", "prepare", "save"]

@@ -23,25 +23,12 @@ from studio.errors import ModelError
 from studio.files import read_record, write_json
 from studio.models import ModelInfo
 from studio.worker import outputs
-from studio.worker import tokenizer as tokenizers
 from studio.worker.methods import adapters, vocabulary
 
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  # as safetensors spells them
 CHANGED = "tmp/start"  # below the run's folder
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx")  # of these only the first kind is read
-UNREAD = ("*.bin", "*.pth", "*.gguf", "original/*")  # of a hub id, not downloaded
 MADE_BY = "made_by"  # key of config.json: without it, a merged model would have the configuration of the plain one
-
-
-def find(name: str) -> ModelInfo:
-    """A model's folder, found to be complete; a hub id is looked up in the local cache and, if allowed, downloaded.
-
-    Raises:
-        ModelError: not found, incomplete or damaged.
-    """
-    resolved = models.resolve(name)
-    folder = Path(resolved) if models.is_local(resolved) else tokenizers.download(resolved, unread=UNREAD)
-    return models.check(folder)
 
 
 def prepare(config: TrainConfig, info: ModelInfo, run_dir: Path) -> ModelInfo:

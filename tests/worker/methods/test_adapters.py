@@ -17,7 +17,9 @@ from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.worker import methods
-from studio.worker.merging import plan, stream
+from studio.worker.merging import stream
+from studio.worker.merging.plan import plan
+from studio.worker.merging.work import Share
 from studio.worker.methods import adapters, leaving
 from tests.worker.conftest import Finished, Train, make_model
 
@@ -57,9 +59,8 @@ def tuned(run: Finished) -> Any:
 
 def folded(run: Finished, target: Path) -> Any:
     """What a run has left, put together by this program's merge."""
-    tensors = plan.plan(base_of(run), run.run_dir / "adapter", "float32")
     target.mkdir()
-    stream.write(tensors, run.run_dir / "adapter", target, 10**9, lambda *_: None)
+    stream.write(plan(base_of(run), [Share(run.run_dir / "adapter")], "float32"), target, 10**9, lambda *_: None)
     shutil.copy(base_of(run) / "config.json", target / "config.json")
     return AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
 

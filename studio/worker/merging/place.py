@@ -1,0 +1,100 @@
+"""Where a merged model ends up: in its folder by one rename when it is proven, in quarantine when it is not."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from studio.config.merge import MergeConfig
+from studio.errors import ModelError
+from studio.exports import target as targets
+from studio.worker import outputs
+from studio.worker.door import Desk
+
+QUARANTINE = "quarantine"
+UNFINISHED = ".unfinished"
+
+
+@contextmanager
+def draft(target: Path, config: MergeConfig, desk: Desk) -> Iterator[Path]:
+    """A folder to write into that becomes `target` if all goes well, and vanishes if not.
+
+    A target outside the run is written beside its place, and the run's model/ leads there.
+
+    Raises:
+        ModelError: `target` cannot be written, or is in use for something else.
+        DiskFull: there was no room for it.
+    """
+    if not config.export_dir:
+        with outputs.draft(desk.run_dir, target.name, last_call=desk.requests.protect) as folder:
+            yield folder
+        return
+    _require(target, config)
+    with _beside(target, desk) as unfinished:
+        with outputs.draft_at(target, unfinished, last_call=lambda: _last_call(target, config, desk)) as folder:
+            yield folder
+        link = desk.run_dir / "model"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target, target_is_directory=True)
+
+
+def quarantine(draft: Path, run_dir: Path) -> Path:
+    """Put a finished draft where nothing looks for models, and say where that is."""
+    outputs.sync(draft)
+    kept = run_dir / QUARANTINE
+    try:
+        outputs.publish(draft, kept)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        kept = draft.with_name(f"{draft.name.removesuffix(UNFINISHED).lstrip('.')}.{QUARANTINE}")
+        outputs.publish(draft, kept)  # on the disk where it lies: it may be too large for another
+    return kept
+
+
+def _require(target: Path, config: MergeConfig) -> None:
+    for objection in targets.objections(target, config.overwrite_output_dir):
+        raise ModelError(objection)
+
+
+def _last_call(target: Path, config: MergeConfig, desk: Desk) -> None:
+    _require(target, config)  # somebody else may have written there meanwhile
+    desk.requests.protect()
+
+
+@contextmanager
+def _beside(target: Path, desk: Desk) -> Iterator[Path]:
+    """The unfinished folder for `target`, held as long as this process lives; those of dead ones are cleared away."""
+    unfinished = target.with_name(f".{target.name}.{desk.run_dir.name}{UNFINISHED}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for old in target.parent.glob(f".{glob.escape(target.name)}.*{UNFINISHED}"):
+            _clear(old)
+        unfinished.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"export_dir: {target} cannot be written ({error.strerror}): choose another folder") from error
+    desk.requests.clear(unfinished)
+    held = os.open(unfinished, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield unfinished
+    finally:
+        os.close(held)
+
+
+def _clear(unfinished: Path) -> None:
+    """Remove what a merge that was killed left behind."""
+    descriptor = os.open(unfinished, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(unfinished, ignore_errors=True)
+    except BlockingIOError:
+        return  # its merge is alive
+    finally:
+        os.close(descriptor)
