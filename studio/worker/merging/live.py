@@ -11,15 +11,18 @@ import psutil
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.pytorch_utils import Conv1D
 
 from studio import models
 from studio.exports.merge import OFFLOADED, verified_in
 from studio.worker.merging.proof import Request, Unproven
-from studio.worker.merging.quantised import Rounded, Rounding, is_linear
-from studio.worker.merging.work import Source, Tensor
 
 PREFIX = "base_model.model."
 
@@ -46,13 +49,13 @@ def place() -> str:
 
 
 @contextmanager
-def loaded(folder: Path, dtype: torch.dtype, trust_remote_code: bool) -> Iterator[PreTrainedModel]:
+def loaded(folder: Path, dtype: torch.dtype, trust_remote_code: bool, **options: Any) -> Iterator[PreTrainedModel]:
     """A model, while it is needed."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     writes = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or hasattr(config, "auto_map")
     kind: Any = AutoModelForCausalLM if writes else AutoModelForImageTextToText
-    model = kind.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code).eval().to(place())
-    yield model
+    model = kind.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code, **options)
+    yield (model.dequantize().to(dtype) if options else model).eval().to(place())
     del model
 
 
@@ -60,9 +63,8 @@ def loaded(folder: Path, dtype: torch.dtype, trust_remote_code: bool) -> Iterato
 def tuned(request: Request, dtype: torch.dtype) -> Iterator[PeftModel]:
     """The base with all adapters of a request on it, each by its share."""
     adapters = [Path(adapter) for adapter in request.adapters]
-    with loaded(Path(request.base), dtype, request.trust_remote_code) as model:
-        if request.rounding:
-            _round(model, Rounding(request.rounding, request.double))
+    options = _quantised(request, dtype) if request.rounding else {}
+    with loaded(Path(request.base), dtype, request.trust_remote_code, **options) as model:
         _grow(model, adapters)
         names = [f"a{number}" for number in range(len(adapters))]
         live = PeftModel.from_pretrained(model, str(adapters[0]), adapter_name=names[0])
@@ -74,21 +76,18 @@ def tuned(request: Request, dtype: torch.dtype) -> Iterator[PeftModel]:
         del live
 
 
-def _round(model: PreTrainedModel, rounding: Rounding) -> None:
-    """Give the linear layers the weights that a training on few bits saw."""
-    for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, torch.Tensor) and is_linear(_as_stored(f"{name}.weight", weight)):
-            seen = Rounded(rounding, transposed=isinstance(module, Conv1D))
-            weight.data = seen.apply(weight.data.float(), _nothing, slice(None)).to(weight.dtype)
-
-
-def _as_stored(name: str, weight: torch.Tensor) -> Tensor:
-    return Tensor(name, None, tuple(weight.shape), "F32", "F32")
-
-
-def _nothing(source: Source) -> torch.Tensor:
-    raise LookupError(source)
+def _quantised(request: Request, dtype: torch.dtype) -> dict[str, Any]:
+    """Options to load the base as its training did, by the library that training used."""
+    four_bit = request.rounding != "int8"
+    scheme = BitsAndBytesConfig(
+        load_in_4bit=four_bit,
+        load_in_8bit=not four_bit,
+        llm_int8_skip_modules=["lm_head"],
+        bnb_4bit_quant_type=request.rounding if four_bit else "nf4",
+        bnb_4bit_use_double_quant=request.double,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": scheme, "device_map": {"": place()}}
 
 
 def _grow(model: PreTrainedModel, adapters: list[Path]) -> None:
