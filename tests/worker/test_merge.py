@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from studio.errors import ModelError
 from studio.worker.merging import plan, stream, verification
 from studio.worker.outputs import DiskFull
 from studio.worker.stop import STOPPED
@@ -22,30 +21,6 @@ from tests.worker.conftest import Disk, Start, Worker, make_model, spawn, write_
 
 EMBEDDING = "model.embed_tokens.weight"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-COVERED: dict[str, dict[str, Any]] = {
-    "plain": {"target_modules": ALL},
-    "some modules": {"target_modules": ["q_proj", "down_proj"]},
-    "rslora": {"target_modules": ALL, "use_rslora": True},
-    "rank pattern": {"target_modules": ALL, "rank_pattern": {"q_proj": 3, r"layers\.1\.mlp\.up_proj": 7}},
-    "alpha pattern": {"target_modules": ALL, "alpha_pattern": {"v_proj": 64}, "use_rslora": True},
-    "layers": {"target_modules": ALL, "layers_to_transform": [1], "layers_pattern": "layers"},
-    "dora": {"target_modules": ALL, "use_dora": True, "use_rslora": True},
-    "head": {"target_modules": [*ALL, "lm_head"]},
-    "trained whole": {"target_modules": ALL, "modules_to_save": ["lm_head", "norm"]},
-}
-REFUSED: dict[str, dict[str, Any]] = {
-    "trainable_token_indices": {"target_modules": ALL, "trainable_token_indices": [3, 4]},
-    "embed_tokens": {"target_modules": ["embed_tokens", "q_proj"]},
-    "init_lora_weights": {"target_modules": ALL, "init_lora_weights": "pissa"},
-    "bias": {"target_modules": ALL, "bias": "all"},
-    "target_parameters": {"target_modules": [], "target_parameters": ["mlp.gate_proj.weight"]},
-}
-
-
-@pytest.fixture(scope="session")
-def untied_model(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
-    folder = tmp_path_factory.mktemp("untied")
-    return make_model(folder, tokenizer_dir, tie_word_embeddings=False, dtype=torch.float32)
 
 
 def make_adapter(folder: Path, model_dir: Path, **options: Any) -> Path:
@@ -64,89 +39,9 @@ def make_adapter(folder: Path, model_dir: Path, **options: Any) -> Path:
 
 def merged(model_dir: Path, adapter: Path, target: Path, dtype: str = "auto", shard_bytes: int = 10**9) -> Path:
     target.mkdir()
-    tensors = plan.plan(model_dir, adapter, dtype)
-    stream.write(tensors, adapter, target, shard_bytes, lambda done, total: None)
+    stream.write(plan(model_dir, [Share(adapter)], dtype), target, shard_bytes, lambda done, total: None)
     shutil.copy(model_dir / "config.json", target)
     return target
-
-
-@pytest.mark.parametrize("options", COVERED.values(), ids=COVERED)
-def test_weights_are_those_of_pefts_own_merge(untied_model: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    adapter = make_adapter(tmp_path / "adapter", untied_model, **options)
-    ours = load_file(merged(untied_model, adapter, tmp_path / "merged") / "model.safetensors")
-    model = AutoModelForCausalLM.from_pretrained(untied_model, dtype=torch.float32)
-    theirs = PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict()
-    assert set(ours) == set(theirs)
-    changed = 0
-    for name, weight in load_file(untied_model / "model.safetensors").items():
-        torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5)
-        changed += not torch.equal(ours[name], weight)
-    changes = load_file(adapter / "adapter_model.safetensors")
-    assert changed == len([name for name in changes if "lora_A" in name or ".lora_" not in name])
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_plain_lora_is_refused_by_name(untied_model: Path, tmp_path: Path, name: str) -> None:
-    adapter = make_adapter(tmp_path / "adapter", untied_model, **REFUSED[name])
-    with pytest.raises(ModelError, match=name):
-        plan.plan(untied_model, adapter, "auto")
-
-
-def test_options_of_a_newer_peft_are_refused(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
-    stated = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps({**stated, "use_magic": True, "use_none": None}))
-    with pytest.raises(ModelError, match="the adapter uses use_magic, which"):
-        plan.plan(tiny_model, adapter, "auto")
-
-
-def test_a_bias_in_the_adapter_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
-    rewrite(adapter, {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias": torch.zeros(64)})
-    with pytest.raises(ModelError, match=r"no LoRA pair .*lora_B.bias"):
-        plan.plan(tiny_model, adapter, "auto")
-
-
-def test_a_tied_head_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=["q_proj", "lm_head"])
-    with pytest.raises(ModelError, match=r"no weights for lm_head.weight.*tied"):
-        plan.plan(tiny_model, adapter, "auto")
-
-
-def test_a_trained_head_of_a_tied_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL, modules_to_save=["embed_tokens"])
-    weights = {"base_model.model.model.embed_tokens.weight": load_file(tiny_model / "model.safetensors")[EMBEDDING]}
-    rewrite(adapter, weights)
-    with pytest.raises(ModelError, match="one weight for both"):
-        plan.plan(tiny_model, adapter, "auto")
-
-
-def test_an_adapter_of_another_model_is_refused(tiny_model: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
-    other = make_model(tmp_path / "other", tokenizer_dir, hidden_size=128, num_hidden_layers=3)
-    adapter = make_adapter(tmp_path / "adapter", other, target_modules=ALL)
-    with pytest.raises(ModelError, match=r"no weights for model.layers.2.* and 4 more"):
-        plan.plan(tiny_model, adapter, "auto")
-    shallow = make_model(tmp_path / "shallow", tokenizer_dir, hidden_size=128)
-    adapter = make_adapter(tmp_path / "narrow", shallow, target_modules=["q_proj"])
-    with pytest.raises(ModelError, match=r"q_proj.weight is \[64, 64\] in the base and \[128, 128\] in the adapter"):
-        plan.plan(tiny_model, adapter, "auto")
-
-
-def test_a_rank_that_contradicts_the_configuration_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
-    stated = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps({**stated, "r": 8}))
-    with pytest.raises(ModelError, match="has rank 4 in the adapter's weights, 8 in"):
-        plan.plan(tiny_model, adapter, "auto")
-
-
-def test_a_quantised_base_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(tmp_path / "adapter", tiny_model, target_modules=ALL)
-    quantised = shutil.copytree(tiny_model, tmp_path / "quantised")
-    config = json.loads((quantised / "config.json").read_text())
-    (quantised / "config.json").write_text(json.dumps({**config, "quantization_config": {"bits": 4}}))
-    with pytest.raises(ModelError, match="is quantised"):
-        plan.plan(quantised, adapter, "auto")
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32", "float16", "bfloat16"])
@@ -275,10 +170,11 @@ def test_memory_stays_below_the_size_of_the_model(heavy: tuple[Path, Path], tmp_
     target = tmp_path / "merged"
     target.mkdir()
     code = (
-        "import resource; from pathlib import Path; from studio.worker.merging import plan, stream\n"
+        "import resource; from pathlib import Path; from studio.worker.merging import stream; "
+        "from studio.worker.merging.plan import plan; from studio.worker.merging.work import Share\n"
         f"model, adapter, target = Path({str(heavy[0])!r}), Path({str(heavy[1])!r}), Path({str(target)!r})\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3\n"
-        "before = peak(); stream.write(plan.plan(model, adapter, 'auto'), adapter, target, 10**9, lambda *_: None)\n"
+        "before = peak(); stream.write(plan(model, [Share(adapter)]), target, 10**9, lambda *_: None)\n"
         "print(peak() - before)"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

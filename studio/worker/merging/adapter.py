@@ -61,6 +61,11 @@ class Layer:
     is_embedding: bool
 
     @property
+    def name(self) -> str:
+        """The module's name in the model, where several adapted parameters of one module are wrapped in each other."""
+        return self.module.replace(WRAPPED, "")
+
+    @property
     def keys(self) -> list[str]:
         return [stored.source.name for stored in self.tensors.values()]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from studio.errors import ModelError
 from studio.worker.merging import names
-from studio.worker.merging.adapter import WRAPPED, Adapter, Held
+from studio.worker.merging.adapter import Adapter, Held
 from studio.worker.merging.lora import Rows
 from studio.worker.merging.sheet import TIED, Sheet
 
@@ -83,7 +83,7 @@ def _tells_apart(sheet: Sheet, adapter: Adapter) -> bool:
     if _ends(sheet, adapter.trained):
         return True
     for layer in adapter.layers:
-        end = _end(sheet, f"{layer.module.replace(WRAPPED, '')}.weight")
+        end = _end(sheet, f"{layer.name}.weight")
         if end and not ("tokens" in layer.tensors and end == sheet.embedding):
             return True
     return False

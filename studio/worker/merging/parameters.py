@@ -17,26 +17,27 @@ def is_target(adapter: Adapter, module: str) -> bool:
     return bool(_targets(adapter, module))
 
 
-def put(sheet: Sheet, adapter: Adapter, layer: Layer, module: str, share: float) -> None:
-    """Add the change of one parameter of `module`: of those that are targeted the one whose shape it has.
+def put(sheet: Sheet, adapter: Adapter, layer: Layer, share: float) -> None:
+    """Add the change of one parameter of a module: of those that are targeted the one whose shape it has.
 
     Raises:
         ModelError: none has, or it cannot be told which way around.
     """
-    for parameter in _targets(adapter, module):
-        name = f"{module}.{parameter}"
+    targets = _targets(adapter, layer.name)
+    for parameter in targets:
+        name = f"{layer.name}.{parameter}"
         found = names.stored(name, sheet.tensors)
         if found and _put_stored(sheet, adapter, layer, name, found, share):
             return
-        if not found and _put_singles(sheet, adapter, layer, module, parameter, share):
+        if not found and _put_singles(sheet, adapter, layer, parameter, share):
             return
-    wanted = ", ".join(f"{module}.{parameter}" for parameter in _targets(adapter, module))
+    wanted = ", ".join(f"{layer.name}.{parameter}" for parameter in targets)
     raise ModelError(f"the base {sheet.folder} has no weights of the shape that the adapter has for {wanted}")
 
 
-def put_single(sheet: Sheet, adapter: Adapter, layer: Layer, module: str, share: float) -> bool:
+def put_single(sheet: Sheet, adapter: Adapter, layer: Layer, share: float) -> bool:
     """Add the change of one expert to the stack that the base stores; False where it stores no such stack."""
-    place = experts.place(module)
+    place = experts.place(layer.name)
     if place is None or layer.tensors.keys() != {"a", "b"}:
         return False
     stack, number, parameter, is_second = place
@@ -47,7 +48,7 @@ def put_single(sheet: Sheet, adapter: Adapter, layer: Layer, module: str, share:
         return False
     if number >= sheet.tensors[found].shape[0]:
         return False
-    scale = adapter.scale(module, a.shape[0]) * share
+    scale = adapter.scale(layer.name, a.shape[0]) * share
     sheet.change(found, PartOfStack(a.source, b.source, scale, number, b.shape[0] if is_second else 0))
     return True
 
@@ -84,14 +85,14 @@ def _put_stored(sheet: Sheet, adapter: Adapter, layer: Layer, name: str, found: 
     return True
 
 
-def _put_singles(sheet: Sheet, adapter: Adapter, layer: Layer, module: str, parameter: str, share: float) -> bool:
+def _put_singles(sheet: Sheet, adapter: Adapter, layer: Layer, parameter: str, share: float) -> bool:
     """The stack is stored expert by expert, gate and up apart."""
-    stacked = experts.singles(module, parameter, sheet.tensors)
+    stacked = experts.singles(layer.name, parameter, sheet.tensors)
     a, b = layer.tensors["a"], layer.tensors["b"]
     heights = [sheet.tensors[name].shape[0] for name in stacked[0]] if stacked else []
     if sum(heights) != b.shape[0] or sheet.tensors[stacked[0][0]].shape[1] != a.shape[1] or a.shape[0] % len(stacked):
         return False
-    scale = adapter.scale(f"{module}.{parameter}", a.shape[0] // len(stacked)) * share
+    scale = adapter.scale(f"{layer.name}.{parameter}", a.shape[0] // len(stacked)) * share
     for number, parts in enumerate(stacked):
         for half, name in enumerate(parts):
             first = sum(heights[:half])

@@ -12,7 +12,7 @@ from pathlib import Path
 from studio.errors import ModelError
 from studio.worker.merging import adapter as adapters
 from studio.worker.merging import ends, names, parameters
-from studio.worker.merging.adapter import WRAPPED, Adapter, Layer, some
+from studio.worker.merging.adapter import Adapter, Held, Layer, some
 from studio.worker.merging.lora import Bias, LowRank, Remainder
 from studio.worker.merging.quantised import Rounded, Rounding, is_linear
 from studio.worker.merging.sheet import Sheet
@@ -43,10 +43,7 @@ def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto", roun
     for share in shares:
         adapter = adapters.read(share.adapter)
         _require_share(adapter, share)
-        ends.settle(sheet, adapter)
-        _put_whole(sheet, adapter)
-        for layer in adapter.layers:
-            _put(sheet, adapter, layer, share.weight)
+        _put(sheet, adapter, share.weight)
     ends.require_even(sheet)
     return sheet.plan()
 
@@ -75,33 +72,44 @@ def _require_share(adapter: Adapter, share: Share) -> None:
         )
 
 
-def _put_whole(sheet: Sheet, adapter: Adapter) -> None:
-    for name, whole in {**adapter.copied, **adapter.trained}.items():
-        if ends.is_end(sheet, name):
-            continue  # done where embedding and head are settled
-        found = names.stored(name, sheet.tensors)
-        if found is None:
-            raise _homeless([name], sheet)
-        if sheet.tensors[found].shape != whole.shape:
-            raise _misfit(found, sheet.tensors[found].shape, whole.shape)
-        if sheet.tensors[found].changes:
-            sheet.notes.append(f"{found} is taken whole from {adapter.folder}, in place of what came before it.")
-        sheet.replace(found, whole)
+def _put(sheet: Sheet, adapter: Adapter, share: float) -> None:
+    """All that an adapter holds: first what it holds whole, on which its other changes stand."""
+    ends.settle(sheet, adapter)
+    whole = {**adapter.copied, **adapter.trained}
+    lost = [name for name in whole if not _put_whole(sheet, adapter, name, whole[name])]
+    lost += [f"{layer.name}.weight" for layer in adapter.layers if not _put_change(sheet, adapter, layer, share)]
+    if lost:
+        raise ModelError(
+            f"the base {sheet.folder} has no weights for {some(lost)}. Is it the model that the adapter was trained on?"
+        )
 
 
-def _put(sheet: Sheet, adapter: Adapter, layer: Layer, share: float) -> None:
-    module = layer.module.replace(WRAPPED, "")
-    if "tokens" in layer.tensors:
-        return ends.put_rows(sheet, adapter, module, layer.tensors["tokens"])
-    if parameters.is_target(adapter, module):
-        return parameters.put(sheet, adapter, layer, module, share)
-    found = names.stored(f"{module}.weight", sheet.tensors)
+def _put_whole(sheet: Sheet, adapter: Adapter, name: str, whole: Held) -> bool:
+    """Take a tensor from the adapter; False where the base has none of that name."""
+    if ends.is_end(sheet, name):
+        return True  # done where embedding and head are settled
+    found = names.stored(name, sheet.tensors)
     if found is None:
-        if parameters.put_single(sheet, adapter, layer, module, share):
-            return None
-        raise _homeless([f"{module}.weight"], sheet)
-    _put_layer(sheet, adapter, layer, found, share)
-    return None
+        return False
+    if sheet.tensors[found].shape != whole.shape:
+        raise _misfit(found, sheet.tensors[found].shape, whole.shape)
+    if sheet.tensors[found].changes:
+        sheet.notes.append(f"{found} is taken whole from {adapter.folder}, in place of what came before it.")
+    sheet.replace(found, whole)
+    return True
+
+
+def _put_change(sheet: Sheet, adapter: Adapter, layer: Layer, share: float) -> bool:
+    """Add what changes one module; False where the base has no weight for it."""
+    if "tokens" in layer.tensors:
+        ends.put_rows(sheet, adapter, layer.name, layer.tensors["tokens"])
+    elif parameters.is_target(adapter, layer.name):
+        parameters.put(sheet, adapter, layer, share)
+    elif found := names.stored(f"{layer.name}.weight", sheet.tensors):
+        _put_layer(sheet, adapter, layer, found, share)
+    else:
+        return parameters.put_single(sheet, adapter, layer, share)
+    return True
 
 
 def _put_layer(sheet: Sheet, adapter: Adapter, layer: Layer, found: str, share: float) -> None:
@@ -111,7 +119,7 @@ def _put_layer(sheet: Sheet, adapter: Adapter, layer: Layer, found: str, share: 
     delta = (a.shape[1], b.shape[0]) if transposed else (b.shape[0], *a.shape[1:])
     if rank != b.shape[1] or shape != delta:
         raise _misfit(found, shape, delta)
-    scale = adapter.scale(layer.module.replace(WRAPPED, ""), rank)
+    scale = adapter.scale(layer.name, rank)
     if adapter.start and not layer.is_embedding and len(shape) == 2:
         sheet.change(found, Remainder(adapter.start, rank, scale, transposed))
     magnitude = layer.tensors.get("magnitude")
@@ -159,12 +167,6 @@ def _add_biases(sheet: Sheet, name: str) -> None:
         sheet.zeros(other.removesuffix("weight") + "bias", sheet.tensors[other].shape[0], like=other)
     sheet.set(found[0], True)
     sheet.notes.append(f"The layers got biases ({found[0]}: true in config.json), because the adapter has some.")
-
-
-def _homeless(missing: list[str], sheet: Sheet) -> ModelError:
-    return ModelError(
-        f"the base {sheet.folder} has no weights for {some(missing)}. Is it the model that the adapter was trained on?"
-    )
 
 
 def _misfit(name: str, there: tuple[int, ...], wanted: tuple[int, ...]) -> ModelError:

@@ -50,6 +50,11 @@ def restate(folder: Path, **options: Any) -> None:
 KEYS: dict[str, tuple[dict[str, torch.Tensor], str, str]] = {
     "an unknown key": ({f"{QUERY}.lora_C.weight": torch.zeros(4)}, "\0", r"no weights for .*q_proj\.lora_C\.weight"),
     "a layer too many": ({QUERY.replace(".0.", ".7.") + ".weight": torch.zeros(32, 32)}, "\0", r"layers\.7\."),
+    "several unknown keys": (
+        {f"{QUERY}.lora_{letter}.weight": torch.zeros(4) for letter in "CDEFG"},
+        "\0",
+        r"no weights for .*lora_C.*lora_D.*lora_E.* and 2 more",
+    ),
     "half a pair": ({}, "layers.0.self_attn.q_proj.lora_B", r"layers\.0\.self_attn\.q_proj lacks its b"),
     "a bias not stated": ({f"{QUERY}.lora_B.bias": torch.zeros(32)}, "\0", r"q_proj\.lora_B\.bias"),
     "lengths not stated": ({f"{QUERY}.lora_magnitude_vector": torch.zeros(32)}, "\0", "lora_magnitude_vector"),
