@@ -14,25 +14,21 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from studio import models
 from studio.config.merge import MergeConfig
-from studio.config.train import TrainConfig
 from studio.exports import report
 from studio.exports.report import Answer, Report, Section, Table
 from studio.files import write_json
 from studio.runs.launchers import WORKERS
-from studio.settings import ASSETS
 from studio.ui.context import Context
 from studio.ui.form import Form, draw
 from studio.ui.tabs.export import on_take, page, results, sheet
 from studio.ui.tabs.export.kinds import KINDS, Kind
 from studio.ui.text import GROUPS
+from tests.adapters import RANK, SEEDLING, trained
 
-SEEDLING = ASSETS / "seedling"
 MERGE_S = 120
-RANK = 4
 MERGE = next(kind for kind in KINDS if kind.name == "merge")
 
 
@@ -44,27 +40,7 @@ def form() -> Form:
 
 @pytest.fixture
 def adapter(ctx: Context) -> Path:
-    """The adapter of a finished training: a small random LoRA on the first attention layer of the bundled model."""
-    config = TrainConfig(model_name_or_path="seedling", dataset=("identity",), run_name="fern")
-    run = ctx.store.create(config)
-    folder = run.path / "adapter"
-    folder.mkdir()
-    name = "model.layers.0.self_attn.q_proj"
-    lines, columns = models.read_header(SEEDLING / "model.safetensors")[f"{name}.weight"]["shape"]
-    chance = np.random.default_rng(0)
-    weights = {
-        f"base_model.model.{name}.lora_A.weight": chance.normal(0, 0.02, (RANK, columns)).astype(np.float32),
-        f"base_model.model.{name}.lora_B.weight": chance.normal(0, 0.02, (lines, RANK)).astype(np.float32),
-    }
-    save_file(weights, folder / "adapter_model.safetensors")
-    write_json(
-        folder / "adapter_config.json",
-        {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 8, "target_modules": ["q_proj"]},
-    )
-    write_json(folder / "base.json", {"name": "seedling", "path": str(SEEDLING)})
-    write_json(run.path / "exit.json", {"code": 0, "reason": "completed"})
-    write_json(run.path / "result.json", {"output": "adapter"})
-    return folder
+    return trained(ctx.store, "fern")
 
 
 @pytest.fixture

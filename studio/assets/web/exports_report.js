@@ -2,7 +2,7 @@
 // pairs of answers. Everything is set as text.
 const REPORT_SHADES = ["--curve-main", "--curve-second", "--curve-third", "--curve-fourth"];
 const ROWS_MAX = 12; // a longer table is folded
-const LONG = 48; // characters; a longer cell is broken into lines
+const LONG = 72; // characters; a longer cell is broken into lines
 const UNITS = { kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
 
 // the number that a cell shows, in bytes where it is a size; null where it shows none

@@ -10,10 +10,11 @@ from studio.config.adapter import AdapterConfig
 from studio.config.gguf import GgufConfig
 from studio.config.load import RunConfig
 from studio.config.merge import MergeConfig
+from studio.config.ollama import OllamaConfig
 from studio.config.option import options
 from studio.config.push import PushConfig
 from studio.config.quantize import QuantizeConfig
-from studio.exports import adapter, gguf, merge, push, quantize
+from studio.exports import adapter, gguf, merge, ollama, push, quantize
 from studio.exports.plan import Plan
 from studio.runs.outputs import Output
 from studio.runs.store import Store
@@ -92,6 +93,18 @@ KINDS = (
             "尚无转换记录。请在上方选择模型：llama.cpp、LM Studio 与 Ollama 使用 GGUF 文件。",
         ),
         suffix="gguf",
+    ),
+    Kind(
+        OllamaConfig, ollama.plan, "ollama", ("Ollama", "Ollama"), ("Make the folder", "生成文件夹"),
+        need=(
+            "### Nothing to export yet\nChoose a model; an adapter is merged first.",
+            "### 还没有可导出的模型\n请选择模型；适配器需先合并。",
+        ),
+        none=(
+            "Nothing was made for Ollama yet. Choose a model above: its folder has a GGUF file and a Modelfile.",
+            "尚未为 Ollama 导出。请在上方选择模型：导出的文件夹包含 GGUF 文件和 Modelfile。",
+        ),
+        suffix="ollama",
     ),
     Kind(
         QuantizeConfig, quantize.plan, "quantize", ("Quantise", "量化"), ("Quantise", "量化"),

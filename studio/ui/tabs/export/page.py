@@ -37,20 +37,23 @@ class ExportTab:
 def build(ctx: Context, tab: gr.Tab) -> ExportTab:
     """Draw every sub-page; `tab` is the one that holds them all."""
     sheets: list[Sheet] = []
+    inners: list[gr.Tab] = []
     with gr.Tabs(elem_id="export-tabs") as pages:
         for kind in KINDS:
             with gr.Tab(said(*kind.title), id=kind.name, elem_id=f"export-tab-{kind.name}") as inner:
                 drawn = sheet.build(ctx, kind)
-            inner.select(partial(sheet.on_open, ctx, kind), drawn.subject, drawn.pickers, **QUIET)
+            inners.append(inner)
             sheets.append(drawn)
     exported = ExportTab(pages, tuple(sheets))
     pickers = [picker for each in sheets for picker in each.pickers]
-    tab.select(partial(on_open, ctx, KINDS), exported.subjects, pickers, **QUIET)
+    gr.on(
+        [each.select for each in (tab, *inners)], partial(on_open, ctx, KINDS), exported.subjects, pickers, **QUIET
+    )  # fmt: skip
     return exported
 
 
 def on_open(ctx: Context, kinds: Sequence[Kind], *subjects: Any) -> list[Any]:
-    """`sheet.on_open` of every sub-page: which of them is in sight is known to the page alone."""
+    """`sheet.on_open` of every sub-page: all offer what is there now, whichever of them is in sight."""
     pairs = zip(kinds, subjects, strict=True)
     return [update for kind, subject in pairs for update in sheet.on_open(ctx, kind, subject)]
 
