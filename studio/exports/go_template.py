@@ -143,10 +143,11 @@ def _system(render: Render) -> tuple[str, str] | None:
     """What stands before and behind a system prompt; None where the template takes none."""
     try:
         before, after, prompt = _pieces(render, TURNS[:1], SYSTEM)
-        longer = _pieces(render, TURNS[:3], SYSTEM)
     except ModelError:
         return None
-    if longer != [before, after, *_pieces(render, TURNS[:3])[1:-1], prompt]:
+    pieces = [before, after, *_pieces(render, TURNS[:3])[1:-1]]
+    wanted = "".join(piece + content for piece, content in zip(pieces, [SYSTEM, *TURNS[:3]], strict=True)) + prompt
+    if render(_messages(TURNS[:3], SYSTEM), True) != wanted:
         raise ModelError(
             "the chat template moves the system prompt as the conversation goes on: Ollama's TEMPLATE cannot do that"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,8 +38,9 @@ class Modelfile:
     def __str__(self) -> str:
         lines = [f"FROM ./{self.weights}", f'TEMPLATE """{self.template}"""']
         lines += [f'SYSTEM """{self.system}"""'] if self.system else []
-        lines += [f"PARAMETER {key} {value:g}" for key, value in self.parameters.items()]
-        lines += [f"PARAMETER stop {json.dumps(text, ensure_ascii=False)}" for text in self.stops]
+        lines += [f"PARAMETER {key} {value}" for key, value in self.parameters.items()]
+        # Ollama takes what is between quotes as it is, backslashes too
+        lines += [f'PARAMETER stop """{text}"""' if '"' in text else f'PARAMETER stop "{text}"' for text in self.stops]
         return "\n".join(lines) + "\n"
 
 
