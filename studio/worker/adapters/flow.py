@@ -15,12 +15,11 @@ from studio.exports.plan import size
 from studio.exports.report import Report, Section
 from studio.files import folder_bytes
 from studio.runs.store import Store
-from studio.worker import outputs
+from studio.worker import bases, outputs
 from studio.worker.adapters import difference, folder, rewriting
 from studio.worker.adapters.average import average
 from studio.worker.adapters.folder import Made
 from studio.worker.door import Desk
-from studio.worker.methods import base
 
 
 def make(desk: Desk) -> None:
@@ -51,7 +50,7 @@ def _base(found: Inputs) -> tuple[str, Path]:
     if found.base:
         return found.base_name, found.base
     info = found.adapters[0]
-    return models.display_name(info.base), base.find(info.base).path
+    return models.display_name(info.base), bases.find(info.base).path
 
 
 def _made(desk: Desk, config: AdapterConfig, found: Inputs) -> Made:
