@@ -57,6 +57,7 @@ def put_rows(sheet: Sheet, adapter: Adapter, module: str, values: Held) -> None:
     both = [sheet.embedding, sheet.head] if sheet.is_tied and found == sheet.embedding else [found]
     for end in both:
         if end in sheet.tensors:
+            sheet.require_untouched(end, "a row that was trained by itself")
             sheet.change(end, Rows(rows, values.source))
 
 

@@ -26,17 +26,18 @@ def stored(name: str, names: Collection[str]) -> str | None:
 
 def embedding(names: Collection[str]) -> str | None:
     """The input embedding among `names`, where there is one of a known name."""
-    found = [name for name in names if _leaf(name) in HEADS]
+    found = [name for name in names if leaf(name) in HEADS]
     return found[0] if len(found) == 1 else None
 
 
 def head(embedding: str) -> str:
     """What the output head that belongs to an embedding is called, stored or not."""
     outside = "language_model." if embedding.startswith("language_model.model.") else ""
-    return f"{outside}{HEADS[_leaf(embedding)]}.weight"
+    return f"{outside}{HEADS[leaf(embedding)]}.weight"
 
 
-def _leaf(name: str) -> str:
+def leaf(name: str) -> str:
+    """The module that a weight belongs to, without those around it; empty of what is no weight."""
     return name.removesuffix(".weight").rpartition(".")[2] if name.endswith(".weight") else ""
 
 

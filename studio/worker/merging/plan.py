@@ -30,7 +30,7 @@ SWITCHES = {
 
 
 def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto", rounding: Rounding | None = None) -> Plan:
-    """Every tensor of the merged model: the base's, with the changes of each adapter, one after another.
+    """Every tensor of the merged model: the base's, with the changes of all adapters added up.
 
     With `rounding`, the base is first rounded as a training that held it in fewer bits saw it.
 
@@ -41,6 +41,7 @@ def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto", roun
     if rounding:
         _round(sheet, rounding)
     for share in shares:
+        sheet.next_adapter()
         adapter = adapters.read(share.adapter)
         _require_share(adapter, share)
         _put(sheet, adapter, share.weight)
@@ -76,7 +77,7 @@ def _put(sheet: Sheet, adapter: Adapter, share: float) -> None:
     """All that an adapter holds: first what it holds whole, on which its other changes stand."""
     ends.settle(sheet, adapter)
     whole = {**adapter.copied, **adapter.trained}
-    lost = [name for name in whole if not _put_whole(sheet, adapter, name, whole[name])]
+    lost = [name for name in whole if not _put_whole(sheet, name, whole[name])]
     lost += [f"{layer.name}.weight" for layer in adapter.layers if not _put_change(sheet, adapter, layer, share)]
     if lost:
         raise ModelError(
@@ -84,7 +85,7 @@ def _put(sheet: Sheet, adapter: Adapter, share: float) -> None:
         )
 
 
-def _put_whole(sheet: Sheet, adapter: Adapter, name: str, whole: Held) -> bool:
+def _put_whole(sheet: Sheet, name: str, whole: Held) -> bool:
     """Take a tensor from the adapter; False where the base has none of that name."""
     if ends.is_end(sheet, name):
         return True  # done where embedding and head are settled
@@ -93,8 +94,6 @@ def _put_whole(sheet: Sheet, adapter: Adapter, name: str, whole: Held) -> bool:
         return False
     if sheet.tensors[found].shape != whole.shape:
         raise _misfit(found, sheet.tensors[found].shape, whole.shape)
-    if sheet.tensors[found].changes:
-        sheet.notes.append(f"{found} is taken whole from {adapter.folder}, in place of what came before it.")
     sheet.replace(found, whole)
     return True
 
@@ -120,9 +119,11 @@ def _put_layer(sheet: Sheet, adapter: Adapter, layer: Layer, found: str, share: 
     if rank != b.shape[1] or shape != delta:
         raise _misfit(found, shape, delta)
     scale = adapter.scale(layer.name, rank)
+    magnitude = layer.tensors.get("magnitude")
+    if magnitude or adapter.start:
+        sheet.require_untouched(found, "DoRA" if magnitude else str(adapter.start))
     if adapter.start and not layer.is_embedding and len(shape) == 2:
         sheet.change(found, Remainder(adapter.start, rank, scale, transposed))
-    magnitude = layer.tensors.get("magnitude")
     lengths = magnitude.source if magnitude else None
     sheet.change(found, LowRank(a.source, b.source, scale * share, transposed, lengths))
     if "bias" in layer.tensors:

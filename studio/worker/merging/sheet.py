@@ -33,6 +33,8 @@ class Sheet:
         self.config = read_record(folder / "config.json")
         self.notes: list[str] = []
         self.changes: dict[str, Any] = {}
+        self._touched: set[str] = set()
+        self._touched_before: set[str] = set()
         self._written: Callable[[str], str] = lambda stored: _written(stored, export_dtype)
         if self.config.get("quantization_config"):
             raise ModelError(f"{folder} is quantised: merge into the 16-bit model that it was made from")
@@ -52,13 +54,33 @@ class Sheet:
         stated = self.changes.get(TIED, self._text.get(TIED, self.config.get(TIED)))
         return self.embedding is not None and (bool(stated) or self.head not in self.tensors)
 
+    def next_adapter(self) -> None:
+        """What comes is of another adapter than what came."""
+        self._touched_before |= self._touched
+        self._touched.clear()
+
+    def require_untouched(self, name: str, what: str) -> None:
+        """Only sums do not depend on what came before them.
+
+        Raises:
+            ModelError: an adapter before this one changes the tensor, too.
+        """
+        if name in self._touched_before:
+            raise ModelError(
+                f"{name} is changed by several of the adapters, and {what} is no sum, so what both together should be "
+                "is not defined: merge the first alone, and then the next into the model that comes of it"
+            )
+
     def change(self, name: str, change: Change) -> None:
         """Have one more change done to a tensor."""
         tensor = self.tensors[name]
+        self._touched.add(name)
         self.tensors[name] = dataclasses.replace(tensor, changes=(*tensor.changes, change))
 
     def replace(self, name: str, whole: Held) -> None:
         """Take a tensor whole from an adapter."""
+        self.require_untouched(name, "a weight that was trained whole")
+        self._touched.add(name)
         self.tensors[name] = Tensor(
             name, whole.source, whole.shape, self._kept_type(name, whole), whole.dtype, whole=True
         )

@@ -43,11 +43,11 @@ def copy(base: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("dora", [False, True], ids=["plain", "dora"])
-def test_several_adapters_are_merged_one_after_another(bases: dict[str, Path], tmp_path: Path, dora: bool) -> None:
+def test_several_adapters_on_tied_ends(bases: dict[str, Path], tmp_path: Path) -> None:
+    """What the second adds to the first is what it adds to the model that the first was merged into."""
     base = bases["tied"]
-    first = make_adapter(tmp_path / "1", base, seed=1, target_modules=["q_proj", "embed_tokens"], use_dora=dora)
-    second = make_adapter(tmp_path / "2", base, seed=2, target_modules=["q_proj", "v_proj"], r=3, use_dora=dora)
+    first = make_adapter(tmp_path / "1", base, seed=1, target_modules=["q_proj", "embed_tokens"], use_dora=True)
+    second = make_adapter(tmp_path / "2", base, seed=2, target_modules=["q_proj", "lm_head"], r=3)
     merged(base, [Share(first)], tmp_path / "one")
     merged(base, [Share(first), Share(second)], tmp_path / "both")
     wanted = live(tmp_path / "one", second)

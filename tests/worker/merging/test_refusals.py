@@ -110,6 +110,16 @@ def test_a_part_of_what_is_no_sum_is_refused(bases: dict[str, Path], tmp_path: P
         plan(bases["untied"], [Share(adapter, 0.5)])
 
 
+@pytest.mark.parametrize("name", SHARED)
+def test_what_is_no_sum_is_not_put_on_another_adapter(bases: dict[str, Path], tmp_path: Path, name: str) -> None:
+    base = bases["untied"]
+    first = make_adapter(tmp_path / "1", base, target_modules=["q_proj", "embed_tokens"], modules_to_save=["norm"])
+    options = SHARED[name][0]
+    second = make_adapter(tmp_path / "2", base, target_modules=["q_proj"], **options)
+    with pytest.raises(ModelError, match=r"changed by several .* is no sum"):
+        plan(base, [Share(first), Share(second)])
+
+
 def test_a_bias_where_models_of_the_kind_have_none(bases: dict[str, Path], tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", bases["qwen"], target_modules=["o_proj"], lora_bias=True)
     with pytest.raises(ModelError, match=r"o_proj\.bias .*a qwen2 model has no place"):
