@@ -14,7 +14,9 @@ from pathlib import Path
 
 import yaml
 
+from studio import models
 from studio.errors import SeedbedError, ServingError
+from studio.files import read_record
 from studio.runs import process
 from studio.worker import imports
 from studio.worker.door import leave
@@ -29,7 +31,7 @@ def main(path: Path) -> None:
     if not api_key:
         raise ServingError("VLLM_API_KEY is not set: the server does not answer without a key")
     listener = _listen(options["host"], options["port"])  # before a minute is spent on weights
-    imports.trim()
+    imports.trim(_quantised_by(options["model"]))
     from studio.worker.stand_in import loading, routes
 
     imports.settle()
@@ -37,6 +39,13 @@ def main(path: Path) -> None:
     desk = loading.load(options)
     print("phase: ready", flush=True)
     routes.run(routes.build(desk, api_key), desk.generation, listener)
+
+
+def _quantised_by(model: str) -> list[str]:
+    """The package that the weights of a checkpoint are packed by, where it is one that is left out otherwise."""
+    folder = models.folder_of(model)
+    stored = read_record(folder / "config.json").get("quantization_config") if folder else None
+    return [str(stored.get("quant_method"))] if isinstance(stored, dict) else []
 
 
 def _listen(host: str, port: int) -> socket.socket:
