@@ -79,7 +79,7 @@ def _name(folder: Path) -> str:
 
 
 def _counts(texts: Texts) -> tuple[tuple[int, int], int]:
-    return (len(texts.calibration), len(texts.held)), sum(row.trained for row in texts.held)
+    return (len(texts.calibration), len(texts.held)), perplexity.counted(texts.held)
 
 
 def _server(config: QuantizeConfig, folder: Path) -> str:

@@ -37,8 +37,13 @@ def of(model: PreTrainedModel, rows: Sequence[Encoded], tell: Tell) -> float:
     for done, row in enumerate(rows, 1):
         nats += _nats(model, row)
         tell(done, len(rows))
-    mean = nats / sum(row.trained for row in rows)
+    mean = nats / counted(rows)
     return math.exp(mean) if mean < LARGEST_LOSS else math.inf
+
+
+def counted(rows: Sequence[Encoded]) -> int:
+    """Tokens that count: the first of a row has nothing before it to be foretold from."""
+    return sum(label != IGNORED for row in rows for label in row.labels[1:])
 
 
 def _nats(model: PreTrainedModel, row: Encoded) -> float:
@@ -46,8 +51,8 @@ def _nats(model: PreTrainedModel, row: Encoded) -> float:
     labels = torch.tensor(row.labels[1:], device=model.device)
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([row.input_ids], device=model.device)).logits[0, :-1]
-    counted = labels != IGNORED
-    return float(cross_entropy(logits[counted].float(), labels[counted], reduction="sum"))
+    known = labels != IGNORED
+    return float(cross_entropy(logits[known].float(), labels[known], reduction="sum"))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from studio.serving.benchmark.report import machine
 from studio.worker.quantizing.speed import CLIENTS, Speed
 
 RUINED = 3.0  # times the perplexity that it had
+STRANGE = 1000.0  # beyond it a model knows next to nothing of such texts, and differences are chance
 SIZE, PERPLEXITY = "Size (MB)", "Perplexity"
 SERVERS = {"vllm": "vLLM", "huggingface": "the Transformers server"}
 UNKNOWN = "—"
@@ -115,6 +116,8 @@ def _cells(each: Measures, has_speed: bool) -> Iterator[str]:
 def _conditions(config: QuantizeConfig, found: Findings) -> str:
     data = config.eval_dataset or config.export_quantization_dataset
     told = [f"Perplexity on {found.tokens:,} tokens of {found.rows[1]} rows of {data} that calibrated nothing."]
+    if found.before.perplexity > STRANGE:
+        told.append("The model knows nothing of such rows: choose others, or the perplexities say little.")
     if _has_speed(found):
         told.append(f"Served by {SERVERS[found.server]} on {machine()}; one measurement of each, in tokens of answers.")
     for each in (found.before, found.after):
