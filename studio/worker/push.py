@@ -14,10 +14,11 @@ from pathlib import Path
 from studio.config.load import load_run_config
 from studio.config.push import PushConfig
 from studio.errors import HubError
-from studio.exports import report
+from studio.exports import card, report
 from studio.exports.plan import size
 from studio.exports.push import Item, Parcel, parcel
 from studio.exports.report import Report, Section, Table
+from studio.files import write_text
 from studio.runs.store import Store
 from studio.worker.door import Desk, leave, serve
 from studio.worker.hub import Hub, Repository, Sent
@@ -32,7 +33,7 @@ def _work(desk: Desk) -> bool:
     config = load_run_config(desk.run_dir / "config.yaml")
     assert isinstance(config, PushConfig)
     desk.reporter.phase("preparing", "looking at the files")
-    found = parcel(Store(desk.run_dir.parent), config.model_name_or_path)
+    found = _packed(desk, config)
     desk.reporter.phase("connecting", f"asking the hub for {config.hub_model_id}")
     hub, started = Hub(), time.monotonic()
     repository = hub.open(config.hub_model_id, config.hub_private_repo)
@@ -46,6 +47,19 @@ def _work(desk: Desk) -> bool:
     uploaded = sum(one.bytes for one in sent)
     desk.reporter.result(url=repository.url, private=repository.private, uploaded_bytes=uploaded, seconds=seconds)
     return False
+
+
+def _packed(desk: Desk, config: PushConfig) -> Parcel:
+    """The files, with a model card if one is wanted; it stays in the run, to be read without the hub."""
+    store = Store(desk.run_dir.parent)
+    found = parcel(store, config.model_name_or_path)
+    if not config.model_card:
+        return found
+    found = card.with_card(store, found, config.hub_model_id)
+    for item in found.items:
+        if item.name in card.NAMES and item.content:
+            write_text(desk.run_dir / item.name, item.content.decode())
+    return found
 
 
 @dataclass
