@@ -21,10 +21,11 @@ from studio.runs import outputs as left
 from studio.runs.store import Store
 from studio.worker import bases, outputs
 from studio.worker.door import Desk
-from studio.worker.merging import account, companions, place, stream
-from studio.worker.merging.ledger import Ledger
+from studio.worker.merging import account, companions, full_memory, place, quantised, stream
+from studio.worker.merging.ledger import Ledger, Written
 from studio.worker.merging.plan import plan
 from studio.worker.merging.proof import Comparison, Prover, Request, Unproven
+from studio.worker.merging.quantised import Rounding
 from studio.worker.merging.work import Plan, Share
 
 SPARE_BYTES = 50_000_000  # tokenizer, configuration, reports
@@ -36,16 +37,21 @@ class Quarantined(ModelError):
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked for, with its names looked up: `folder` is the base's."""
+    """What is asked for, with its names looked up: `folder` is the base's, `rounding` what training did to it."""
 
     config: MergeConfig
     run_dir: Path
     shares: tuple[Share, ...]
     folder: Path
+    rounding: Rounding | None
 
     @property
     def target(self) -> Path:
         return Path(self.config.export_dir) if self.config.export_dir else self.run_dir / "model"
+
+    @property
+    def is_in_memory(self) -> bool:
+        return self.config.merge_method == "full_memory"
 
 
 def merge(desk: Desk) -> None:
@@ -62,7 +68,7 @@ def merge(desk: Desk) -> None:
         prover = stack.enter_context(Prover(config.export_device == "auto")) if config.verify else None
         desk.reporter.phase("planning", ", ".join(config.adapter_name_or_path))
         job = _job(config, desk.run_dir)
-        planned = plan(job.folder, job.shares, config.export_dtype)
+        planned = _plan(job)
         _require_room(job.target, planned)
         ledger.lap("planning")
         with place.draft(job.target, config, desk) as draft:
@@ -77,7 +83,22 @@ def _job(config: MergeConfig, run_dir: Path) -> Job:
     adapters = [left.adapter_of(store, name) for name in config.adapter_name_or_path]
     shares = [Share(adapter.path, weight) for adapter, weight in zip(adapters, config.weights, strict=True)]
     folder = bases.find(config.model_name_or_path or adapters[0].base).path
-    return Job(config, run_dir, tuple(shares), folder)
+    return Job(config, run_dir, tuple(shares), folder, quantised.asked(config, [adapter.path for adapter in adapters]))
+
+
+def _plan(job: Job) -> Plan:
+    dtype = job.config.export_dtype
+    if job.is_in_memory:
+        return full_memory.plan(job.folder, job.shares, dtype)
+    return plan(job.folder, job.shares, dtype, job.rounding)
+
+
+def _write(job: Job, planned: Plan, draft: Path, desk: Desk) -> Written:
+    shard_bytes = job.config.export_size * 10**9
+    if not job.is_in_memory:
+        return stream.write(planned, draft, shard_bytes, _teller(desk))
+    trusts = job.config.trust_remote_code
+    return full_memory.write(planned, job.folder, job.shares, draft, shard_bytes, trusts)
 
 
 def _make(job: Job, planned: Plan, prover: Prover | None, draft: Path, desk: Desk, ledger: Ledger) -> Report:
@@ -87,7 +108,7 @@ def _make(job: Job, planned: Plan, prover: Prover | None, draft: Path, desk: Des
         Quarantined: it is no longer there.
     """
     desk.reporter.phase("merging")
-    written = stream.write(planned, draft, job.config.export_size * 10**9, _teller(desk))
+    written = _write(job, planned, draft, desk)
     companions.copy(job.folder, job.shares[0].adapter, draft, _changes(job, planned), job.config.template)
     ledger.lap("merging")
     found = _prove(job, prover, draft, desk) if prover else None
@@ -109,6 +130,8 @@ def _prove(job: Job, prover: Prover, draft: Path, desk: Desk) -> Comparison | st
         adapters=tuple(str(share.adapter) for share in job.shares),
         weights=tuple(share.weight for share in job.shares),
         merged=str(draft),
+        rounding=job.rounding.kind if job.rounding else None,
+        double=job.rounding is None or job.rounding.double,
         trust_remote_code=job.config.trust_remote_code,
     )
     try:
@@ -136,7 +159,7 @@ def _changes(job: Job, planned: Plan) -> dict[str, Any]:
 
 def _figures(job: Job, planned: Plan, report: Report) -> dict[str, Any]:
     """For result.json. The fingerprint is that of a model that is one whole adapter and its base, nothing else."""
-    alone = len(job.shares) == 1 and job.shares[0].weight == 1
+    alone = len(job.shares) == 1 and job.shares[0].weight == 1 and not job.rounding
     return {
         "bytes": planned.size_bytes,
         "merged_weights": len(planned.changed),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-WAITING_BYTES = 64_000_000
+WAITING_BYTES = 32_000_000
 
 
 class Lane:

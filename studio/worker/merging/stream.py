@@ -29,8 +29,8 @@ from studio.worker.merging.shards import Shard
 from studio.worker.merging.stored import Bytes, Stored, as_bytes, as_tensor, opened
 from studio.worker.merging.work import TYPES, Plan, Source, Tensor, width
 
-PIECE_BYTES = 4_000_000
-IN_WORK_BYTES = 64_000_000
+PIECE_BYTES = 1_000_000
+IN_WORK_BYTES = 32_000_000
 FLUSH_BYTES = 64_000_000
 THREADS_MAX = 8
 
