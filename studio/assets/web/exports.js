@@ -87,8 +87,9 @@ function move({ state, message, progress, eta_s: eta }) {
   const bar = places.going.querySelector(".bar");
   if (!bar) return;
   places.going.querySelector(".export-message").textContent = `${message || STATES[state]}${left(eta)}`;
+  bar.classList.toggle("unknown", progress === null);
   bar.firstChild.style.width = `${(100 * (progress ?? 0)).toFixed(1)}%`;
-  bar.setAttribute("aria-valuenow", Math.round(100 * (progress ?? 0)));
+  if (progress !== null) bar.setAttribute("aria-valuenow", Math.round(100 * progress));
   if (state === "stopping") places.going.querySelector("button").disabled = true;
 }
 

@@ -11,6 +11,30 @@ function numberIn(cell) {
   return digits === undefined ? null : Number(digits.replaceAll(",", "")) * (UNITS[unit] ?? 1);
 }
 
+// `code` and **bold**, which is all that reports use within a line
+function spoken(line) {
+  return line.split(/(`[^`\n]+`|\*\*[^*\n]+\*\*)/).map((part) => {
+    if (/^`.+`$/.test(part)) return make("code", "", part.slice(1, -1));
+    return /^\*\*.+\*\*$/.test(part) ? make("b", "", part.slice(2, -2)) : part;
+  });
+}
+
+function fenced(text) {
+  const copy = button(say("Copy", "复制"), async () => {
+    await navigator.clipboard.writeText(text);
+    copy.textContent = say("Copied", "已复制");
+  });
+  return make("div", "report-code", make("pre", "", text), copy);
+}
+
+// sentences, and between ``` what is to be copied
+function prose(text) {
+  return text.split(/```[a-z]*\n([\s\S]*?)```/).map((part, index) => {
+    if (index % 2) return fenced(part.trimEnd());
+    return part.trim() ? make("p", "report-text", ...spoken(part.trim())) : "";
+  });
+}
+
 function figuresOf(figures) {
   const rows = figures.map(([label, value]) => make("tr", "", make("th", "", label), make("td", "", value)));
   return make("table", "figures-table", make("tbody", "", ...rows));
@@ -59,7 +83,7 @@ function answerOf([wanted, got]) {
 
 function sectionOf(section) {
   const parts = [make("h4", "", section.title)];
-  if (section.text) parts.push(make("p", "report-text", section.text));
+  if (section.text) parts.push(...prose(section.text));
   if (section.figures.length) parts.push(figuresOf(section.figures));
   if (section.table?.chart.length) parts.push(charts(section.table));
   if (section.table) parts.push(grid(section.table));
@@ -68,6 +92,6 @@ function sectionOf(section) {
 }
 
 function reportOf(report) {
-  const verdict = card(report.passed ? "good" : "bad", report.verdict);
+  const verdict = card(report.passed ? "good" : "bad", ...spoken(report.verdict));
   return make("div", "report", make("h3", "", report.title), verdict, ...report.sections.map(sectionOf));
 }

@@ -23,12 +23,13 @@ from studio.ui.tabs.export.kinds import Kind
 
 LISTED_MAX = 12
 LOG_BYTES = 16_000
-# where a result can be taken, by the name of its folder
+# where the result of a kind can be taken
 TAKEN = {
-    "model": ("chat", "gguf", "ollama", "quantize", "push"),
-    "adapter": ("chat", "merge", "adapter", "push"),
+    "merge": ("chat", "gguf", "ollama", "quantize", "push"),
     "gguf": ("push",),
     "ollama": ("push",),
+    "quantize": ("chat", "push"),
+    "adapter": ("chat", "merge", "adapter", "push"),
 }
 
 
@@ -97,7 +98,7 @@ def _result(run: Run, output: Path) -> dict[str, Any]:
         "path": str(output),
         "size": size(folder_bytes(output)) if there else "",
         "there": there,
-        "takes": TAKEN.get(output.name, ()) if there else (),
+        "takes": TAKEN[run.kind] if there else (),
         "download": downloads.url(run) if there and is_own else "",
     }
 
