@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,36 @@ def tuned(request: Request, dtype: torch.dtype) -> Iterator[PeftModel]:
     options = _quantised(request, dtype) if request.rounding else {}
     with loaded(Path(request.base), dtype, request.trust_remote_code, **options) as model:
         _grow(model, adapters)
-        names = [f"a{number}" for number in range(len(adapters))]
-        live = PeftModel.from_pretrained(model, str(adapters[0]), adapter_name=names[0])
-        for name, adapter in zip(names[1:], adapters[1:], strict=True):
-            live.load_adapter(str(adapter), adapter_name=name)
-        live.base_model.set_adapter(names if len(names) > 1 else names[0])
-        _share(live, dict(zip(names, request.weights, strict=True)))
+        live = _summed(model, adapters, request.weights) if all(map(_is_sum, adapters)) else _stacked(model, adapters)
         yield live.eval()
         del live
+
+
+def _is_sum(adapter: Path) -> bool:
+    """Whether an adapter only adds to weights, so that several can be added in any order, each by a share."""
+    options = models.check_adapter(adapter).config
+    replaces = ("use_dora", "modules_to_save", "trainable_token_indices")
+    return options.get("bias", "none") == "none" and not any(options.get(key) for key in replaces)
+
+
+def _summed(model: PreTrainedModel, adapters: list[Path], weights: Sequence[float]) -> PeftModel:
+    names = [f"a{number}" for number in range(len(adapters))]
+    live = PeftModel.from_pretrained(model, str(adapters[0]), adapter_name=names[0])
+    for name, adapter in zip(names[1:], adapters[1:], strict=True):
+        live.load_adapter(str(adapter), adapter_name=name)
+    live.base_model.set_adapter(names)
+    shares = dict(zip(names, weights, strict=True))
+    for module in live.modules():
+        if isinstance(module, LoraLayer):
+            module.scaling.update({name: scale * shares[name] for name, scale in module.scaling.items()})
+    return live
+
+
+def _stacked(model: Any, adapters: list[Path]) -> PeftModel:
+    """Each adapter on what those before it made, the last one live."""
+    for adapter in adapters[:-1]:
+        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return PeftModel.from_pretrained(model, str(adapters[-1]))
 
 
 def _quantised(request: Request, dtype: torch.dtype) -> dict[str, Any]:
@@ -99,9 +121,3 @@ def _grow(model: PreTrainedModel, adapters: list[Path]) -> None:
     rows = max((header[key]["shape"][0] for header in headers for key in keys & header.keys()), default=0)
     if rows > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(rows, mean_resizing=False)
-
-
-def _share(live: PeftModel, weights: dict[str, float]) -> None:
-    for module in live.modules():
-        if isinstance(module, LoraLayer):
-            module.scaling.update({name: scale * weights[name] for name, scale in module.scaling.items()})

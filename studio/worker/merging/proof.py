@@ -6,6 +6,7 @@ Light to import. The comparing process loads its libraries while the merge is wr
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -99,8 +100,9 @@ def objections(comparison: Comparison) -> tuple[str, ...]:
         found.append(f"{_some(comparison.not_finite)} holds NaN or infinite numbers")
     if comparison.wrong:
         found.append(f"{_some(comparison.wrong)} differs by more than rounding explains")
-    # written so that a NaN objects, too
-    if not comparison.kl <= min(limit, max(floor, LOST_SHARE * comparison.kl_base)):
+    if not all(map(math.isfinite, (comparison.kl, comparison.kl_base, comparison.max_difference))):
+        found.append("its answers, or those of base plus adapter, are not numbers")
+    elif comparison.kl > min(limit, max(floor, LOST_SHARE * comparison.kl_base)):
         found.append(
             f"its answers are {comparison.kl:.2g} nats a token away from those of base plus adapter (the base alone: "
             f"{comparison.kl_base:.2g})"
