@@ -1,4 +1,4 @@
-"""The sub-pages of the Export tab, called the way the page calls them, on real adapters and a real merge."""
+"""The sub-pages of the Export tab, called the way the page calls them, on real adapters and models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from studio.ui.tabs.export.kinds import KINDS, Kind
 from studio.ui.text import GROUPS
 from tests.adapters import RANK, SEEDLING, trained
 
-MERGE_S = 120
+END_S = 60
 MERGE = next(kind for kind in KINDS if kind.name == "merge")
 
 
@@ -71,7 +71,7 @@ def filled(form: Form, adapter: Path | str = "", **values: Any) -> list[Any]:
 
 
 def wait(ctx: Context, run_id: str) -> None:
-    deadline = time.monotonic() + MERGE_S
+    deadline = time.monotonic() + END_S
     while ctx.store.get(run_id).is_active and time.monotonic() < deadline:
         time.sleep(0.2)
 
@@ -169,7 +169,7 @@ def test_too_small_a_disk_is_said(ctx: Context, form: Form, adapter: Path, tmp_p
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_double_click_merges_once_and_the_merge_is_told_to_its_end(ctx: Context, form: Form, adapter: Path) -> None:
+def test_a_double_click_merges_once_and_the_merge_can_be_cancelled(ctx: Context, form: Form, adapter: Path) -> None:
     values = filled(form, adapter, run_name="mine")
     first = sheet.on_start(ctx, MERGE, form, *values)
     assert sheet.on_start(ctx, MERGE, form, *values) == first
@@ -177,20 +177,14 @@ def test_a_double_click_merges_once_and_the_merge_is_told_to_its_end(ctx: Contex
     look = results.on_look(ctx, MERGE, first, "")
     assert look is not None
     assert (look["chosen"]["name"], look["chosen"]["active"], look["chosen"]["result"]) == ("mine", True, None)
+    ctx.store.get(first).stop()
     wait(ctx, first)
     look = results.on_look(ctx, MERGE, "", look["stamp"])
     assert look is not None
-    chosen = look["chosen"]
-    assert chosen["state"] == "completed", ctx.store.get(first).log.read_text()
-    assert chosen["report"]["passed"] is True
-    assert chosen["report"]["sections"]
-    assert models.check(Path(chosen["result"]["path"])).architecture == models.check(SEEDLING).architecture
-    assert {"chat", "push"} <= set(chosen["result"]["takes"])
+    assert (look["chosen"]["state"], look["chosen"]["result"]) == ("stopped", None), ctx.store.get(
+        first
+    ).log.read_text()
     assert results.on_look(ctx, MERGE, "", look["stamp"]) is None, "what is known is not told again"
-    texts = results.on_read(ctx, first)
-    assert texts is not None
-    assert texts["report"].startswith("# ")
-    assert texts["log"]
 
 
 def test_a_result_is_told_with_its_report_and_where_it_can_go(ctx: Context, merged: Path) -> None:
@@ -202,6 +196,9 @@ def test_a_result_is_told_with_its_report_and_where_it_can_go(ctx: Context, merg
     [section] = chosen["report"]["sections"]
     assert section["table"]["chart"] == ("size",)
     assert section["answers"] == ({"prompt": "Who?", "wanted": "A fern.", "got": "A fern."},)
+    texts = results.on_read(ctx, merged.name)
+    assert texts is not None
+    assert texts["report"].startswith("# Merged")
     shutil.rmtree(merged / "model")
     look = results.on_look(ctx, MERGE, merged.name, "")
     assert look is not None
