@@ -42,6 +42,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_vocab_n_tokens": (c_int32, (c_void_p,)),
     "llama_vocab_is_eog": (c_bool, (c_void_p, c_int32)),
     "llama_tokenize": (c_int32, (c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool)),
+    "llama_detokenize": (c_int32, (c_void_p, POINTER(c_int32), c_int32, c_char_p, c_int32, c_bool, c_bool)),
     "llama_context_default_params": (Settings, ()),
     "llama_init_from_model": (c_void_p, (c_void_p, Settings)),
     "llama_set_n_threads": (None, (c_void_p, c_int32, c_int32)),
@@ -144,12 +145,19 @@ class Model:
         text = self._library.llama_model_chat_template(self._model, None)
         return None if text is None else text.decode(errors="replace")
 
-    def tokens(self, text: str) -> list[int]:
-        """Token ids of a text, special tokens in it read as such and none added."""
+    def tokens(self, text: str, as_prompt: bool = False) -> list[int]:
+        """Token ids of a text, special tokens in it read as such; `as_prompt` with those that the file has added."""
         raw = text.encode()
         ids = (c_int32 * (len(raw) + 8))()
-        count = self._library.llama_tokenize(self._vocab, raw, len(raw), ids, len(ids), False, True)
+        count = self._library.llama_tokenize(self._vocab, raw, len(raw), ids, len(ids), as_prompt, True)
         return list(ids[: max(count, 0)])
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, special ones left out."""
+        ids = (c_int32 * len(tokens))(*tokens)
+        room = ctypes.create_string_buffer(64 + 64 * len(tokens))
+        size = self._library.llama_detokenize(self._vocab, ids, len(tokens), room, len(room), True, False)
+        return room.raw[: max(size, 0)].decode(errors="replace")
 
     def ends(self, token: int) -> bool:
         """Whether generation stops at a token."""
