@@ -61,14 +61,14 @@ def _begin(store: Store, info: AdapterInfo) -> Run:
 
 
 def _merges(store: Store, info: AdapterInfo) -> list[Run]:
-    """Merges of one adapter into its own base, in the base's type, by no more than it says itself."""
+    """Merges of one whole adapter into its own base as it is, in the base's type, compared with both."""
     return [run for run in store.list("merge") if _is_plain(run.config, info)]
 
 
 def _is_plain(config: Any, info: AdapterInfo) -> bool:
     base = config.model_name_or_path
-    asked = (config.export_dtype, config.dequantize_base, config.weights, config.export_dir)
-    return asked == ("auto", "none", (1.0,), None) and (base is None or models.resolve(base) == info.base)
+    asked = (config.export_dtype, config.dequantize_base, config.weights, config.export_dir, config.verify)
+    return asked == ("auto", "none", (1.0,), None, True) and (base is None or models.resolve(base) == info.base)
 
 
 def _adapters_of(run: Run) -> list[Path]:

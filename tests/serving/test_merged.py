@@ -66,8 +66,20 @@ def test_a_merge_of_anything_else_is_not_taken(adapter: Path, tmp_path: Path, ch
     assert merged.find(store, adapter_info(adapter)) is None
 
 
-@pytest.mark.parametrize("options", [{"export_dtype": "float16"}, {"model_name_or_path": "/models/owl"}])
-def test_a_merge_into_another_base_or_type_is_not_taken(adapter: Path, tmp_path: Path, options: dict[str, str]) -> None:
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "type": {"export_dtype": "float16"},
+    "base": {"model_name_or_path": "/models/owl"},
+    "share": {"adapter_weights": "0.5"},
+    "rounding": {"dequantize_base": "nf4"},
+    "not compared": {"verify": False},
+    "elsewhere": {"export_dir": "/models/merged"},
+}
+
+
+@pytest.mark.parametrize("options", OTHERWISE.values(), ids=OTHERWISE)
+def test_a_merge_that_was_asked_for_otherwise_is_not_taken(
+    adapter: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
     store = Store(tmp_path / "saves")
     merge(store, adapter, **options)
     assert merged.find(store, adapter_info(adapter)) is None
