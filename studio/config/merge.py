@@ -148,5 +148,7 @@ class MergeConfig(Config):
             yield Problem("adapter_weights", f"{what} (got {len(self.weights)})")
         if not all(self.weights):
             yield Problem("adapter_weights", "a share of 0 adds nothing: leave that adapter out")
+        if self.dequantize_base != "none" and self.merge_method == "full_memory":
+            yield Problem("dequantize_base", "only merge_method: stream rounds the base")
         if self.overwrite_output_dir and not self.export_dir:
             yield Problem("overwrite_output_dir", "there is no export_dir to replace")

@@ -68,7 +68,7 @@ def _adapters(store: Store, config: MergeConfig) -> tuple[list[AdapterInfo], lis
     found, problems = [], []
     for name in config.adapter_name_or_path:
         try:
-            found.append(outputs.adapter_of(store, name))
+            found.append(outputs.adapter_of(store, name, any_kind=config.merge_method == "full_memory"))
         except ModelError as error:
             problems.append(Problem("adapter_name_or_path", str(error)))
     return found, problems
@@ -110,7 +110,7 @@ def _told(adapters: Sequence[AdapterInfo], config: MergeConfig) -> str:
 
 
 def _share(adapter: AdapterInfo, weight: float) -> str:
-    named = f"LoRA of rank {adapter.rank}"
+    named = f"LoRA of rank {adapter.rank}" if adapter.kind == "LORA" else f"adapter of kind {adapter.kind}"
     return named if weight == 1 else f"{weight:g} of a {named}"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.errors import ModelError, RunNotFound
-from studio.models import AdapterInfo, check_adapter, folder_of
+from studio.models import AdapterInfo, adapter_info, check_adapter, folder_of
 from studio.runs.run import Run
 from studio.runs.store import Store
 
@@ -39,22 +39,23 @@ def models(store: Store) -> list[Output]:
     return [output for output in finished(store) if output.path.name == "model"]
 
 
-def adapter_of(store: Store, name: str) -> AdapterInfo:
-    """The adapter in a folder, or the one that the run of that id made.
+def adapter_of(store: Store, name: str, any_kind: bool = False) -> AdapterInfo:
+    """The adapter in a folder, or the one that the run of that id made: a LoRA, or one of `any_kind` that PEFT has.
 
     Raises:
         ModelError: neither, or the folder is damaged.
     """
+    look = adapter_info if any_kind else check_adapter
     folder = Path(name).expanduser()
     if (folder / "adapter_config.json").exists():
-        return check_adapter(folder.resolve())
+        return look(folder.resolve())
     try:
         output = store.get(name).output
     except RunNotFound as error:
         raise ModelError(f"{name!r} is neither an adapter folder nor a run") from error
     if output is None or output.name != "adapter":
         raise ModelError(f"run {name} has no finished adapter")
-    return check_adapter(output)
+    return look(output)
 
 
 def model_of(store: Store, name: str) -> Path:

@@ -65,7 +65,7 @@ def merge(desk: Desk) -> None:
     shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
     ledger = Ledger()
     with ExitStack() as stack:
-        prover = stack.enter_context(Prover(config.export_device == "auto")) if config.verify else None
+        prover = stack.enter_context(_prover(config)) if config.verify else None
         desk.reporter.phase("planning", ", ".join(config.adapter_name_or_path))
         job = _job(config, desk.run_dir)
         planned = _plan(job)
@@ -78,9 +78,15 @@ def merge(desk: Desk) -> None:
     desk.reporter.result(output="model", **_figures(job, planned, report), stopped=False)
 
 
+def _prover(config: MergeConfig) -> Prover:
+    rounds = config.dequantize_base != "none"
+    return Prover(config.export_device == "auto", needed=("bitsandbytes",) if rounds else ())
+
+
 def _job(config: MergeConfig, run_dir: Path) -> Job:
     store = Store(run_dir.parent)
-    adapters = [left.adapter_of(store, name) for name in config.adapter_name_or_path]
+    any_kind = config.merge_method == "full_memory"
+    adapters = [left.adapter_of(store, name, any_kind) for name in config.adapter_name_or_path]
     shares = [Share(adapter.path, weight) for adapter, weight in zip(adapters, config.weights, strict=True)]
     folder = bases.find(config.model_name_or_path or adapters[0].base).path
     return Job(config, run_dir, tuple(shares), folder, quantised.asked(config, [adapter.path for adapter in adapters]))
