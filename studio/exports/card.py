@@ -120,8 +120,10 @@ def _use(repository: str, library: str, base: str, parcel: Parcel) -> Section:
         name = next((item.name for item in parcel.items if item.name.endswith(".gguf")), "")
         return Section("Use", _code("sh", f"llama-cli --hf-repo {repository} --hf-file {name}"))
     if library == "peft":
+        name = lineage.public_name(base)
+        place = name if HUB_ID.fullmatch(name) else f"path/to/{name}"
         load_it = (
-            f'base = AutoModelForCausalLM.from_pretrained("{lineage.public_name(base)}", dtype="auto")\n'
+            f'base = AutoModelForCausalLM.from_pretrained("{place}", dtype="auto")\n'
             f'model = PeftModel.from_pretrained(base, "{repository}")'
         )
         imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
@@ -222,8 +224,7 @@ def _base(parcel: Parcel, trainings: Sequence[Run]) -> str:
 
 
 def _is_known(name: str) -> bool:
-    known = lineage.public_name(name)
-    return known == models.BUNDLED or bool(HUB_ID.fullmatch(known))
+    return models.display_name(name) == models.BUNDLED or bool(HUB_ID.fullmatch(lineage.public_name(name)))
 
 
 def _license(base: str) -> str:

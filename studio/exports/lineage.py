@@ -40,7 +40,7 @@ def ancestry(store: Store, run: Run) -> tuple[Run, ...]:
 
 def public(text: str) -> str:
     """`text` with every path of this computer cut down to its last name, or to the hub id whose cache it is."""
-    return PATH.sub(lambda match: public_name(match.group()), text)
+    return public_name(text) if text.startswith("/") else PATH.sub(lambda match: public_name(match.group()), text)
 
 
 def public_name(name: str) -> str:
