@@ -21,7 +21,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from studio import models
-from studio.exports.merge import OFFLOADED, verified_in
+from studio.exports.merge import verified_in
 from studio.worker.merging.proof import Request, Unproven
 
 PREFIX = "base_model.model."
@@ -36,7 +36,7 @@ def precision(folder: Path) -> torch.dtype:
     parameters, device = models.check(folder).parameters, place()
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     found = verified_in(parameters, free)
-    if found == OFFLOADED:
+    if found is None:
         raise Unproven(
             f"a model of {parameters / 1e9:.1f} B parameters is too large for {free / 1e9:.1f} GB of free memory"
         )
@@ -73,7 +73,7 @@ def tuned(request: Request, dtype: torch.dtype) -> Iterator[PeftModel]:
 
 def _is_sum(adapter: Path) -> bool:
     """Whether an adapter only adds to weights, so that several can be added in any order, each by a share."""
-    options = models.check_adapter(adapter).config
+    options = models.adapter_info(adapter).config
     replaces = ("use_dora", "modules_to_save", "trainable_token_indices")
     return options.get("bias", "none") == "none" and not any(options.get(key) for key in replaces)
 
