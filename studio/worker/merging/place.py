@@ -21,6 +21,16 @@ QUARANTINE = "quarantine"
 UNFINISHED = ".unfinished"
 
 
+def require(target: Path, config: MergeConfig) -> None:
+    """Refuse, before anything is written, an export folder that cannot be written or is something else.
+
+    Raises:
+        ModelError: why, and what to do.
+    """
+    for objection in targets.objections(target, config.overwrite_output_dir) if config.export_dir else ():
+        raise ModelError(objection)
+
+
 @contextmanager
 def draft(target: Path, config: MergeConfig, desk: Desk) -> Iterator[Path]:
     """A folder to write into that becomes `target` if all goes well, and vanishes if not.
@@ -35,7 +45,6 @@ def draft(target: Path, config: MergeConfig, desk: Desk) -> Iterator[Path]:
         with outputs.draft(desk.run_dir, target.name, last_call=desk.requests.protect) as folder:
             yield folder
         return
-    _require(target, config)
     with _beside(target, desk) as unfinished:
         with outputs.draft_at(target, unfinished, last_call=lambda: _last_call(target, config, desk)) as folder:
             yield folder
@@ -58,13 +67,8 @@ def quarantine(draft: Path, run_dir: Path) -> Path:
     return kept
 
 
-def _require(target: Path, config: MergeConfig) -> None:
-    for objection in targets.objections(target, config.overwrite_output_dir):
-        raise ModelError(objection)
-
-
 def _last_call(target: Path, config: MergeConfig, desk: Desk) -> None:
-    _require(target, config)  # somebody else may have written there meanwhile
+    require(target, config)  # somebody else may have written there meanwhile
     desk.requests.protect()
 
 
