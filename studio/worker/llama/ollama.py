@@ -11,9 +11,9 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gguf
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from studio.config.load import load_run_config
 from studio.config.ollama import OllamaConfig
@@ -32,6 +32,9 @@ from studio.worker import outputs
 from studio.worker.door import Desk
 from studio.worker.llama import conversion, texts
 from studio.worker.llama.library import Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ADDED = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token")
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's
@@ -100,6 +103,8 @@ def _settled(file: Path, found: Source, template: str | None) -> tuple[Turns, li
     if added and not writes_it:
         _add_nothing(file)
     turns = found.turns.without_first(bos) if writes_it else found.turns
+    from transformers import AutoTokenizer  # late: five seconds, and a conversion does without
+
     tokenizer = AutoTokenizer.from_pretrained(found.folder)
     with Model(file) as model:
         return turns, [_parity(model, tokenizer, found, turns, each, template) for each in _conversations(turns)]

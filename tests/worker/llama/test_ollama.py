@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from transformers import AutoTokenizer
 
@@ -80,18 +82,28 @@ def test_what_ollama_says_against_it_is_told(tmp_path: Path, installed: Path, mo
     assert not installed.exists()
 
 
-def test_a_stop_ends_ollama_too(
-    start: Start, tmp_path: Path, tiny_model: Path, installed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+CREATE = """
+from pathlib import Path
+from studio.worker.door import leave, serve
+from studio.worker.llama import ollama
+run_dir = Path({run_dir!r})
+leave(serve(run_dir, lambda desk: bool(ollama._create(desk, "name", run_dir / "tmp"))))
+"""
+
+
+def test_a_stop_ends_ollama_too(tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_OLLAMA_SLEEPS", "60")
-    worker = begin(start, tmp_path, tiny_model, outtype="bf16")
-    worker.until(lambda: worker.phase == "creating")
-    started = time.monotonic()
-    (worker.run_dir / "STOP").touch()
-    assert worker.wait() == STOPPED, worker.log
-    assert time.monotonic() - started < 2
-    assert not (worker.run_dir / "ollama").exists()
-    assert not (worker.run_dir / "tmp").exists()
+    (tmp_path / "tmp").mkdir()
+    code = CREATE.format(run_dir=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as worker:
+        while "gathering" not in str(Finished(tmp_path).json("status.json")):
+            assert worker.poll() is None
+            time.sleep(0.05)
+        [program] = psutil.Process(worker.pid).children()
+        (tmp_path / "STOP").touch()
+        assert worker.wait(2) == STOPPED
+    program.wait(2)
+    assert not (tmp_path / "tmp").exists()
     assert not installed.exists()
 
 
