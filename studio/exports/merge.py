@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -20,7 +21,6 @@ from studio.models import AdapterInfo, ModelInfo
 from studio.runs import outputs
 from studio.runs.store import Store
 
-OFFLOADED = "bfloat16, layer by layer from the disk"
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FULL_BYTES = 8  # of a parameter, while PEFT merges: its float32 and the change of the largest weights
 VERIFIED_SHARE = 0.6  # of the free memory, which other programs want, too
@@ -53,10 +53,10 @@ def plan(store: Store, config: MergeConfig) -> Plan:
     )
 
 
-def verified_in(parameters: int, available_bytes: int) -> str:
-    """What a model of that size is compared in: float32 or bfloat16, or bfloat16 with its layers read from the disk."""
+def verified_in(parameters: int, available_bytes: int) -> Literal["float32", "bfloat16"] | None:
+    """What a model of that size is compared in; None where it does not fit at all."""
     room = VERIFIED_SHARE * available_bytes
-    return "float32" if parameters * 4 < room else "bfloat16" if parameters * 2 < room else OFFLOADED
+    return "float32" if parameters * 4 < room else "bfloat16" if parameters * 2 < room else None
 
 
 def base_name(config: MergeConfig, adapters: Sequence[AdapterInfo]) -> str:
@@ -121,8 +121,8 @@ def _about(base: ModelInfo | None) -> str:
 def _lines(config: MergeConfig, base: ModelInfo | None, written: int | None) -> Iterator[str]:
     about = f"about {size(written)}" if written is not None else "a model of the size of its base"
     yield f"Writes {about} to {config.export_dir or 'the folder of the run'}"
-    if config.verify and base:
-        yield f"Then compares it with base and adapter in {verified_in(base.parameters, _available_bytes())}"
+    if config.verify and base and (computed := verified_in(base.parameters, _available_bytes())):
+        yield f"Then compares it with base and adapter in {computed}"
     if not config.verify:
         yield "Nothing will be compared: verify is off"
 
@@ -133,6 +133,11 @@ def _warnings(config: MergeConfig, adapters: Sequence[AdapterInfo], base: ModelI
             yield what
     if not config.verify:
         yield "a merge that went wrong will not be noticed"
+    elif base and config.export_device == "cpu" and verified_in(base.parameters, _available_bytes()) is None:
+        yield (
+            f"{size(_available_bytes())} of free memory are too little to compare it with base and adapter, so it "
+            "would end in quarantine: free some, let export_device=auto use a GPU, or switch verify off"
+        )
     if base and config.merge_method == "full_memory" and base.parameters * FULL_BYTES > _available_bytes():
         needed, there = size(base.parameters * FULL_BYTES), size(_available_bytes())
         yield f"full_memory needs about {needed} of memory and {there} are free: stream needs neither"

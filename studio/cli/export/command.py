@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from studio.runs import launchers
 from studio.runs.store import Store
 
 C = TypeVar("C", bound=RunConfig)
+WIDTH, INDENT = 100, " " * 6
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,25 @@ def _parser(command: Command[C]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         f"python -m studio {command.words}",
         description=f"{command.purpose} Exit code: 0 completed, 10 stopped, 1 failed, 2 asked wrongly.",
+        epilog=_listed(command.kind),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="*", metavar=f"{command.subject} | FILE.yaml | key=value", help="what, and how")
     parser.add_argument("--dry-run", action="store_true", help="print the whole configuration and start nothing")
     parser.add_argument("--detach", action="store_true", help="print the run's id and return at once")
     return parser
+
+
+def _listed(kind: type[C]) -> str:
+    """Every option with what it is by default and what it does."""
+    groups: dict[str, list[str]] = {}
+    for each in options(kind):
+        choices = "|".join(map(str, each.choices))
+        default = "" if each.default in (None, "", ()) else f" [{_spelled(each.default)}]"
+        what = textwrap.wrap(each.en, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+        groups.setdefault(each.group, []).extend([f"  {each.key}={choices}{default}", *what])
+    return "\n".join(line for group, lines in groups.items() for line in (f"\n{group} options:", *lines))
+
+
+def _spelled(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
