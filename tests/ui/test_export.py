@@ -23,6 +23,7 @@ from studio.files import write_json
 from studio.runs.launchers import WORKERS
 from studio.ui.context import Context
 from studio.ui.form import Form, draw
+from studio.ui.tabs.chat import pickers
 from studio.ui.tabs.export import on_take, page, results, sheet
 from studio.ui.tabs.export.kinds import KINDS, Kind
 from studio.ui.text import GROUPS
@@ -66,6 +67,10 @@ def merged(ctx: Context) -> Path:
     return run.path
 
 
+def name_of(kind: Kind) -> str:
+    return kind.name
+
+
 def filled(form: Form, adapter: Path | str = "", **values: Any) -> list[Any]:
     return form.write({"adapter_name_or_path": [str(adapter)] if adapter else [], **values})
 
@@ -76,7 +81,7 @@ def wait(ctx: Context, run_id: str) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 def test_every_sub_page_can_be_drawn_opened_and_says_what_is_missing(ctx: Context, kind: Kind) -> None:
     assert set(kind.groups) <= set(GROUPS)
     assert kind.name in WORKERS
@@ -229,6 +234,17 @@ def test_a_deleted_result_is_told_no_more_until_it_is_back(ctx: Context, merged:
     look = results.on_look(ctx, MERGE, "", look["stamp"])
     assert look is not None
     assert look["chosen"]["id"] == merged.name
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "chat" in results.TAKEN.get(kind.name, ())], ids=name_of)
+def test_what_can_be_taken_to_the_chat_is_offered_there(ctx: Context, kind: Kind) -> None:
+    keys = {"adapter_name_or_path": ("a", "b"), "model_name_or_path": "m", "action": "average", "run_name": "made"}
+    run = ctx.store.create(kind.config(**{key: each for key, each in keys.items() if key in kind.config.model_fields}))
+    (run.path / ("adapter" if kind.name == "adapter" else "model")).mkdir()
+    write_json(run.path / "exit.json", {"code": 0, "reason": "completed"})
+    write_json(run.path / "result.json", {"output": "adapter" if kind.name == "adapter" else "model"})
+    [label] = [label for label, value in pickers.offers(ctx) if value == str(run.output)]
+    assert label.startswith("made · ")
 
 
 def test_a_result_is_taken_to_the_chat_or_to_another_form(ctx: Context, merged: Path) -> None:

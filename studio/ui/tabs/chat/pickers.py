@@ -20,6 +20,7 @@ from studio.ui.context import Context
 
 RUN_SLUG_AT = 23  # a run's id is date-time-random, then its name
 ADD = PICK  # what is picked to add a server elsewhere; each of those is url:NAME
+MODELS = {"train": "full", "merge": "merged", "quantize": "quantised"}  # what a model is, by the kind of its run
 CHECKPOINTS = 3  # of a run that goes on, the newest
 
 
@@ -127,7 +128,7 @@ def _checkpoints(ctx: Context) -> Choices:
 
 
 def _label(output: Output) -> str:
-    kind = {"train": "full", "merge": "merged"}[output.run.kind] if output.path.name == "model" else "adapter"
+    kind = MODELS[output.run.kind] if output.path.name == "model" else "adapter"
     return f"{_name(output)} · {kind} · {output.run.created:%d %b %H:%M}"
 
 
