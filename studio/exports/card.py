@@ -94,7 +94,7 @@ def _head(base: str, library: str, trainings: Sequence[Run]) -> str:
     configs = [config for run in trainings if isinstance(config := _config(run), TrainConfig)]
     how = {tag for config in configs for tag in (config.stage, config.finetuning_type)}
     sets = {name for config in configs for entry in _entries(config, config.dataset) if (name := _hub_id(entry))}
-    name = _license(base)
+    name = license_of(base)
     values = {
         "license": name if name in LICENSES or not name else "other",
         "license_name": name if name not in LICENSES else None,
@@ -199,7 +199,7 @@ def _proofs(chain: Sequence[Run]) -> Iterator[Section]:
 
 def _licence(base: str) -> Section:
     name = lineage.public_name(base) if base else "the base model"
-    known = _license(base)
+    known = license_of(base)
     text = f"The base model `{name}` is under **{known}**, which applies to this too." if known else (
         f"The licence of `{name}` applies; its files here do not name it."
     )  # fmt: skip
@@ -227,7 +227,7 @@ def _is_known(name: str) -> bool:
     return models.display_name(name) == models.BUNDLED or bool(HUB_ID.fullmatch(lineage.public_name(name)))
 
 
-def _license(base: str) -> str:
+def license_of(base: str) -> str:
     """What the card of the base says, where the base is on this machine."""
     folder = models.folder_of(base) if base else None
     try:

@@ -12,9 +12,11 @@ from typing import Any
 
 from studio import models
 from studio.config.gguf import BITS, FLOATS, GgufConfig
+from studio.config.train import TrainConfig
 from studio.errors import ConfigError, ModelError, Problem
+from studio.exports import card, lineage
 from studio.exports.plan import Plan, require_room, size
-from studio.files import read_record
+from studio.files import read_record, safe_name
 from studio.models import ModelInfo
 from studio.runs import outputs
 from studio.runs.store import Store
@@ -65,6 +67,28 @@ def source(store: Store, config: GgufConfig) -> ModelInfo:
     return model
 
 
+def facts(store: Store, config: GgufConfig) -> dict[str, Any]:
+    """What the files say of themselves, by the converter's keys, as far as it is known."""
+    run = lineage.maker(store, config.model_name_or_path)
+    chain = lineage.ancestry(store, run) if run else ()
+    trainings = [each.config for each in chain if isinstance(each.config, TrainConfig)]
+    base = next((training.model_name_or_path for training in trainings), "")
+    sets = dict.fromkeys(name for training in trainings for name in training.dataset)
+    known = {
+        "general.name": name_of(store, config),
+        "general.base_models": [{"name": lineage.public_name(base)}] if base else None,
+        "general.datasets": [{"name": name} for name in sets],
+        "general.license": card.license_of(base),
+    }
+    return {key: value for key, value in known.items() if value}
+
+
+def name_of(store: Store, config: GgufConfig) -> str:
+    """What the files are called: as asked, or as the run or folder that they are made of."""
+    run = lineage.maker(store, config.model_name_or_path)
+    return safe_name(config.run_name or (run.name if run else lineage.public_name(config.model_name_or_path)))
+
+
 def expected_bytes(model: ModelInfo, outtype: str) -> int:
     """About how large a file of that type will be, vocabulary left out."""
     return int(model.parameters * BITS[outtype] / 8)
@@ -72,9 +96,13 @@ def expected_bytes(model: ModelInfo, outtype: str) -> int:
 
 def scratch_type(model: ModelInfo, outtypes: Sequence[str]) -> str | None:
     """The type of the file that has to be written only to make others of it; None where there is no need."""
-    lossless = LOSSLESS.get(model.dtype, "f32")
     wanted = set(outtypes)
-    return None if wanted <= set(DIRECT) or wanted & {lossless, "f32"} else lossless
+    return None if wanted <= set(DIRECT) or wanted & {lossless(model), "f32"} else lossless(model)
+
+
+def lossless(model: ModelInfo) -> str:
+    """The smallest type that keeps every bit of the model."""
+    return LOSSLESS.get(model.dtype, "f32")
 
 
 def _missing() -> Iterator[str]:
