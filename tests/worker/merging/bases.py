@@ -5,8 +5,10 @@ The reference of every case is the same: base and adapter live in PEFT, whole in
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +59,20 @@ def make_base(folder: Path, kind: str, dtype: torch.dtype = torch.float32) -> Pa
 
 
 def make_adapter(folder: Path, base: Path, seed: int = 1, **options: Any) -> Path:
-    """An adapter whose weights are all far enough from where they start to be missed."""
+    """The folder of an adapter as `adapted` makes it."""
+    adapted(base, seed, **options).save_pretrained(folder)
+    return folder
+
+
+def adapted(base: Path, seed: int = 1, **options: Any) -> PeftModel:
+    """Base and adapter, live; all weights of the adapter are far enough from where they start to be missed."""
     torch.manual_seed(seed)
     config = LoraConfig(**{"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **options})
-    model = get_peft_model(load(base), config)
+    model = get_peft_model(copy.deepcopy(_kept(base)), config)
     for name, weight in model.named_parameters():
         if weight.requires_grad or "lora_" in name:
             weight.data += (0.05 if weight.dim() > 1 else 0.2) * torch.randn_like(weight)
-    model.save_pretrained(folder)
-    return folder
+    return model
 
 
 def merged(
@@ -83,6 +90,17 @@ def merged(
 def load(folder: Path) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model
+
+
+@cache
+def _kept(base: Path) -> PreTrainedModel:
+    return load(base)
+
+
+@cache
+def untouched(base: Path) -> torch.Tensor:
+    """What the base alone answers."""
+    return logits(_kept(base))
 
 
 def live(base: Path, adapter: Path) -> torch.Tensor:

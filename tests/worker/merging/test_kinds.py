@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from studio.worker.merging.work import Share
-from tests.worker.merging.bases import live, load, logits, make_adapter, merged
+from tests.worker.merging.bases import adapted, load, logits, merged, untouched
 
 TOLERANCE = 2e-5
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -79,10 +79,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 def test_a_merge_answers_as_base_and_adapter_do(bases: dict[str, Path], tmp_path: Path, case: str) -> None:
     kind, options = CASES[case]
     base = bases[kind]
-    adapter = make_adapter(tmp_path / "adapter", base, **options)
-    merged(base, [Share(adapter)], tmp_path / "merged")
-    wanted, got = live(base, adapter), logits(load(tmp_path / "merged"))
-    moved = (wanted - logits(load(base))).abs().max()
+    tuned = adapted(base, **options)
+    tuned.save_pretrained(tmp_path / "adapter")
+    merged(base, [Share(tmp_path / "adapter")], tmp_path / "merged")
+    wanted, got = logits(tuned), logits(load(tmp_path / "merged"))
+    moved = (wanted - untouched(base)).abs().max()
     print(f"CASE | {case} | {(wanted - got).abs().max():.1e} | {moved:.1e} |")
     assert moved > 100 * TOLERANCE  # else this case proves nothing
     torch.testing.assert_close(got, wanted, atol=TOLERANCE, rtol=0)
