@@ -12,13 +12,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
 
 from studio.worker.merging import stream
 from studio.worker.merging.plan import plan
 from studio.worker.merging.quantised import Rounding
 from studio.worker.merging.work import Share
-from tests.worker.merging.bases import live, load, logits, make_adapter, merged
+from tests.worker.merging.bases import SIZES, live, load, logits, make_adapter, merged
 
 TOLERANCE = 2e-5
 SOME = ["q_proj", "down_proj"]
@@ -158,6 +158,37 @@ def test_a_base_stored_without_the_name_of_the_inner_model(
     merged(base, [Share(adapter)], tmp_path / "merged")
     wanted = live(bases[kind], adapter)
     torch.testing.assert_close(logits(load(tmp_path / "merged")), wanted, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("module", ["lm_head", "embed_tokens"])
+def test_tied_ends_that_are_both_stored(bases: dict[str, Path], tmp_path: Path, module: str) -> None:
+    base = copy(bases["tied"], tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    head = {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+    save_file({**tensors, **head}, base / "model.safetensors", metadata={"format": "pt"})
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules=["q_proj", module])
+    merged(base, [Share(adapter)], tmp_path / "merged")
+    torch.testing.assert_close(logits(load(tmp_path / "merged")), live(base, adapter), atol=TOLERANCE, rtol=0)
+
+
+def test_the_text_part_of_a_model_that_also_sees(tmp_path: Path) -> None:
+    """Its parts have other names in memory than in its files, and its configuration has a part about text."""
+    seen = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    parts = {"text_config": {**SIZES, "head_dim": 8}, "vision_config": {**seen, "image_size": 14, "patch_size": 7}}
+    torch.manual_seed(0)
+    kind = AutoModelForImageTextToText
+    model = kind.from_config(AutoConfig.for_model("gemma3", **parts, mm_tokens_per_image=4)).float()
+    model.save_pretrained(tmp_path / "base")
+    model.name_or_path = str(tmp_path / "base")
+    options = {"target_modules": r".*language_model.*(q_proj|embed_tokens)|lm_head"}
+    tuned = get_peft_model(model, LoraConfig(r=4, **options))
+    for weight in tuned.parameters():
+        weight.data += 0.1 * torch.randn_like(weight) * weight.requires_grad
+    tuned.save_pretrained(tmp_path / "adapter")
+    made = merged(tmp_path / "base", [Share(tmp_path / "adapter")], tmp_path / "merged")
+    assert made.config_changes["text_config"]["tie_word_embeddings"] is False
+    got = kind.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    torch.testing.assert_close(logits(got), logits(tuned), atol=TOLERANCE, rtol=0)
 
 
 class Convolutions(nn.Module):
