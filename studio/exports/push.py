@@ -123,6 +123,8 @@ def _unfit(folder: Path | None, name: str, run: Run | None) -> str:
         return f"{name!r} is neither a run with a finished result nor a folder with an adapter, a model or GGUF files"
     if run and set(UNFINISHED) & set(folder.parts[len(run.path.parts) :]):
         return f"{folder} is no finished result: its proof failed, or it is still being written"
+    if stray := next((path for path in _files(folder) if _leads_out(path, folder)), None):
+        return f"{stray} is a link to {stray.resolve()}: put the file itself there if it shall be uploaded"
     return ""
 
 
@@ -131,8 +133,14 @@ def _is_export(folder: Path) -> bool:
     return any((folder / name).is_file() for name in marks) or any(folder.glob("*.gguf"))
 
 
+def _leads_out(path: Path, folder: Path) -> bool:
+    """The hub's cache is made of links to its own blobs; any other link may lead to what is nobody's business."""
+    target = path.resolve()
+    return not (target.is_relative_to(folder) or target.is_relative_to(folder.parent.parent / "blobs"))
+
+
 def _files(folder: Path) -> Iterator[Path]:
-    """No hidden ones: a folder of a person may hold .git, .cache or .env. Links of the hub's cache are followed."""
+    """No hidden ones: a folder of a person may hold .git, .cache or .env."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
         paths = (Path(parent, name) for name in names if not name.startswith("."))

@@ -10,6 +10,7 @@ from studio.config.adapter import AdapterConfig
 from studio.config.arena import ArenaConfig
 from studio.config.data import DataConfig
 from studio.config.merge import MergeConfig
+from studio.config.push import PushConfig
 from studio.config.train import TrainConfig
 from studio.models import display_name
 from studio.runs.run import ENDS, UNKNOWN_KIND, Run, State
@@ -83,6 +84,8 @@ def _subject(run: Run) -> tuple[str, str]:
         return display_name(config.model_name_or_path or ""), ", ".join(config.dataset)
     if isinstance(config, AdapterConfig):
         return "", " · ".join([config.action, *map(_short, config.adapter_name_or_path)])
+    if isinstance(config, PushConfig):
+        return "", f"{_short(config.model_name_or_path)} → {config.hub_model_id}"
     return display_name(config.model_name_or_path), ""
 
 

@@ -23,6 +23,8 @@ from studio.runs.store import Store
 from studio.worker.door import Desk, leave, serve
 from studio.worker.hub import Hub, Repository, Sent
 
+TELL_S = 0.1  # pieces are of 64 kB
+
 
 def main(run_dir: Path) -> int:
     """Upload as config.yaml in `run_dir` says. Returns 0 when completed, 10 when stopped as asked, 1 when failed."""
@@ -70,10 +72,14 @@ class _Progress:
     parcel: Parcel
     done: dict[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    told: float = 0.0
 
     def __call__(self, verb: str, item: Item, count: int) -> None:
         if verb == "uploading":
             self.done[item.name] = count
+        if count < item.size_bytes and time.monotonic() - self.told < TELL_S:
+            return
+        self.told = time.monotonic()
         done, total = sum(self.done.values()), self.parcel.size_bytes
         eta_s = (time.monotonic() - self.started) / done * (total - done) if done else None
         share = count / max(1, item.size_bytes)

@@ -98,6 +98,22 @@ def test_states_of_a_training_and_hidden_files_are_left_out(store, tmp_path):
     assert "Left here: optimizer.pt, rng_state_0.pth, training_args.bin" in " ".join(told.lines)
 
 
+def test_a_link_to_another_place_is_refused_and_the_hubs_own_cache_is_not(store, tmp_path):
+    cache = tmp_path / "models--some--model"
+    snapshot = cache / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    (cache / "blobs/1f").write_bytes(b"weights")
+    (snapshot / "model.safetensors").symlink_to(Path("../../blobs/1f"))
+    (snapshot / "config.json").write_text("{}")
+    assert names(store, str(snapshot)) == ["config.json", "model.safetensors"]
+    (tmp_path / "id_rsa").write_text("secret")
+    (snapshot / "merges.txt").symlink_to(tmp_path / "id_rsa")
+    told = refusal(store, model_name_or_path=str(snapshot))
+    assert "merges.txt is a link to" in told
+    assert "put the file itself there" in told
+
+
 def test_a_file_that_the_hub_does_not_take_is_named(store, merged):
     os.truncate(merged.path / "model/model.safetensors", push.LARGEST_BYTES + 1)
     told = refusal(store, model_name_or_path=merged.id)

@@ -96,7 +96,7 @@ INSTEAD: dict[str, str] = {
     "predict_with_generate": "sample_prompts, or the Chat tab with the run's adapter",
     # trackers, hubs and their secrets
     "use_swanlab": "report_to: tensorboard, wandb or mlflow",
-    "push_to_hub": "the run's own folder, which can be uploaded",
+    "push_to_hub": "the run's own folder, which python -m studio push RUN owner/name uploads",
     "hub_token": ENVIRONMENT,
     "hf_hub_token": ENVIRONMENT,
     "ms_hub_token": "the environment: MODELSCOPE_API_TOKEN, which is never written to a run",
