@@ -7,7 +7,7 @@ from pathlib import Path
 
 from studio.errors import ModelError, RunNotFound
 from studio.models import AdapterInfo, adapter_info, check_adapter, folder_of
-from studio.runs.run import Run
+from studio.runs.run import UNKNOWN_KIND, Run
 from studio.runs.store import Store
 
 
@@ -24,8 +24,8 @@ class Output:
 
 
 def finished(store: Store) -> list[Output]:
-    """Everything that finished runs made and that is still there, newest first."""
-    found = [Output(run, run.output) for run in store.list() if run.output]
+    """Everything that finished runs made and that is still there, newest first; not of runs whose config is damaged."""
+    found = [Output(run, run.output) for run in store.list() if run.output and run.kind != UNKNOWN_KIND]
     return [output for output in found if output.path.is_dir()]
 
 

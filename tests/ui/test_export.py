@@ -238,13 +238,17 @@ def test_a_deleted_result_is_told_no_more_until_it_is_back(ctx: Context, merged:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "chat" in results.TAKEN.get(kind.name, ())], ids=name_of)
 def test_what_can_be_taken_to_the_chat_is_offered_there(ctx: Context, kind: Kind) -> None:
-    keys = {"adapter_name_or_path": ("a", "b"), "model_name_or_path": "m", "action": "average", "run_name": "made"}
-    run = ctx.store.create(kind.config(**{key: each for key, each in keys.items() if key in kind.config.model_fields}))
+    given = {"adapter_name_or_path": ("a", "b"), "model_name_or_path": "m", "action": "average", "run_name": "made"}
+    given |= {"export_quantization_method": "rtn", "eval_dataset": "identity"}
+    run = ctx.store.create(kind.config(**{key: each for key, each in given.items() if key in kind.config.model_fields}))
     (run.path / ("adapter" if kind.name == "adapter" else "model")).mkdir()
     write_json(run.path / "exit.json", {"code": 0, "reason": "completed"})
     write_json(run.path / "result.json", {"output": "adapter" if kind.name == "adapter" else "model"})
     [label] = [label for label, value in pickers.offers(ctx) if value == str(run.output)]
     assert label.startswith("made · ")
+    other = shutil.copytree(run.path, run.path.with_name("20260101-000000-abcdef"))
+    (other / "config.yaml").write_text("kind: of another version")
+    assert not [value for _, value in pickers.offers(ctx) if value.startswith(str(other))]
 
 
 def test_a_result_is_taken_to_the_chat_or_to_another_form(ctx: Context, merged: Path) -> None:

@@ -166,6 +166,6 @@ def _offered(ctx: Context, kind: Kind, key: str) -> Sequence[Any]:
 
 
 def _newest(ctx: Context, kind: Kind) -> Output | None:
-    """What was made last of what the subject takes."""
+    """What was made last of what the subject takes; what was made smaller is no good start for more."""
     made = outputs.adapters(ctx.store) if kind.subject == ADAPTERS else outputs.models(ctx.store)
-    return made[0] if made else None
+    return next((each for each in made if each.run.kind != "quantize"), None)
