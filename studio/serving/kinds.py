@@ -15,14 +15,20 @@ RANKS: tuple[int, ...] = ServeConfig.model_fields["max_lora_rank"].annotation.__
 PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
 # options of a LoRA that vLLM refuses -> what they are called
 REFUSED = {
-    "trainable_token_indices": "tokens that were trained by themselves (trainable_token_indices)",
-    "lora_bias": "a bias in LoRA layers",
+    "lora_bias": "a bias in LoRA layers",  # a merge has to find a place for it, which few models have
     "alora_invocation_tokens": "activated LoRA",
     "layer_replication": "replicated layers",
     "use_bdlora": "block-diagonal LoRA",
     "use_qalora": "QALoRA",
+}
+# those of them that a merge covers
+MERGED = {
+    "use_dora": "DoRA",
+    "modules_to_save": "modules that were trained whole (modules_to_save)",
+    "trainable_token_indices": "tokens that were trained by themselves (trainable_token_indices)",
     "target_parameters": "LoRA on bare parameters (target_parameters)",
 }
+UNDONE_INITS = frozenset({"pissa", "olora"})  # what these took from the base can be taken again
 
 
 class Way(StrEnum):
@@ -58,10 +64,14 @@ def smallest_rank(rank: int) -> int:
 
 
 def _merged(info: AdapterInfo) -> Iterator[str]:
-    if info.config.get("use_dora"):
-        yield "DoRA"
-    if info.config.get("modules_to_save"):
-        yield "modules that were trained whole (modules_to_save)"
+    for key, name in MERGED.items():
+        if info.config.get(key):
+            yield name
+    if info.config.get("bias") not in (None, "none"):
+        yield "an adapter with bias"
+    init = info.config.get("init_lora_weights")
+    if init in UNDONE_INITS:
+        yield f"an adapter that changes its base when it is loaded ({init})"
     if info.rank > max(RANKS):
         yield f"an adapter of rank {info.rank}"
 
@@ -70,8 +80,6 @@ def _refused(config: Any) -> Iterator[str]:
     for key, name in REFUSED.items():
         if config.get(key):
             yield name
-    if config.get("bias") not in (None, "none"):
-        yield "an adapter with bias"
     init = config.get("init_lora_weights")
-    if isinstance(init, str) and init.lower() not in PLAIN_INITS:
+    if isinstance(init, str) and init.lower() not in PLAIN_INITS | UNDONE_INITS:
         yield f"an adapter that changes its base when it is loaded ({init})"

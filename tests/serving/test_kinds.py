@@ -17,10 +17,12 @@ CASES: dict[str, tuple[dict[str, Any], Way, str]] = {
     "dora": ({"use_dora": True}, Way.MERGED, "DoRA"),
     "trained whole": ({"modules_to_save": ["lm_head"]}, Way.MERGED, "modules_to_save"),
     "two reasons": ({"use_dora": True, "modules_to_save": ["norm"]}, Way.MERGED, "DoRA and modules"),
-    "new tokens": ({"trainable_token_indices": {"embed_tokens": [1]}}, Way.STAND_IN, "trainable_token_indices"),
-    "bias": ({"bias": "all"}, Way.STAND_IN, "bias"),
+    "new tokens": ({"trainable_token_indices": {"embed_tokens": [1]}}, Way.MERGED, "trainable_token_indices"),
+    "bias": ({"bias": "all"}, Way.MERGED, "bias"),
     "bias of LoRA": ({"lora_bias": True}, Way.STAND_IN, "bias"),
-    "pissa": ({"init_lora_weights": "pissa_niter_4"}, Way.STAND_IN, "pissa_niter_4"),
+    "experts": ({"target_parameters": ["mlp.experts.down_proj"]}, Way.MERGED, "target_parameters"),
+    "pissa": ({"init_lora_weights": "pissa"}, Way.MERGED, "pissa"),
+    "pissa by chance": ({"init_lora_weights": "pissa_niter_4"}, Way.STAND_IN, "pissa_niter_4"),
     "what a merge would lose": ({"use_dora": True, "layer_replication": [[0, 2]]}, Way.STAND_IN, "replicated"),
 }  # fmt: skip
 

@@ -83,6 +83,21 @@ def _put(sheet: Sheet, adapter: Adapter, share: float) -> None:
         raise ModelError(
             f"the base {sheet.folder} has no weights for {some(lost)}. Is it the model that the adapter was trained on?"
         )
+    _require_complete(sheet, adapter)
+
+
+def _require_complete(sheet: Sheet, adapter: Adapter) -> None:
+    """An adapter that says it changes a kind of layer has something for all of that kind."""
+    targets, options = adapter.options.get("target_modules"), adapter.options
+    if not isinstance(targets, list) or any(options.get(key) for key in ("layers_to_transform", "exclude_modules")):
+        return
+    endings = tuple(f".{target}.weight" for target in targets)
+    linear = [name for name, tensor in sheet.tensors.items() if is_linear(name, tensor.shape)]
+    if lacking := [name for name in linear if name.endswith(endings) and not sheet.is_touched(name)]:
+        raise ModelError(
+            f"{adapter.folder} is incomplete: by its target_modules it changes {some(lacking)}, and it holds nothing "
+            "for that. Copy it again from where it was trained"
+        )
 
 
 def _put_whole(sheet: Sheet, name: str, whole: Held) -> bool:

@@ -59,6 +59,10 @@ class Sheet:
         self._touched_before |= self._touched
         self._touched.clear()
 
+    def is_touched(self, name: str) -> bool:
+        """Whether the present adapter has changed a tensor."""
+        return name in self._touched
+
     def require_untouched(self, name: str, what: str) -> None:
         """Only sums do not depend on what came before them.
 

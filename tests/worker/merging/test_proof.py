@@ -162,7 +162,7 @@ def test_a_wrong_merge_never_passes(tiny_model: Path, adapter: Path, merged: Pat
     assert told in "; ".join(objections(found))
     verdict = account.report(origin(tiny_model, adapter), found, NOTHING)
     assert not verdict.passed
-    assert verdict.verdict.startswith("In quarantine: this is not base plus adapter.")
+    assert verdict.verdict.startswith("In quarantine: this is not base plus adapter, because ")
 
 
 def test_a_merge_into_another_base_of_equal_shape_never_passes(
@@ -176,6 +176,11 @@ def test_a_merge_into_another_base_of_equal_shape_never_passes(
     found = compare(request(tiny_model, wrong, adapter), lambda what: None)
     assert len(found.wrong) > 14
     assert len(objections(found)) == 2
+
+
+def test_an_adapter_that_hardly_changes_anything_passes(found: Comparison) -> None:
+    assert objections(replace(found, kl=1.6e-5, kl_base=1.4e-4)) == ()
+    assert objections(replace(found, kl=2e-3, kl_base=1.9e-2))
 
 
 @pytest.mark.parametrize("figure", ["kl", "kl_base"])

@@ -66,6 +66,7 @@ KEYS: dict[str, tuple[dict[str, torch.Tensor], str, str]] = {
     ),
     "a whole weight of another shape": ({HEAD: torch.zeros(96, 31)}, "\0", "lm_head.weight is"),
     "one end resized": ({HEAD: torch.zeros(101, 32)}, "\0", "without one of its resized ends"),
+    "a layer too few": ({}, "layers.1.self_attn", r"incomplete: .* model\.layers\.1\.self_attn\.q_proj\.weight, and"),
     "nothing": ({}, "base_model", "holds no weights"),
 }
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
