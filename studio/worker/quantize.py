@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from studio import packages
@@ -28,10 +29,13 @@ def _work(desk: Desk) -> bool:
     assert isinstance(config, QuantizeConfig)
     desk.reporter.phase("starting", "loading libraries")
     sys.path.insert(0, str(packages.OVERLAY))  # before anything imports the environment's compressed-tensors
-    imports.trim({"bitsandbytes"} if config.export_quantization_method == "bitsandbytes" else ())
+    by_bitsandbytes = config.export_quantization_method == "bitsandbytes"
+    imports.trim({"bitsandbytes"} if by_bitsandbytes else ())
     with _devices(config.export_device):
         from studio.worker.quantizing import flow
 
+        if not by_bitsandbytes:
+            import_module("studio.worker.quantizing.recipes")  # llmcompressor, which comes late otherwise
         imports.settle()
         found = flow.quantise(desk, config)
     return flow.conclude(desk, config, found)

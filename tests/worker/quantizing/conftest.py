@@ -75,7 +75,7 @@ def write_config(run_dir: Path, data_dir: Path, **keys: Any) -> None:
 
 @pytest.fixture(scope="session")
 def made(quantise: Quantise, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
-    """Every method on the tiny model, and two on the bundled one, whose answers rounding can ruin."""
+    """Every method on the tiny model, and three on the bundled one, whose answers rounding can ruin."""
     spoilt = with_outliers(tmp_path_factory.mktemp("spoilt"))
     tiny = {
         name.replace(" ", "_"): {
@@ -84,7 +84,8 @@ def made(quantise: Quantise, tiny_model: Path, tmp_path_factory: pytest.TempPath
         for name, keys in METHODS.items()
     }  # fmt: skip
     rounded = {"export_quantization_method": "rtn", "group_size": -1, "model_name_or_path": str(spoilt)}
-    return quantise(**tiny, spoilt=rounded, sound={**rounded, "model_name_or_path": "seedling"})
+    calibrated = {"model_name_or_path": "seedling", "export_quantization_nsamples": 60, "group_size": 64}
+    return quantise(**tiny, spoilt=rounded, sound={**rounded, "model_name_or_path": "seedling"}, calibrated=calibrated)
 
 
 def with_outliers(folder: Path) -> Path:

@@ -15,7 +15,10 @@ def main(run_dirs: list[Path]) -> None:
     sys.path.insert(0, str(packages.OVERLAY))
     imports.trim({"bitsandbytes"})
     from studio.config.load import load_run_config
-    from studio.worker.quantizing import flow
+    from studio.worker.quantizing import flow, recipes
+
+    assert recipes.TARGETS  # imported now, so that what it brings is settled too
+    imports.settle()
 
     def work(desk: Desk) -> bool:
         config = load_run_config(desk.run_dir / "config.yaml")

@@ -102,6 +102,13 @@ def test_a_ruined_model_is_kept_apart_with_the_reason(made: dict[str, Finished])
     assert facts["after"]["perplexity"] > 3 * facts["before"]["perplexity"]
 
 
+def test_calibration_keeps_what_rounding_loses(made: dict[str, Finished]) -> None:
+    rounded, calibrated = (made[name].json("result.json") for name in ("sound", "calibrated"))
+    assert rounded["perplexity_before"] == pytest.approx(calibrated["perplexity_before"], rel=0.2)
+    assert calibrated["perplexity"] < rounded["perplexity"]
+    assert calibrated["smaller"] > 0.5
+
+
 def test_a_stop_ends_a_quantisation_at_once_and_leaves_nothing(start: Start, tmp_path: Path, sums: Path) -> None:
     from tests.worker.quantizing.conftest import write_config
 
