@@ -94,6 +94,8 @@ class Hub:
         return HfApi(endpoint=self.endpoint, token=token() or False)
 
     def _require_owner(self, name: str) -> None:
+        if not token():
+            raise HubError("HF_TOKEN is not set: start the studio with a token that may write")
         known, owner = self._api.whoami(), name.partition("/")[0]
         role = known.get("auth", {}).get("accessToken", {}).get("role")
         if role == "read":
@@ -120,7 +122,8 @@ class Hub:
             file.verb, file.reached = "uploading", 0
         self._api.preupload_lfs_files(name, [operation], num_threads=1)
         is_large = operation._upload_mode == "lfs"
-        count = file.reached if file and is_large else item.size_bytes
+        known = operation._remote_oid is not None and operation._remote_oid == operation._local_oid
+        count = file.reached if file and is_large else 0 if known else item.size_bytes
         tell("uploading", item, item.size_bytes)
         return operation, Sent(item, count, operation.upload_info.sha256.hex() if is_large else "")
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -137,7 +138,7 @@ def test_a_second_upload_sends_only_what_changed(hub, model):
     assert len([line for line in hub.since(mark) if line.startswith("PUT")]) == 1
     assert "commit 1" in hub.since(mark)
     mark = len(hub.asked)
-    sent(model, "ada/again")
+    assert sent(model, "ada/again") == [0] * 5
     assert not [line for line in hub.since(mark) if line.startswith(("PUT", "commit"))]
 
 
@@ -178,7 +179,10 @@ def test_what_the_hub_refuses_is_said_in_words(hub, model, name, words):
     assert name not in ("ada/turncoat",) or hub.contents(name) == {}
 
 
-@pytest.mark.parametrize(("token", "words"), [("expired", "HF_TOKEN is not valid"), ("look-only", "may only read")])
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [("expired", "HF_TOKEN is not valid"), ("look-only", "may only read"), ("", "HF_TOKEN is not set")],
+)
 def test_a_token_that_will_not_do_is_told_before_anything_is_made(hub, model, monkeypatch, token, words):
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(HubError, match=words):
@@ -209,6 +213,14 @@ def test_a_hub_that_is_not_there_is_told_at_once(hub, model, monkeypatch):
     with pytest.raises(HubError, match="cannot be reached, or the connection broke off"):
         sent(model, "ada/nowhere")
     assert time.monotonic() - started < 5
+
+
+def test_a_hub_that_goes_silent_is_not_waited_for(hub, model, monkeypatch):
+    monkeypatch.setattr("studio.worker.hub.ANSWER_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(HubError, match="the connection broke off \\(ReadTimeout\\)"):
+            sent(model, "ada/silent")
 
 
 def test_a_card_that_the_hub_does_not_take_is_told_with_its_reason(hub, tmp_path):
@@ -273,3 +285,6 @@ def test_the_command_says_what_goes_up_and_where_it_is(hub, store, model, capfd)
     assert "Everybody will be able to see" in err
     assert f"{hub.address}/garden/bed" in out
     assert hub.is_public("garden/bed")
+    [upload] = [each for each in store.list("push") if each != run]
+    assert hub.contents("garden/bed")["README.md"] == (upload.path / "README.md").read_bytes()
+    assert b"license: " not in hub.contents("garden/bed")["README.md"]
