@@ -271,14 +271,15 @@ def _plan_average(config: AdapterConfig, found: Inputs) -> tuple[str, int]:
 
 
 def _lines(config: AdapterConfig, found: Inputs) -> Iterator[str]:
-    if config.action == "average":
-        for share, info in zip(config.shares, found.adapters, strict=True):
-            yield f"{share:.3g} of `{info.path}` (rank {info.rank})"
     if found.tuned:
         yield "Linear layers become A and B; what other weights changed is said in the report, or kept whole if asked."
-    elif found.adapters:
-        first = found.adapters[0]
-        yield f"Base: `{models.display_name(first.base)}`, rank {first.rank}, {size(_stored_bytes(first, 'auto'))}"
+        return
+    shares = config.shares if config.action == "average" else ()
+    for share, info in zip(shares, found.adapters, strict=False):
+        yield f"{share:.3g} of `{info.path}` (rank {info.rank})"
+    first = found.adapters[0]
+    rank = "" if shares else f", rank {first.rank}, {size(_stored_bytes(first, 'auto'))}"
+    yield f"Base: `{models.display_name(first.base)}`{rank}"
 
 
 def _warnings(config: AdapterConfig, found: Inputs) -> Iterator[str]:
