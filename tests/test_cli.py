@@ -245,15 +245,33 @@ def test_a_run_is_listed_shown_and_logged(studio: Studio, finished: tuple[str, A
     assert log == (Path(shown["path"]) / "log.txt").read_text()
 
 
-def test_a_merge_is_followed_to_its_end(studio: Studio, home: Path, finished: tuple[str, Any]) -> None:
-    done = studio("merge", finished[0][:22], "run_name=merged")
+def test_a_merge_as_llamafactory_writes_it_is_followed_to_its_end(
+    studio: Studio, home: Path, finished: tuple[str, Any]
+) -> None:
+    theirs = """
+        model_name_or_path: seedling
+        adapter_name_or_path: saves/seedling/lora/three steps
+        template: qwen3_nothink
+        trust_remote_code: true
+        export_dir: {home}/merged 模型
+        export_size: 5
+        export_device: cpu
+        export_legacy_format: false
+    """
+    (home / "merge.yaml").write_text(theirs.format(home=home))
+    done = studio("export", str(home / "merge.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
     merged = Store(home / "saves").list("merge")[0]
-    assert done.stdout.rstrip().endswith(str(merged.output))
-    assert check(merged.path / "model").has_chat_template
+    assert f"is taken to be {home / 'saves' / finished[0] / 'adapter'}" in done.stderr
+    assert "The merged model is base plus adapter: " in done.stdout
+    assert done.stdout.endswith(merged.path.joinpath("report.md").read_text())
+    assert check(home / "merged 模型").has_chat_template
+    assert (merged.path / "model").resolve() == home / "merged 模型"
     line = command(merged.config)
     assert line.startswith(f"python -m studio merge {home}")
     assert through_shell(line) == dump(merged.config)
+    again = studio("export", str(home / "merge.yaml"))
+    assert (again.returncode, "set overwrite_output_dir: true to replace it" in again.stderr) == (2, True)
 
 
 def test_an_ended_run_goes_to_the_trash_and_back(studio: Studio, finished: tuple[str, Any]) -> None:

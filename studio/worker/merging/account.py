@@ -43,7 +43,7 @@ def _verdict(proof: Comparison | str | None, wrong: Sequence[str]) -> str:
     if isinstance(proof, str):
         return f"In quarantine: not compared with base and adapter, because {proof}."
     if wrong:
-        return f"In quarantine: this is not base plus adapter. {'; '.join(wrong)}."
+        return f"In quarantine: this is not base plus adapter, because {'; '.join(wrong)}."
     if proof is None:
         return "Not compared with base and adapter, as asked: that nothing was lost is not proven."
     same, asked = proof.same_answers, len(proof.asked)
