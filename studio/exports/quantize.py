@@ -179,6 +179,8 @@ def _lines(config: QuantizeConfig, info: ModelInfo, layers: Layers, written: int
 def _warnings(config: QuantizeConfig, info: ModelInfo, layers: Layers) -> Iterator[str]:
     if why := unserved(config, layers, _has_gpu()):
         yield f"Not for vLLM on this machine: {why}"
+    if config.export_quantization_method == "fp8" and not _has_gpu():
+        yield "On a CPU fp8 answers several times slower than the model itself: int8 is the method for it"
     available = psutil.virtual_memory().available
     if _needed(info) > available:
         yield f"It takes about {size(_needed(info))} of memory, {size(available)} are free: stop servers first"

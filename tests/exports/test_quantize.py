@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from studio import packages
+from studio import machine, packages
 from studio.config.load import parse
 from studio.config.quantize import QuantizeConfig
 from studio.errors import ConfigError
@@ -116,6 +116,8 @@ def test_what_vllm_does_not_serve_is_said_before(tmp_path: Path) -> None:
     assert "W8A16" in unserved(config(export_quantization_bit=8), layers, has_gpu=False)
     assert unserved(config(export_quantization_bit=8), layers, has_gpu=True) == ""
     assert "bitsandbytes" in unserved(config(export_quantization_method="bitsandbytes"), layers, has_gpu=True)
+    if not any(machine.gpus()):
+        assert "int8 is the method for it" in planned(tmp_path, export_quantization_method="fp8").warnings[0]
     said = planned(tmp_path, export_quantization_method="bitsandbytes")
     assert any(warning.startswith("Not for vLLM on this machine") for warning in said.warnings)
 

@@ -48,9 +48,9 @@ def counted(rows: Sequence[Encoded]) -> int:
 
 def _nats(model: PreTrainedModel, row: Encoded) -> float:
     """The loss of a row, summed over its tokens that count."""
-    labels = torch.tensor(row.labels[1:], device=model.device)
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([row.input_ids], device=model.device)).logits[0, :-1]
+    labels = torch.tensor(row.labels[1:], device=logits.device)
     known = labels != IGNORED
     return float(cross_entropy(logits[known].float(), labels[known], reduction="sum"))
 
