@@ -21,7 +21,11 @@ PART_BYTES = 200_000
 PIECE_BYTES = 32_768
 PAUSE_S = 0.05
 ADA = {"type": "user", "name": "ada", "orgs": [{"name": "garden"}], "auth": {"accessToken": {"role": "write"}}}
-TOKENS = {"open-sesame": ADA, "look-only": {**ADA, "auth": {"accessToken": {"role": "read"}}}}
+TOKENS = {
+    "open-sesame": ADA,
+    "look-only": {**ADA, "auth": {"accessToken": {"role": "read"}}},
+    "one-bed": {**ADA, "orgs": [], "auth": {"accessToken": {"role": "fineGrained"}}},
+}
 REFUSALS = {
     "full": (403, "Private repository storage limit reached"),
     "busy": (429, "Too many requests"),

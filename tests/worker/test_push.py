@@ -190,6 +190,11 @@ def test_a_token_that_will_not_do_is_told_before_anything_is_made(hub, model, mo
     assert not (hub.root / "models/ada/no-token").exists()
 
 
+def test_a_token_for_one_organisation_is_believed(hub, model, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "one-bed")
+    assert sum(sent(model, "garden/one")) > sum(LARGE.values())
+
+
 def test_a_public_repository_gets_nothing_unless_that_is_wanted(hub, model):
     (hub.root / "models/ada/known").mkdir(parents=True)
     (hub.root / "models/ada/known/.public").touch()
