@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, TypeVar
 
-from studio import models
+from studio import models, settings
 from studio.config.option import Config
 from studio.runs import outputs
 from studio.runs.store import Store
@@ -13,11 +13,14 @@ from studio.runs.store import Store
 C = TypeVar("C", bound=Config)
 READ = ("adapter_name_or_path", "model_name_or_path", "tuned_model_name_or_path")
 WRITTEN = ("export_dir",)
+DATASETS = ("export_quantization_dataset", "eval_dataset")  # entries of the registry, or files
+OWN_DATA = "data"  # what dataset_dir is where nobody said more
 
 
 def settled(config: C) -> C:
     """`config` with whole paths, because a worker starts elsewhere than a command; ids of runs and of the hub stay."""
-    named = {key: _settled(key, value) for key in (*READ, *WRITTEN) if (value := getattr(config, key, None))}
+    keys = (*READ, *WRITTEN, *DATASETS, "dataset_dir")
+    named = {key: _settled(key, value) for key in keys if (value := getattr(config, key, None))}
     return config.model_copy(update=named)
 
 
@@ -36,6 +39,10 @@ def trained_here(store: Store, name: str) -> str | None:
 def _settled(key: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_settled(key, name) for name in value)
-    if key in WRITTEN:
+    if key == "dataset_dir" and value == OWN_DATA:
+        return str(settings.from_environment().data_dir)
+    if key in DATASETS and not os.path.isfile(os.path.expanduser(value)):
+        return value
+    if key in (*WRITTEN, *DATASETS, "dataset_dir"):
         return os.path.abspath(os.path.expanduser(value))
     return value if value == models.BUNDLED else models.resolve(value)

@@ -14,6 +14,7 @@ from studio import machine, packages
 from studio.config.load import parse
 from studio.config.quantize import QuantizeConfig
 from studio.errors import ConfigError
+from studio.exports import names
 from studio.exports.quantize import layers_of, plan, unserved, written_bytes
 from studio.models import check
 from studio.runs.store import Store
@@ -98,6 +99,17 @@ def test_a_file_serves_as_llama_factory_names_it(tmp_path: Path) -> None:
     assert (
         "nothing.jsonl" in refused(tmp_path, export_quantization_dataset="nothing.jsonl")["export_quantization_dataset"]
     )
+
+
+def test_names_of_data_mean_the_same_in_the_folder_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    monkeypatch.setenv("SEEDBED_DATA", str(tmp_path / "own"))
+    monkeypatch.chdir(tmp_path)
+    given = QuantizeConfig(model_name_or_path="seedling", export_quantization_dataset="rows.jsonl", eval_dataset="sums")
+    found = names.settled(given)
+    assert (found.model_name_or_path, found.dataset_dir) == ("seedling", str(tmp_path / "own"))
+    assert (found.export_quantization_dataset, found.eval_dataset) == (str(tmp_path / "rows.jsonl"), "sums")
+    assert names.settled(given.model_copy(update={"dataset_dir": "theirs"})).dataset_dir == str(tmp_path / "theirs")
 
 
 def test_a_name_stands_for_whole_parts_of_a_path() -> None:
