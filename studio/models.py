@@ -214,8 +214,10 @@ def misfit(adapter: Path, base: Path) -> str | None:
         if number and isinstance(layers, int) and int(number[1]) >= layers:
             return f"it changes layer {number[1]}, and the model has layers 0 to {layers - 1}"
         shape = _changed_shape(changes, name)
-        there = own.get(f"{module}.weight", {}).get("shape")
-        if there and shape and sorted(there) != sorted(shape):  # GPT-2 stores its weights the other way around
+        there = own.get(f"{module}.weight", {}).get("shape", ())
+        if len(there) != 2 or f"{PEFT_PREFIX}{module}.base_layer.weight" in changes:
+            continue  # no linear layer, or one that grew with the vocabulary and comes along whole
+        if shape and sorted(there) != sorted(shape):  # GPT-2 stores its weights the other way around
             return f"{module} is {there} in the model and {shape} in the adapter"
     return None
 

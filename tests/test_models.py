@@ -340,6 +340,7 @@ def test_an_adapter_is_untrained_while_all_its_b_are_zero(adapter):
         ("model.layers.1.q_proj", (2, 4), (6, 2), None),
         ("model.layers.1.c_attn", (2, 3), (5, 2), None),  # stored the other way around
         ("model.layers.1.new_proj", (2, 9), (9, 2), None),  # under another name: the server will say
+        ("model.layers.1.conv", (2, 4, 3), (6, 2, 1), None),
         ("model.layers.2.q_proj", (2, 4), (6, 2), "it changes layer 2, and the model has layers 0 to 1"),
         ("model.layers.1.q_proj", (2, 8), (6, 2), r"q_proj is \[6, 4\] in the model and \[6, 8\] in the adapter"),
     ],
@@ -347,11 +348,21 @@ def test_an_adapter_is_untrained_while_all_its_b_are_zero(adapter):
 def test_an_adapter_of_another_base_is_told_by_layers_and_sizes(folder, adapter, module, shape_a, shape_b, why):
     write_json(folder / "config.json", {**CONFIG, "num_hidden_layers": 2})
     names = {"model.layers.1.q_proj.weight": (6, 4), "model.layers.1.c_attn.weight": (3, 5)}
+    names["model.layers.1.conv.weight"] = (6, 4, 3)
     weights = {name: numpy.zeros(shape, "float16") for name, shape in names.items()}
     save_file(weights, folder / "one.safetensors")
     lora(adapter, module, shape_a, shape_b)
     found = models.misfit(adapter, folder)
     assert re.search(why, found) if why else found is None
+
+
+def test_a_head_that_grew_with_the_vocabulary_comes_along_whole(folder, adapter):
+    write_json(folder / "config.json", {**CONFIG, "num_hidden_layers": 2})
+    save_file({"lm_head.weight": numpy.zeros((6, 4), "float16")}, folder / "one.safetensors")
+    parts = {"lora_A.weight": (2, 4), "lora_B.weight": (8, 2), "base_layer.weight": (8, 4)}
+    grown = {f"base_model.model.lm_head.{part}": numpy.ones(shape, "float32") for part, shape in parts.items()}
+    save_file(grown, adapter / "adapter_model.safetensors")
+    assert models.misfit(adapter, folder) is None
 
 
 # names

@@ -111,7 +111,7 @@ def _told(adapters: Sequence[AdapterInfo], config: MergeConfig) -> str:
 
 def _share(adapter: AdapterInfo, weight: float) -> str:
     named = f"LoRA of rank {adapter.rank}" if adapter.kind == "LORA" else f"adapter of kind {adapter.kind}"
-    return named if weight == 1 else f"{weight:g} of a {named}"
+    return named if weight == 1 else f"{weight:g} × {named}"
 
 
 def _about(base: ModelInfo | None) -> str:

@@ -71,7 +71,14 @@ def test_it_says_what_it_writes(store: Store, adapter: Path) -> None:
 def test_several_adapters_are_told_with_their_shares(store: Store, adapter: Path, tmp_path: Path) -> None:
     second = make_adapter(tmp_path / "second")
     asked = parse(MergeConfig, {"adapter_name_or_path": [str(adapter), str(second)], "adapter_weights": "1,0.5"})
-    assert plan(store, asked).title.startswith("LoRA of rank 4 + 0.5 of a LoRA of rank 4 into **seedling**")
+    assert plan(store, asked).title.startswith("LoRA of rank 4 + 0.5 × LoRA of rank 4 into **seedling**")
+
+
+def test_other_kinds_of_adapters_need_the_full_memory(store: Store, adapter: Path) -> None:
+    stated = json.loads((adapter / "adapter_config.json").read_text())
+    write_json(adapter / "adapter_config.json", {**stated, "peft_type": "IA3"})
+    assert "only LoRA adapters" in problems(store, config(adapter))["adapter_name_or_path"]
+    assert plan(store, config(adapter, merge_method="full_memory")).title.startswith("adapter of kind IA3 into **seedling**")
 
 
 def test_everything_that_is_wrong_is_said_at_once(store: Store, tmp_path: Path) -> None:
