@@ -192,9 +192,8 @@ def _proofs(chain: Sequence[Run]) -> Iterator[Section]:
     for run in reversed(chain):
         if (found := report.read(run.path)) is None:
             continue
-        parts = [public(found.verdict)]
         figures = tuple((label, public(value)) for each in found.sections for label, value in each.figures)
-        yield Section(found.title, "\n\n".join(parts), figures)
+        yield Section(found.title, public(found.verdict), figures)
 
 
 def _licence(base: str) -> Section:

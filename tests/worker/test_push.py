@@ -277,7 +277,7 @@ def test_a_refusal_becomes_the_reason_of_the_run(hub, store, model, monkeypatch)
     run = ended(launchers.begin(store, PushConfig(model_name_or_path=str(model), hub_model_id="ada/x")))
     assert run.state is State.FAILED
     assert run.reason.startswith("HF_TOKEN is not valid (any more): make a new one")
-    assert b"expired-secret" not in run.log.read_bytes()
+    assert not [path for path in run.path.rglob("*") if path.is_file() and b"expired-secret" in path.read_bytes()]
 
 
 def test_the_command_says_what_goes_up_and_where_it_is(hub, store, model, capfd):
