@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from studio.cli.export.command import read
 from studio.config.adapter import AdapterConfig
+from studio.config.command import command
 from studio.config.load import load_run_config, parse, save
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError
@@ -160,3 +163,20 @@ def test_a_request_survives_its_file(tmp_path: Path) -> None:
     config = parse(AdapterConfig, {"action": "average", "adapter_name_or_path": "a,b", "adapter_weights": "0.5,0.25"})
     save(config, tmp_path / "config.yaml")
     assert load_run_config(tmp_path / "config.yaml") == config
+
+
+COMMANDS: dict[str, dict[str, Any]] = {
+    "average": {"action": "average", "adapter_name_or_path": ["a b", "c=d"], "adapter_weights": [0.5, 0.25]},
+    "extract": {"action": "extract", "tuned_model_name_or_path": "/full model", "lora_rank": 8},
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_the_command_of_a_request_makes_the_same_request(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c=d").mkdir()
+    config = parse(AdapterConfig, COMMANDS[case])
+    words = shlex.split(command(config))[4:]
+    assert parse(AdapterConfig, read(AdapterConfig, words)) == config

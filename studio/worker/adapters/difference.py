@@ -7,7 +7,9 @@ is kept whole where that was asked for, and otherwise named in the report with i
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -28,9 +30,10 @@ from studio.worker.adapters import factors, fit, folder
 from studio.worker.adapters.fit import Fit
 from studio.worker.adapters.folder import Made, Weights
 
-SEED = 0  # the SVD draws at random where it looks first
 HEAD = "lm_head"
 SHOWN = 20
+# one matrix to each thread: threads that share one wait for each other at every step of the SVD
+THREADS = min(8, len(os.sched_getaffinity(0)))
 Tell = Callable[[int, int], None]
 Modules = Mapping[str, nn.Module]
 
@@ -50,12 +53,18 @@ class Pair:
 
 @dataclass
 class Drawn:
-    """What has been taken from the difference so far: `kept` whole and `left` out are norms of changes, by name."""
+    """What has been taken from the difference: `kept` whole and `left` out are norms of changes, by name."""
 
     weights: Weights = field(default_factory=dict)
     fits: list[Fit] = field(default_factory=list)
     kept: dict[str, float] = field(default_factory=dict)
     left: dict[str, float] = field(default_factory=dict)
+
+    def add(self, other: Drawn) -> None:
+        self.weights |= other.weights
+        self.fits += other.fits
+        self.kept |= other.kept
+        self.left |= other.left
 
 
 def extract(config: AdapterConfig, found: Inputs, tell: Tell) -> Made:
@@ -66,19 +75,21 @@ def extract(config: AdapterConfig, found: Inputs, tell: Tell) -> Made:
     """
     assert found.tuned is not None
     assert found.base is not None
-    torch.manual_seed(SEED)
     modules = _modules(found.base)
     ours, theirs = tensors(found.base), tensors(found.tuned)
+    grouped = groupby(sorted(theirs, key=_module_of), key=_module_of)
+    work = [(module, [(name, ours[name][0], theirs[name][0]) for name in names]) for module, names in grouped]
     sizes = {name: end - start for name, (_, entry) in theirs.items() for start, end in [entry["data_offsets"]]}
     drawn, done = Drawn(), 0
-    for module, names in groupby(sorted(theirs, key=_module_of), key=_module_of):
-        pairs = [Pair(name, _read(ours[name][0], name), _read(theirs[name][0], name)) for name in names]
-        _draw(drawn, config, modules.get(module), module, pairs)
-        done += sum(sizes[pair.name] for pair in pairs)
-        tell(done, sum(sizes.values()))
+    with ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        drawing = pool.map(lambda each: _draw(config, modules.get(each[0]), *each), work)
+        for part, (_, places) in zip(drawing, work, strict=True):
+            drawn.add(part)
+            done += sum(sizes[name] for name, _, _ in places)
+            tell(done, sum(sizes.values()))
     if not drawn.fits:
-        others = ", ".join(list(drawn.left)[:5])
-        raise ModelError(f"no linear layer differs between {found.base} and {found.tuned}; what differs: {others or 0}")
+        others = ", ".join(list(drawn.left)[:5]) or "nothing"
+        raise ModelError(f"no linear layer differs between {found.base} and {found.tuned}; what differs: {others}")
     return _made(config, found, modules, drawn)
 
 
@@ -101,30 +112,31 @@ def _read(file: Path, name: str) -> torch.Tensor:
         return weights.get_tensor(name)
 
 
-def _draw(drawn: Drawn, config: AdapterConfig, known: nn.Module | None, module: str, pairs: list[Pair]) -> None:
+def _draw(config: AdapterConfig, known: nn.Module | None, module: str, places: list[tuple[str, Path, Path]]) -> Drawn:
     """Take the change of one module: as A and B, whole, or not at all."""
+    pairs = [Pair(name, _read(before, name), _read(after, name)) for name, before, after in places]
     changes = {pair.name: float(pair.change.norm()) for pair in pairs if not pair.before.equal(pair.after)}
     is_linear = isinstance(known, nn.Linear | Conv1D)
     is_rest = "all" in config.additional_target and not is_linear
     if changes and known is not None and (keeps_whole(config, module) or is_rest):
-        drawn.weights |= {PEFT_PREFIX + pair.name: pair.after for pair in pairs}
-        drawn.kept |= changes
-        return
+        return Drawn({PEFT_PREFIX + pair.name: pair.after for pair in pairs}, kept=changes)
+    drawn = Drawn()
     for pair in (pair for pair in pairs if pair.name in changes):
         if is_linear and pair.name.endswith(".weight"):
             turned = pair.change.T if isinstance(known, Conv1D) else pair.change
-            _factor(drawn, module, turned, config, pair.after.dtype)
+            drawn.add(_factored(module, turned, config, pair.after.dtype))
         else:
             drawn.left[pair.name] = changes[pair.name]
+    return drawn
 
 
-def _factor(drawn: Drawn, module: str, change: torch.Tensor, config: AdapterConfig, stored: torch.dtype) -> None:
+def _factored(module: str, change: torch.Tensor, config: AdapterConfig, stored: torch.dtype) -> Drawn:
     found = factors.of_matrix(change, config.lora_rank)
     dtype = stored if config.export_dtype == "auto" else getattr(torch, config.export_dtype)
     a, b = found.a.to(dtype), found.b.to(dtype)
-    drawn.weights |= {f"{PEFT_PREFIX}{module}.lora_A.weight": a, f"{PEFT_PREFIX}{module}.lora_B.weight": b}
     missing = torch.addmm(change, b.float(), a.float(), alpha=-1)  # with what the type rounds away
-    drawn.fits.append(Fit(module, found.rank, float(change.norm()), float(missing.norm())))
+    fitted = Fit(module, found.rank, float(change.norm()), float(missing.norm()))
+    return Drawn({f"{PEFT_PREFIX}{module}.lora_A.weight": a, f"{PEFT_PREFIX}{module}.lora_B.weight": b}, [fitted])
 
 
 def _made(config: AdapterConfig, found: Inputs, modules: Modules, drawn: Drawn) -> Made:
