@@ -18,7 +18,8 @@ from studio.exports.push import Item, token
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
-# where the content goes through the hub's own chunk store its progress cannot be told and an upload not be compared
+# over plain HTTP every byte is counted where it is read, and the hub says by SHA-256 which files it has; its chunk store
+# would take up the middle of a file, too
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 CONNECT_S, ANSWER_S, SILENCE_S = 10, 300, 60
@@ -199,7 +200,7 @@ REASONS: tuple[tuple[Sequence[int], str], ...] = (
     ((402,), "the hub wants to be paid for this: free some of your private storage there, or extend it"),
     ((403,), "HF_TOKEN may not write to {name}, or your storage there is full"),
     ((404,), "there is no repository {name} that HF_TOKEN can see"),
-    ((409,), f"somebody else wrote to {{name}} at the same moment. {AGAIN}"),
+    ((409, 412), f"somebody else wrote to {{name}} at the same moment. {AGAIN}"),
     ((413,), "a file is larger than the hub takes: merge with a smaller export_size"),
     ((429,), f"the hub asks to slow down. {AGAIN}"),
     (range(500, 600), f"the hub has trouble of its own. {AGAIN}"),

@@ -95,7 +95,7 @@ def _report(repository: Repository, sent: Sequence[Sent], commit: str, seconds: 
         ("repository", "made by this upload" if repository.created else "was there before"),
         ("commit", commit),
         ("sent", f"{size(uploaded)} in {seconds:.1f} s"),
-        ("there before", size(sum(one.item.size_bytes for one in sent) - uploaded)),
+        ("had it already", size(sum(one.item.size_bytes for one in sent) - uploaded)),
     )
     rows = tuple((one.item.name, size(one.item.size_bytes), _fate(one), one.sha256 or "") for one in sent)
     table = Table(("file", "size", "", "SHA-256"), rows)
