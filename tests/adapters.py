@@ -30,7 +30,7 @@ def trained(store: Store, name: str) -> Path:
         f"base_model.model.{MODULE}.lora_B.weight": chance.normal(0, 0.02, (lines, RANK)).astype(np.float32),
     }
     save_file(weights, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 8, "target_modules": ["q_proj"]}
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 8, "target_modules": [MODULE]}
     write_json(folder / "adapter_config.json", config)
     write_json(folder / "base.json", {"name": "seedling", "path": str(SEEDLING)})
     write_json(run.path / "exit.json", {"code": 0, "reason": "completed"})

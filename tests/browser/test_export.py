@@ -11,11 +11,11 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.adapters import trained
-from tests.browser.conftest import Studio, open_tab
+from tests.browser.conftest import Studio
 
 pytestmark = pytest.mark.browser
 
-SOON_MS = 60_000
+SOON_MS = 120_000
 
 
 def settled(page: Page, prefix: str) -> str:
@@ -30,12 +30,12 @@ def test_from_an_adapter_to_a_gguf_file(
 ) -> None:
     trained(studio.store, "fern")
     adapter = trained(studio.store, "moss")
-    open_tab(page, "Runs")
+    page.goto(f"{studio.url}/#runs")
     page.locator("#runs-table tbody tr", has_text="fern").click()
     page.locator("#run-merge:not([disabled])").click()
     page.locator("#export-verdict").get_by_text("LoRA of rank 4").wait_for()
     page.locator("#export-start:not([disabled])").dblclick()
-    assert settled(page, "export") == "completed"
+    assert settled(page, "export") == "completed", studio.store.list("merge")[0].log.read_text()
     [merge] = studio.store.list("merge")
     assert merge.name == "fern-merged"
     assert str(adapter) not in merge.config.adapter_name_or_path  # type: ignore[union-attr]  (the one that was carried)
@@ -49,7 +49,7 @@ def test_from_an_adapter_to_a_gguf_file(
     page.locator("#export-gguf").click()
     page.locator("#gguf-verdict").get_by_text("q8_0: about").wait_for()
     page.locator("#gguf-start:not([disabled])").click()
-    assert settled(page, "gguf") == "completed"
+    assert settled(page, "gguf") == "completed", studio.store.list("gguf")[0].log.read_text()
     [made] = studio.store.list("gguf")
     assert made.output is not None
     assert list(made.output.glob("*.gguf"))
@@ -57,7 +57,7 @@ def test_from_an_adapter_to_a_gguf_file(
     screenshot("export-gguf")
 
     phone = open_page(width=390, dark=True)
-    open_tab(phone, "Export")
+    phone.goto(f"{studio.url}/?__theme=dark&again#export")
     phone.locator("#export-status .report-answer").first.wait_for()
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
     screenshot("export-phone-dark", phone)

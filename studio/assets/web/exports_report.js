@@ -85,7 +85,7 @@ function sectionOf(section) {
   const parts = [make("h4", "", section.title)];
   if (section.text) parts.push(...prose(section.text));
   if (section.figures.length) parts.push(figuresOf(section.figures));
-  if (section.table?.chart.length) parts.push(charts(section.table));
+  if (section.table?.chart.length && section.table.rows.length > 1) parts.push(charts(section.table));
   if (section.table) parts.push(grid(section.table));
   if (section.answers.length) parts.push(make("div", "report-answers", ...section.answers.map(answerOf(section.labels))));
   return make("section", "report-section", ...parts);
