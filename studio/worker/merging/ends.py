@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from studio.errors import ModelError
 from studio.worker.merging import names
-from studio.worker.merging.adapter import Adapter, Held
+from studio.worker.merging.adapter import WRAPPED, Adapter, Held
 from studio.worker.merging.lora import Rows
 from studio.worker.merging.sheet import TIED, Sheet
 
@@ -26,7 +26,7 @@ def settle(sheet: Sheet, adapter: Adapter) -> None:
     Raises:
         ModelError: it does not fit.
     """
-    copied = _ends(sheet, adapter.copied)
+    copied = {end: whole for end, whole in _ends(sheet, adapter.copied).items() if not _is_bases(sheet, end, whole)}
     if sheet.is_tied and sheet.head not in sheet.tensors and copied:
         assert sheet.embedding
         copied = {sheet.embedding: copied.get(sheet.embedding) or next(iter(copied.values()))}
@@ -102,6 +102,12 @@ def _untie(sheet: Sheet) -> None:
     )
 
 
+def _is_bases(sheet: Sheet, end: str, whole: Held) -> bool:
+    """Whether it is the base's own weight, which PEFT saves along with an adapter on it."""
+    there = sheet.tensors.get(end) or sheet.tensors[str(sheet.embedding)]
+    return f"{WRAPPED}." in whole.source.name and whole.shape == there.shape
+
+
 def _replace(sheet: Sheet, end: str, whole: Held) -> None:
     there = sheet.tensors.get(end) or sheet.tensors[str(sheet.embedding)]
     if there.shape[1:] != whole.shape[1:] or whole.shape[0] < 1:
@@ -115,7 +121,7 @@ def _ends(sheet: Sheet, whole: Mapping[str, Held]) -> dict[str, Held]:
 
 def _end(sheet: Sheet, name: str) -> str | None:
     """Embedding or head, as the base's files spell it."""
-    if sheet.head and name == sheet.head:
+    if sheet.head and names.leaf(name) == names.leaf(sheet.head):
         return sheet.head
     found = names.stored(name, sheet.tensors)
     return found if found and found in (sheet.embedding, sheet.head) else None

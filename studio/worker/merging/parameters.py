@@ -24,6 +24,8 @@ def put(sheet: Sheet, adapter: Adapter, layer: Layer, share: float) -> None:
         ModelError: none has, or it cannot be told which way around.
     """
     targets = _targets(adapter, layer.name)
+    if adapter.start:
+        raise ModelError(f"target_parameters: a start by {adapter.start} is not defined for {layer.name}")
     for parameter in targets:
         name = f"{layer.name}.{parameter}"
         found = names.stored(name, sheet.tensors)

@@ -52,7 +52,7 @@ def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto", roun
 def _round(sheet: Sheet, rounding: Rounding) -> None:
     linear = [name for name, tensor in sheet.tensors.items() if is_linear(name, tensor.shape)]
     for name in linear:
-        sheet.change(name, Rounded(rounding, sheet.model_type in SQUARE_TURNED))
+        sheet.prepare(name, Rounded(rounding, sheet.model_type in SQUARE_TURNED))
     sheet.notes.append(
         f"{len(linear)} weights were rounded to {rounding.kind} first, as the adapter's training saw them."
     )
@@ -179,8 +179,10 @@ def _add_biases(sheet: Sheet, name: str) -> None:
             "there: serve it as an adapter, or train one without lora_bias"
         )
     endings = tuple(f".{other}.weight" for other in SWITCHES[found[0]][1])
-    for other in [key for key in sheet.tensors if key.endswith(endings)]:
-        sheet.zeros(other.removesuffix("weight") + "bias", sheet.tensors[other].shape[0], like=other)
+    for weight in [other for other in sheet.tensors if other.endswith(endings)]:
+        bias = weight.removesuffix("weight") + "bias"
+        if bias not in sheet.tensors:
+            sheet.zeros(bias, sheet.tensors[weight].shape[0], like=weight)
     sheet.set(found[0], True)
     sheet.notes.append(f"The layers got biases ({found[0]}: true in config.json), because the adapter has some.")
 

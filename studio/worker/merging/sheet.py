@@ -76,9 +76,13 @@ class Sheet:
             )
 
     def change(self, name: str, change: Change) -> None:
-        """Have one more change done to a tensor."""
-        tensor = self.tensors[name]
+        """Have one more change of the present adapter done to a tensor."""
         self._touched.add(name)
+        self.prepare(name, change)
+
+    def prepare(self, name: str, change: Change) -> None:
+        """Have a change done to a tensor that is no adapter's."""
+        tensor = self.tensors[name]
         self.tensors[name] = dataclasses.replace(tensor, changes=(*tensor.changes, change))
 
     def replace(self, name: str, whole: Held) -> None:
@@ -104,12 +108,10 @@ class Sheet:
 
     def plan(self) -> Plan:
         """What was put together."""
-        part = self.config.get("text_config")
-        changes = dict(self.changes)
-        if isinstance(part, dict) and changes:
-            changes = {"text_config": {**part, **changes}} | {
-                key: changes[key] for key in changes if key in self.config
-            }
+        changes = self.changes
+        if changes and self._text is not self.config:
+            outside = {key: changes[key] for key in changes if key == TIED or key in self.config}
+            changes = {"text_config": {**self._text, **changes}, **outside}
         return Plan(tuple(self.tensors.values()), changes, tuple(self.notes))
 
     @property
