@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -25,6 +26,7 @@ from studio.worker.llama.quantiser import Tell
 from studio.worker.llama.texts import Sample
 
 LOOK_S = 0.3
+EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception)\b")  # how the last line of a traceback begins
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,22 @@ class _Making:
             "facts": str(metadata),
             "answer": str(answer),
         }
-        send(request, "studio.worker.llama.converter", self._look)
+        try:
+            send(request, "studio.worker.llama.converter", self._look)
+        except ModelError as error:
+            raise ModelError(explained(str(error))) from error
         return read_record(answer)
+
+
+def explained(said: str) -> str:
+    """What the converter said last, with what to do where it is one of its own exceptions rather than our sentence."""
+    if not EXCEPTION.match(said):
+        return said
+    if "tokenizer.model" in said:
+        return (
+            "llama.cpp's converter needs the tokenizer.model of this model: copy it there from the base model's folder"
+        )
+    return f"llama.cpp's converter cannot write this model ({said}): serve it with vLLM or Transformers instead"
 
 
 def send(request: Mapping[str, Any], module: str, look: Callable[[], None]) -> None:
