@@ -136,7 +136,7 @@ def _name(output: Output) -> str:
     """The run's name; a merge without one bears the name of the run that it merged."""
     config = output.run.config
     if isinstance(config, MergeConfig) and not config.run_name:
-        return " + ".join(_slug(Path(name).parent.name, output.run) for name in config.adapter_name_or_path)
+        return " + ".join(_slug(Path(name).parent.name or name, output.run) for name in config.adapter_name_or_path)
     return _run_name(output.run)
 
 
