@@ -2,7 +2,7 @@
 // pairs of answers. Everything is set as text.
 const REPORT_SHADES = ["--curve-main", "--curve-second", "--curve-third", "--curve-fourth"];
 const ROWS_MAX = 12; // a longer table is folded
-const LONG = 72; // characters; a longer cell is broken into lines
+const SHORT = 20, LONG = 72; // characters of a figure and of a cell; longer ones are broken into lines
 const UNITS = { kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
 
 // the number that a cell shows, in bytes where it is a size; null where it shows none
@@ -36,7 +36,7 @@ function prose(text) {
 }
 
 function figuresOf(figures) {
-  const rows = figures.map(([label, value]) => make("tr", "", make("th", "", label), make("td", "", value)));
+  const rows = figures.map(([label, value]) => make("tr", "", make("th", "", label), make("td", value.length > SHORT ? "long" : "", value)));
   return make("table", "figures-table", make("tbody", "", ...rows));
 }
 

@@ -134,6 +134,8 @@ def _on_shift(form: Form, *values: Any) -> list[Any]:
 
 def _asked(ctx: Context, kind: Kind, form: Form, values: Sequence[Any]) -> tuple[RunConfig, Plan]:
     given = form.read(values)
+    if kind.suffix and "run_name" not in given:  # the proposal may be still on its way
+        given["run_name"] = on_subject(ctx, kind, given.get(kind.subject)) or None
     if "dataset_dir" in kind.config.model_fields:
         given["dataset_dir"] = str(ctx.registry.data_dir)
     config = names.settled(load.parse(kind.config, given))
