@@ -39,7 +39,7 @@ def write(
     else:
         _compress(config, folder, draft, rows, tokenizer, say)
     _require_quantised(config, draft)
-    outputs.copy_tokenizer(folder, draft)
+    outputs.copy_tokenizer(folder, draft, tokenizer if config.template else None)
     for name in (name for name in KEPT if (folder / name).exists()):
         shutil.copy2(folder / name, draft / name)
 

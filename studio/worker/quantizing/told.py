@@ -10,7 +10,6 @@ from pathlib import Path
 from studio.config.quantize import QuantizeConfig
 from studio.exports.report import Report, Section, Table
 from studio.files import folder_bytes
-from studio.models import display_name
 from studio.serving.benchmark.report import machine
 from studio.worker.quantizing.speed import CLIENTS, Speed
 
@@ -114,7 +113,7 @@ def _cells(each: Measures, has_speed: bool) -> Iterator[str]:
 
 
 def _conditions(config: QuantizeConfig, found: Findings) -> str:
-    data = config.eval_dataset or config.export_quantization_dataset
+    data = _called(config.eval_dataset or str(config.export_quantization_dataset))
     told = [f"Perplexity on {found.tokens:,} tokens of {found.rows[1]} rows of {data} that calibrated nothing."]
     if found.before.perplexity > STRANGE:
         told.append("The model knows nothing of such rows: choose others, or the perplexities say little.")
@@ -133,9 +132,14 @@ def _how(config: QuantizeConfig, found: Findings) -> Iterator[tuple[str, str]]:
         yield "Zero points", "no" if config.symmetric else "yes"
     yield "Left out", ", ".join(config.modules_to_not_convert) or "nothing"
     if config.is_calibrated:
-        what = f"{found.rows[0]} rows of {config.export_quantization_dataset}"
+        what = f"{found.rows[0]} rows of {_called(str(config.export_quantization_dataset))}"
         yield "Calibrated with", f"{what}, up to {config.export_quantization_maxlen} tokens each"
-    yield "Made of", display_name(config.model_name_or_path)
+    yield "Made of", found.before.name
+
+
+def _called(dataset: str) -> str:
+    """A file by its name alone: a report may be shown to others."""
+    return Path(dataset).name
 
 
 def _figure(value: float) -> str:

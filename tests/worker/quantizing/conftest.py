@@ -26,7 +26,12 @@ ROWS = [
 ]
 METHODS: dict[str, dict[str, Any]] = {
     "gptq": {"modules_to_not_convert": ["lm_head", "1.mlp.down_proj"]},
-    "gptq 8": {"export_quantization_method": "gptq", "export_quantization_bit": 8, "group_size": -1},
+    "gptq 8": {
+        "export_quantization_method": "gptq",
+        "export_quantization_bit": 8,
+        "group_size": -1,
+        "template": "alpaca",
+    },
     "awq": {"symmetric": False},
     "int8": {},
     "fp8": {},

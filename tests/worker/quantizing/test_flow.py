@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from studio import models
+from studio import models, templates
 from studio.exports import report
 from studio.runs.run import Run
 from tests.worker.conftest import Finished, Start
@@ -28,8 +28,9 @@ def test_each_method_leaves_a_whole_model_and_its_report(
     assert (run.run_dir / "code").read_text() == "0", run.json("error.json")
     folder = run.run_dir / "model"
     assert models.check(folder).has_chat_template
-    for file in ("tokenizer.json", "chat_template.jinja"):
-        assert (folder / file).read_bytes() == (tiny_model / file).read_bytes()
+    assert (folder / "tokenizer.json").read_bytes() == (tiny_model / "tokenizer.json").read_bytes()
+    own = models.chat_template(tiny_model)
+    assert models.chat_template(folder) == (templates.text("alpaca") if name == "gptq_8" else own)
     assert Run(run.run_dir).output == folder
     assert not (run.run_dir / "tmp").exists()
     found = report.read(run.run_dir)
