@@ -105,15 +105,12 @@ def test_a_vocabulary_that_the_adapter_resized(
 
 
 @pytest.mark.parametrize("quantised", ["nf4", "fp4", "int8"])
-@pytest.mark.parametrize("kind", ["tied", "gpt2", "experts"])
+@pytest.mark.parametrize("kind", ["tied", "gpt2", "experts", "neox"])
 def test_a_base_rounded_as_training_saw_it(bases: dict[str, Path], tmp_path: Path, quantised: str, kind: str) -> None:
     base = bases[kind]
-    options: dict[str, Any] = {
-        "use_dora": quantised == "nf4",
-        "modules_to_save": ["ln_f" if kind == "gpt2" else "norm"],
-    }
-    targets = ["c_attn"] if kind == "gpt2" else ["q_proj"]
-    adapter = make_adapter(tmp_path / "adapter", base, target_modules=targets, **options)
+    target, norm = {"gpt2": ("c_attn", "ln_f"), "neox": ("dense", "final_layer_norm")}.get(kind, ("q_proj", "norm"))
+    options: dict[str, Any] = {"use_dora": quantised == "nf4", "modules_to_save": [norm]}
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules=[target], **options)
     merged(base, [Share(adapter)], tmp_path / "merged", rounding=Rounding(quantised))
     scheme = BitsAndBytesConfig(
         load_in_4bit=quantised != "int8",
