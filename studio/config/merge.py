@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Literal
 
 from pydantic import field_validator
@@ -10,6 +12,8 @@ from pydantic import field_validator
 from studio import templates
 from studio.config.option import Config, Names, Shares, option
 from studio.errors import Problem
+
+RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}-?(.*)")  # the id of a run: when, something random, its name
 
 
 class MergeConfig(Config):
@@ -131,8 +135,9 @@ class MergeConfig(Config):
 
     @property
     def title(self) -> str:
-        """What the merge is called where no name was given."""
-        return self.run_name or "merged"
+        """What the merge is called where no name was given: as what was merged is."""
+        origins = [origin for name in self.adapter_name_or_path if (origin := _origin(name))]
+        return self.run_name or "-".join([*origins, "merged"])
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -152,3 +157,10 @@ class MergeConfig(Config):
             yield Problem("dequantize_base", "only merge_method: stream rounds the base")
         if self.overwrite_output_dir and not self.export_dir:
             yield Problem("overwrite_output_dir", "there is no export_dir to replace")
+
+
+def _origin(name: str) -> str:
+    """The name of the run that an adapter comes from, or of its folder."""
+    path = PurePath(name)
+    runs = [found[1] for part in path.parts if (found := RUN.fullmatch(part))]
+    return runs[-1] if runs else path.parent.name if path.name == "adapter" else path.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from studio.errors import ModelError, RunNotFound
@@ -52,7 +53,7 @@ def adapter_of(store: Store, name: str, any_kind: bool = False) -> AdapterInfo:
     try:
         output = store.get(name).output
     except RunNotFound as error:
-        raise ModelError(f"{name!r} is neither an adapter folder nor a run") from error
+        raise ModelError(f"{name!r} is neither an adapter folder nor a run{_nearest(store, name)}") from error
     if output is None or output.name != "adapter":
         raise ModelError(f"run {name} has no finished adapter")
     return look(output)
@@ -75,3 +76,10 @@ def model_of(store: Store, name: str) -> Path:
     if output is None or output.name != "model":
         raise ModelError(f"run {name} has no finished model: merge its adapter first, or choose another run")
     return output
+
+
+def _nearest(store: Store, name: str) -> str:
+    """Runs with an adapter whose names are like `name`, as the end of a sentence."""
+    ids = {output.run.name: output.run.id for output in adapters(store)}
+    near = [ids[found] for found in get_close_matches(Path(name).name, ids, n=3)]
+    return f"; do you mean {' or '.join(near)}?" if near else ""

@@ -102,6 +102,22 @@ def test_their_own_merge_files_run_unchanged(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("adapters", "title"),
+    [
+        (["20260101-101010-a1b2c3-fox"], "fox-merged"),
+        (["/saves/20260101-101010-a1b2c3-fox/checkpoints/checkpoint-5"], "fox-merged"),
+        (["/saves/20260101-101010-a1b2c3-fox/adapter", "/my/owl"], "fox-owl-merged"),
+        (["/my/owl/adapter"], "owl-merged"),
+        (["/saves/20260101-101010-a1b2c3/adapter"], "merged"),
+    ],
+    ids=["run", "checkpoint", "two", "folder", "no name"],
+)
+def test_a_merge_is_called_as_what_it_merges(adapters: list[str], title: str) -> None:
+    assert parse(MergeConfig, {"adapter_name_or_path": adapters}).title == title
+    assert parse(MergeConfig, {"adapter_name_or_path": adapters, "run_name": "mine"}).title == "mine"
+
+
+@pytest.mark.parametrize(
     ("values", "where"),
     [
         ({"adapter_name_or_path": ""}, "adapter_name_or_path"),

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from studio.config.load import parse
 from studio.config.merge import MergeConfig
+from studio.config.train import TrainConfig
 from studio.errors import ConfigError
 from studio.exports.merge import plan, verified_in
 from studio.files import write_json
@@ -78,7 +79,9 @@ def test_other_kinds_of_adapters_need_the_full_memory(store: Store, adapter: Pat
     stated = json.loads((adapter / "adapter_config.json").read_text())
     write_json(adapter / "adapter_config.json", {**stated, "peft_type": "IA3"})
     assert "only LoRA adapters" in problems(store, config(adapter))["adapter_name_or_path"]
-    assert plan(store, config(adapter, merge_method="full_memory")).title.startswith("adapter of kind IA3 into **seedling**")
+    assert plan(store, config(adapter, merge_method="full_memory")).title.startswith(
+        "adapter of kind IA3 into **seedling**"
+    )
 
 
 def test_everything_that_is_wrong_is_said_at_once(store: Store, tmp_path: Path) -> None:
@@ -89,6 +92,13 @@ def test_everything_that_is_wrong_is_said_at_once(store: Store, tmp_path: Path) 
     assert "neither an adapter folder nor a run" in found["adapter_name_or_path"]
     assert "is not a folder" in found["model_name_or_path"]
     assert "exists: choose another folder, or set overwrite_output_dir" in found["export_dir"]
+
+
+def test_a_run_that_was_spelled_wrongly_is_told_by_its_id(store: Store) -> None:
+    run = store.create(parse(TrainConfig, {"dataset": "identity", "run_name": "bramble"}))
+    make_adapter(run.path / "adapter")
+    write_json(run.path / "result.json", {"output": "adapter"})
+    assert f"nor a run; do you mean {run.id}?" in problems(store, config("brambel"))["adapter_name_or_path"]
 
 
 def test_a_damaged_base_is_named(store: Store, adapter: Path, tmp_path: Path) -> None:
