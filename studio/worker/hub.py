@@ -18,8 +18,7 @@ from studio.exports.push import Item, token
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
-# over plain HTTP every byte is counted where it is read, and the hub says by SHA-256 which files it has; its chunk store
-# would take up the middle of a file, too
+# over plain HTTP every byte is counted where it is read, and the hub says by SHA-256 which files it has
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 CONNECT_S, ANSWER_S, SILENCE_S = 10, 300, 60
