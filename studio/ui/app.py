@@ -155,6 +155,7 @@ def _take_elsewhere(
     targets = [tabs, talk.pages, talk.right, exported.pages, *exported.subjects]
     told: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     watched.merge.click(lambda run_id: take(run_id, "merge"), watched.table, targets, **told)
+    watched.push.click(lambda run_id: take(run_id, "push"), watched.table, targets, **told)
     gr.on([each.results.select for each in exported.sheets], take_result, None, targets, **told)
 
 

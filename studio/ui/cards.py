@@ -8,6 +8,7 @@ from typing import Any
 from studio.runs import remarks
 from studio.runs.run import ACTIVE, Run, State
 from studio.runs.summary import Summary
+from studio.ui import downloads
 
 TOLD_OTHERWISE = frozenset({"train_seconds", "best_step", "best_value"})
 FAILURES = frozenset({State.FAILED, State.LOST, State.DAMAGED})
@@ -46,7 +47,7 @@ def outcome(run: Run) -> str:
     lines = (("", whole), ("Last step: ", stepped), ("Last validation: ", validated))
     took = f" in {duration(result['train_seconds'])}" if "train_seconds" in result else ""
     figures = "".join(_figures(*line) for line in lines)
-    where = f"<p><code>{escape(str(run.output))}</code>{took}</p>" if run.output else ""
+    where = f"<p><code>{escape(str(run.output))}</code>{took}{_download(run)}</p>" if run.output else ""
     told = f"{figures}{_best(result)}{where}"
     return f'<div class="card good">{told}</div>' if told else ""
 
@@ -58,6 +59,10 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _download(run: Run) -> str:
+    return f' · <a href="{downloads.url(run)}" download>Download</a>' if downloads.result_of(run) else ""
 
 
 def _best(result: dict[str, Any]) -> str:

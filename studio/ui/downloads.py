@@ -27,6 +27,12 @@ def url(run: Run) -> str:
     return f"{ROUTE}/{quote(run.id)}"
 
 
+def result_of(run: Run) -> Path | None:
+    """The finished folder of a run, where it lies in the run's own directory and nowhere else."""
+    folder = run.output.resolve() if run.output else None
+    return folder if folder and folder.is_dir() and run.path.resolve() in folder.parents else None
+
+
 def serve(app: FastAPI, store: Store) -> None:
     """Answer for the zips of all runs in `store`, to those only who have logged in where that is asked for."""
 
@@ -43,14 +49,11 @@ def serve(app: FastAPI, store: Store) -> None:
 
 
 def _result(store: Store, run_id: str) -> Path | None:
-    """The finished folder of a run, where it lies in the run's own directory and nowhere else."""
     try:
         run = store.get(run_id)
     except RunNotFound:
         return None
-    folder = run.output.resolve() if run.output else None
-    is_own = folder and folder.is_dir() and run.path.resolve() in folder.parents
-    return folder if is_own and run.id == run_id else None
+    return result_of(run) if run.id == run_id else None
 
 
 def _answer(packed: Archive, name: str, request: Request) -> Response:

@@ -24,3 +24,6 @@ def test_an_output_is_shown_with_its_place(tmp_path: Path) -> None:
     run = Store(tmp_path).create(MergeConfig(adapter_name_or_path="a"))
     write_json(run.path / "result.json", {"output": "model"})
     assert str(run.path / "model") in cards.outcome(run)
+    assert "Download" not in cards.outcome(run)
+    (run.path / "model").mkdir()
+    assert f'href="seedbed/zip/{run.id}"' in cards.outcome(run)

@@ -19,7 +19,7 @@ from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.tabs import runs
 
-BUTTONS = ("stop", "stop_now", "save", "resume", "chat", "merge", "again", "delete", "retry")
+BUTTONS = ("stop", "stop_now", "save", "resume", "chat", "merge", "push", "again", "delete", "retry")
 CONFIG = TrainConfig(dataset=("identity",))
 
 

@@ -36,6 +36,7 @@ class RunsTab:
     table: gr.HTML
     timer: gr.Timer
     merge: gr.Button
+    push: gr.Button
     chat: gr.Button
     again: gr.Button
     retry: gr.Button
@@ -52,14 +53,15 @@ class Actions:
     resume: gr.Button
     chat: gr.Button
     merge: gr.Button
+    push: gr.Button
     again: gr.Button
     delete: gr.Button
     retry: gr.Button
 
     @property
     def buttons(self) -> list[gr.Button]:
-        plain = [self.stop, self.stop_now, self.save, self.resume, self.chat, self.merge, self.again, self.delete]
-        return [*plain, self.retry]
+        running = [self.stop, self.stop_now, self.save, self.resume]
+        return [*running, self.chat, self.merge, self.push, self.again, self.delete, self.retry]
 
 
 def build(ctx: Context) -> RunsTab:
@@ -89,7 +91,7 @@ def build(ctx: Context) -> RunsTab:
     for button, name in ((actions.stop, "STOP"), (actions.stop_now, "STOP_NOW"), (actions.save, "SAVE")):
         button.click(partial(on_request, ctx, name), table, None, api_name=f"{name.lower()}_run")
     actions.resume.click(partial(on_resume, ctx), table, table, api_name="resume_run")
-    return RunsTab(table, timer, actions.merge, actions.chat, actions.again, actions.retry)
+    return RunsTab(table, timer, actions.merge, actions.push, actions.chat, actions.again, actions.retry)
 
 
 def _actions() -> Actions:
@@ -102,6 +104,7 @@ def _actions() -> Actions:
             _action("Resume", "继续训练", "run-resume"),
             _action("Chat with it", "对话", "run-chat"),
             _action("Merge", "合并", "run-merge"),
+            _action("Upload", "上传", "run-push"),
             _action("Use these settings again", "再次使用这些设置", "run-again"),
             _action("Delete", "删除", "run-delete", "stop"),
             _action("Retry", "重试", "run-retry", "primary"),
@@ -211,7 +214,7 @@ def _view(ctx: Context, run: Run) -> list[Any]:
 
 def _nothing() -> list[Any]:
     hint = '<p class="empty">Choose a run above to see its curves, its log and what can be done with it.</p>'
-    none = [*[gr.update(interactive=False)] * 8, gr.update(visible=False)]
+    none = [*[gr.update(interactive=False)] * 9, gr.update(visible=False)]
     return [gr.Timer(active=False), "", hint, "", gr.update(visible=False), *none]
 
 
@@ -225,6 +228,7 @@ def _buttons(run: Run, state: State) -> list[Any]:
         training and not active and bool(run.checkpoints()),
         output is not None,
         output is not None and output.name == "adapter",
+        output is not None,
         training,
         not active,
     )

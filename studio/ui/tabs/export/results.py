@@ -93,13 +93,12 @@ def _told(run: Run) -> dict[str, Any]:
 def _result(run: Run, output: Path) -> dict[str, Any]:
     """The folder that came out, and where it can be taken. What lies outside the run is not ours to hand out."""
     there = output.is_dir()
-    is_own = run.path in output.resolve().parents
     return {
         "path": str(output),
         "size": size(folder_bytes(output)) if there else "",
         "there": there,
         "takes": TAKEN[run.kind] if there else (),
-        "download": downloads.url(run) if there and is_own else "",
+        "download": downloads.url(run) if downloads.result_of(run) else "",
     }
 
 
