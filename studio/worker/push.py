@@ -40,7 +40,8 @@ def _work(desk: Desk) -> bool:
     hub, started = Hub(), time.monotonic()
     repository = hub.open(config.hub_model_id, config.hub_private_repo)
     desk.reporter.phase("uploading", size(found.size_bytes))
-    sent, commit = hub.upload(repository.name, found.items, f"Upload {found.folder.name}", _Progress(desk, found))
+    message = f"Upload {found.run.name if found.run else found.folder.name}"
+    sent, commit = hub.upload(repository.name, found.items, message, _Progress(desk, found))
     desk.reporter.phase("verifying", "comparing what is there with what is here")
     if differing := hub.differing(repository.name, sent):
         raise HubError(f"{', '.join(differing)} did not arrive in {repository.url} as sent: push again")
