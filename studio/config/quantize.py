@@ -16,6 +16,7 @@ from studio.errors import Problem
 CALIBRATED = ("gptq", "awq", "int8")  # these look at what real texts do inside the model
 GROUPED = ("gptq", "awq", "rtn")
 BY_BITS = ("gptq", "rtn", "bitsandbytes")
+DATE = re.compile(r"^\d{8}-\d{6}-[0-9a-f]+-")  # that an id of a run begins with
 ONLY_BITS = {"awq": 4, "int8": 8, "fp8": 8}
 
 
@@ -50,8 +51,8 @@ class QuantizeConfig(Config):
     )
     export_quantization_dataset: str | None = option(
         None,
-        en="The dataset whose conversations or texts calibrate the quantisation: like what the model will be asked.",
-        zh="用于校准的数据集：应与实际使用相近。",
+        en="The dataset that calibrates: like what the model will be asked; empty takes what it was trained on here.",
+        zh="用于校准的数据集，应与实际使用相近；留空使用该模型在此训练时的数据集。",
         group="quantize",
         label=("Calibration set", "校准数据集"),
     )
@@ -197,7 +198,13 @@ class QuantizeConfig(Config):
     @property
     def title(self) -> str:
         """What the run is called where no name was given."""
-        return self.run_name or self.scheme.replace(" ", "-").lower()
+        return self.run_name or f"{self._model}-{self.scheme.replace(' ', '-').lower()}"
+
+    @property
+    def _model(self) -> str:
+        """The short name of the model: a folder's, or a run's without its date."""
+        *parents, last = self.model_name_or_path.rstrip("/").split("/")
+        return DATE.sub("", parents[-1] if parents and last == "model" else last)
 
     @property
     def is_calibrated(self) -> bool:
@@ -234,10 +241,6 @@ class QuantizeConfig(Config):
         """Everything that is wrong between fields that are each right alone."""
         if not self.model_name_or_path:
             yield Problem("model_name_or_path", "choose the model to quantise")
-        if self.is_calibrated and not self.export_quantization_dataset:
-            yield Problem("export_quantization_dataset", "choose a dataset to calibrate with, or the method rtn")
-        if not (self.export_quantization_dataset or self.eval_dataset):
-            yield Problem("eval_dataset", "choose a dataset to measure perplexity on")
         for name in self.modules_to_not_convert:
             if name.startswith("re:") and (why := _broken(name.removeprefix("re:"))):
                 yield Problem("modules_to_not_convert", f"{name} is no regular expression: {why}")

@@ -14,7 +14,7 @@ from studio import machine, models, packages
 from studio.config.quantize import QuantizeConfig
 from studio.errors import ConfigError, DatasetError, ModelError, Problem
 from studio.exports.plan import Plan, require_room, size
-from studio.exports.texts import find
+from studio.exports.texts import filled, find
 from studio.files import read_record
 from studio.models import ModelInfo
 from studio.runs import outputs
@@ -44,6 +44,7 @@ def plan(store: Store, config: QuantizeConfig) -> Plan:
     Raises:
         ConfigError: it cannot be done, with every reason: model, datasets, groups, packages, memory, disk.
     """
+    asked, config = config, filled(store, config)
     problems = [*_packages(config), *_datasets(config)]
     try:
         info = models.check(outputs.model_of(store, config.model_name_or_path))
@@ -59,7 +60,7 @@ def plan(store: Store, config: QuantizeConfig) -> Plan:
         title=f"**{models.display_name(str(info.path))}**, {info.parameters / 1e6:,.1f} M parameters, "
         f"as {config.scheme}",
         bytes=written,
-        lines=tuple(_lines(config, info, layers, written)),
+        lines=(*_lines(config, info, layers, written), *_chosen(asked, config)),
         warnings=tuple(_warnings(config, info, layers)),
     )
 
@@ -112,7 +113,16 @@ def _packages(config: QuantizeConfig) -> Iterator[Problem]:
         yield Problem(key, why)
 
 
+def _chosen(asked: QuantizeConfig, config: QuantizeConfig) -> Iterator[str]:
+    if asked != config:
+        yield f"{config.export_quantization_dataset} was chosen because the model was trained on it"
+
+
 def _datasets(config: QuantizeConfig) -> Iterator[Problem]:
+    if config.is_calibrated and not config.export_quantization_dataset:
+        yield Problem("export_quantization_dataset", "choose a dataset to calibrate with, or the method rtn")
+    elif not (config.export_quantization_dataset or config.eval_dataset):
+        yield Problem("eval_dataset", "choose a dataset to measure perplexity on")
     for key in ("export_quantization_dataset", "eval_dataset"):
         if name := getattr(config, key):
             try:

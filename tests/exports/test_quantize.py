@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from safetensors.torch import save_file
 
 from studio import machine, packages
 from studio.config.load import parse
+from studio.config.merge import MergeConfig
 from studio.config.quantize import QuantizeConfig
+from studio.config.train import TrainConfig
 from studio.errors import ConfigError
 from studio.exports import names
 from studio.exports.quantize import layers_of, plan, unserved, written_bytes
+from studio.files import write_json
 from studio.models import check
 from studio.runs.store import Store
 from studio.settings import ASSETS, ROOT
@@ -75,21 +79,50 @@ def test_what_is_quantised_already_is_not_again(tmp_path: Path) -> None:
     [
         ({"model_name_or_path": ""}, "model_name_or_path", "choose the model"),
         ({"export_quantization_dataset": None}, "export_quantization_dataset", "choose a dataset to calibrate with"),
+        (
+            {"export_quantization_dataset": None, "export_quantization_method": "rtn"},
+            "eval_dataset",
+            "choose a dataset to measure perplexity on",
+        ),
         ({"modules_to_not_convert": ["re:("]}, "modules_to_not_convert", "is no regular expression"),
         ({"modules_to_not_convert": ["re:.*"]}, "modules_to_not_convert", "leaves nothing to quantise"),
         ({"model_name_or_path": "nobody/nothing"}, "model_name_or_path", "neither a model folder nor a run"),
         ({"eval_dataset": "nowhere"}, "eval_dataset", "nowhere"),
     ],
-    ids=["no model", "no set", "pattern", "nothing left", "no such model", "no such set"],
+    ids=["no model", "no set", "no held-out set", "pattern", "nothing left", "no such model", "no such set"],
 )
 def test_each_refusal_says_what_to_do(tmp_path: Path, keys: dict[str, Any], key: str, what: str) -> None:
-    assert what in refused(tmp_path, **keys)[key]
+    said = refused(tmp_path, **keys)
+    assert what in said[key]
+    assert len(said) == 1
 
 
 def test_without_its_packages_it_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "OVERLAY", tmp_path / "nothing")
     assert "-r requirements-quantize.lock" in refused(tmp_path)["export_quantization_method"]
     assert planned(tmp_path, export_quantization_method="bitsandbytes")
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_what_a_model_was_trained_on_here_calibrates_it(tmp_path: Path, stage: str) -> None:
+    store = Store(tmp_path / "saves")
+    trained = store.create(TrainConfig(dataset=("alpaca_demo", "identity"), stage=stage))
+    write_json(trained.path / "result.json", {"output": "adapter"})
+    merged = store.create(MergeConfig(adapter_name_or_path=(trained.id,)))
+    shutil.copytree(SEEDLING, merged.path / "model")
+    write_json(merged.path / "result.json", {"output": "model"})
+    if stage == "dpo":
+        said = refused(tmp_path, model_name_or_path=merged.id, export_quantization_dataset=None)
+        assert list(said) == ["export_quantization_dataset"]
+        return
+    for name in (merged.id, str(merged.path / "model")):
+        told = planned(tmp_path, model_name_or_path=name, export_quantization_dataset=None)
+        assert told.lines[-1] == "alpaca_demo was chosen because the model was trained on it"
+        title = config(model_name_or_path=name).title
+        assert title.endswith("merged-gptq-w4a16")
+        assert merged.id[:8] not in title
+    chosen = planned(tmp_path, model_name_or_path=merged.id, export_quantization_dataset="identity")
+    assert "128 rows of identity" in "".join(chosen.lines)
 
 
 def test_a_file_serves_as_llama_factory_names_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from studio.config.quantize import QuantizeConfig
 from studio.errors import ModelError, ServingError
 from studio.exports import report as reports
 from studio.exports.quantize import layers_of, unserved
+from studio.exports.texts import filled
 from studio.runs.outputs import model_of
 from studio.runs.store import Store
 from studio.serving import installed
@@ -36,7 +37,8 @@ def quantise(desk: Desk, config: QuantizeConfig) -> Findings:
     Raises:
         SeedbedError: the model or the rows cannot be used, or what came out is ruined.
     """
-    folder = model_of(Store(desk.run_dir.parent), config.model_name_or_path)
+    store = Store(desk.run_dir.parent)
+    folder, config = model_of(store, config.model_name_or_path), filled(store, config)
     _begin(desk, 0, "reading rows")
     tokenizer = tokenizers.load(folder, trust_remote_code=False, template=config.template)
     texts = draw(config, folder, tokenizer)
@@ -53,7 +55,8 @@ def quantise(desk: Desk, config: QuantizeConfig) -> Findings:
 
 def conclude(desk: Desk, config: QuantizeConfig, found: Findings) -> bool:
     """Measure the speed and leave the report. Returns whether a stop cut that short; the model is there already."""
-    folder = model_of(Store(desk.run_dir.parent), config.model_name_or_path)
+    store = Store(desk.run_dir.parent)
+    folder, config = model_of(store, config.model_name_or_path), filled(store, config)
     stopped = False
     try:
         for step, (key, model) in enumerate((("before", folder), ("after", desk.run_dir / "model")), 4):
