@@ -70,9 +70,8 @@ def context(folder: Path, config: OllamaConfig) -> int:
     return models.within_context(folder, config.num_ctx or CONTEXT_TOKENS)
 
 
-def model_name(config: OllamaConfig, folder: Path) -> str:
-    """What Ollama is to call the model: small letters, digits, and . _ - between them."""
-    name = config.ollama_name or config.run_name or (folder.parent.name if folder.name == "model" else folder.name)
+def model_name(config: OllamaConfig, name: str) -> str:
+    """What Ollama is to call the model that is called `name` here: small letters, digits, and . _ - between them."""
     return config.ollama_name or re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 

@@ -36,9 +36,9 @@ def plan(store: Store, config: OllamaConfig) -> Plan:
     Raises:
         ConfigError: everything that stands in its way.
     """
-    written = gguf.plan(store, GgufConfig(model_name_or_path=config.model_name_or_path, outtype=(config.outtype,)))
+    written = gguf.plan(store, as_gguf(config))
     found = source(store, config)
-    name = modelfile.model_name(config, found.folder)
+    name = modelfile.model_name(config, gguf.name_of(store, as_gguf(config)))
     lines = (
         f"TEMPLATE is read off the {f'template {config.template}' if config.template else 'chat template'} and proven "
         "with three conversations, token by token.",
@@ -50,6 +50,11 @@ def plan(store: Store, config: OllamaConfig) -> Plan:
         f"{written.title} and a Modelfile for Ollama", written.bytes, lines,
         (*written.warnings, *_warnings(config, found)),
     )  # fmt: skip
+
+
+def as_gguf(config: OllamaConfig) -> GgufConfig:
+    """The conversion that is part of it."""
+    return GgufConfig(model_name_or_path=config.model_name_or_path, outtype=(config.outtype,), run_name=config.run_name)
 
 
 def source(store: Store, config: OllamaConfig) -> Source:

@@ -105,7 +105,7 @@ NAMES = {"My Model (v2)": "my-model-v2", "你好": "model", "Qwen3-0.6B": "qwen3
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_names_are_such_that_ollama_takes_them(name: str) -> None:
-    assert modelfile.model_name(config(run_name=name), SEEDLING) == NAMES[name]
+    assert modelfile.model_name(config(), name) == NAMES[name]
 
 
 WRONG: dict[str, Any] = {

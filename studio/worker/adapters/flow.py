@@ -54,9 +54,12 @@ def _base(found: Inputs) -> tuple[str, Path]:
 
 
 def _made(desk: Desk, config: AdapterConfig, found: Inputs) -> Made:
+    started = time.monotonic()
+
     def tell(done: int, total: int) -> None:
         message = f"comparing {size(done)} of {size(total)}"
-        desk.reporter.step(done // 1_000_000, max(total // 1_000_000, 1), eta_s=None, message=message)
+        passed = time.monotonic() - started
+        desk.reporter.step(done, total, eta_s=passed * (total - done) / done, message=message)
 
     if found.tuned:
         return difference.extract(config, found, tell)

@@ -40,13 +40,13 @@ def export(desk: Desk) -> None:
     with outputs.draft(desk.run_dir, "gguf", last_call=desk.requests.protect) as draft:
         targets = {outtype: draft / f"{name}-{outtype}.gguf" for outtype in config.outtype}
         desk.reporter.phase("converting")
-        made = convert_all(model, targets, plans.facts(store, config), _Teller(desk))
+        made = convert_all(model, targets, plans.facts(store, config), Teller(desk))
         desk.reporter.phase("verifying")
         found = proof.prove(model, made, desk.run_dir / "tmp", desk.reporter.progress)
         told = report(model, made, found)
         reports.write(told, desk.run_dir)
         if not told.passed:
-            _quarantine(desk, draft, told)
+            quarantine(desk, draft, told)
         desk.reporter.phase("saving")
     desk.reporter.result(output="gguf", **told.facts, stopped=False)
 
@@ -68,7 +68,7 @@ def report(model: Path, made: Conversion, found: Proof) -> Report:
     )
 
 
-class _Teller:
+class Teller:
     """Tells the page of progress: bytes, and the time left at the pace so far."""
 
     def __init__(self, desk: Desk) -> None:
@@ -80,7 +80,12 @@ class _Teller:
         self.reporter.step(done, total, eta_s, f"writing {size(done)} of {size(total)}")
 
 
-def _quarantine(desk: Desk, draft: Path, told: Report) -> None:
+def quarantine(desk: Desk, draft: Path, told: Report) -> None:
+    """Put a draft that is not what it should be where nothing uses it, with its report.
+
+    Raises:
+        ModelError: always, with the verdict.
+    """
     desk.requests.protect()
     kept = place.quarantine(draft, desk.run_dir)
     reports.write(replace(told, facts={**told.facts, "quarantine": str(kept)}), desk.run_dir)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +18,22 @@ import gguf
 from studio.config.load import load_run_config
 from studio.config.ollama import OllamaConfig
 from studio.errors import ModelError
+from studio.exports import gguf as gguf_plans
 from studio.exports import modelfile, report
 from studio.exports import ollama as plans
 from studio.exports.go_template import Turns
 from studio.exports.modelfile import Modelfile
 from studio.exports.ollama import Source
-from studio.exports.plan import size
 from studio.exports.report import Report, Section, Table
-from studio.files import folder_bytes, safe_name, write_text
+from studio.files import folder_bytes, write_text
 from studio.runs.process import die_with_parent
 from studio.runs.store import Store
 from studio.worker import outputs
 from studio.worker.door import Desk
-from studio.worker.llama import conversion, texts
+from studio.worker.llama import export as weights
+from studio.worker.llama import proof, texts
+from studio.worker.llama.conversion import convert_all
+from studio.worker.llama.export import Teller
 from studio.worker.llama.library import Model
 
 if TYPE_CHECKING:
@@ -66,28 +69,29 @@ def export(desk: Desk) -> None:
     assert isinstance(config, OllamaConfig)
     shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
     desk.reporter.phase("planning", config.model_name_or_path)
-    found = plans.source(Store(desk.run_dir.parent), config)
-    name = modelfile.model_name(config, found.folder)
+    store, asked = Store(desk.run_dir.parent), plans.as_gguf(config)
+    found, called = plans.source(store, config), gguf_plans.name_of(store, asked)
+    name = modelfile.model_name(config, called)
     with outputs.draft(desk.run_dir, "ollama", last_call=desk.requests.protect) as draft:
+        file = draft / f"{called}-{config.outtype}.gguf"
         desk.reporter.phase("converting", config.outtype)
-        file = draft / f"{safe_name(name.replace('/', '-').replace(':', '-'))}-{config.outtype}.gguf"
-        written = conversion.convert(found.folder, file, config.outtype, lambda done, total: _tell(desk, done, total))
+        made = convert_all(found.folder, {config.outtype: file}, gguf_plans.facts(store, asked), Teller(desk))
+        desk.reporter.phase("verifying")
+        proven = proof.prove(found.folder, made, desk.run_dir / "tmp", desk.reporter.progress)
         desk.reporter.phase("comparing", "tokens of three conversations under Transformers and Ollama")
         turns, parities = _settled(file, found, config.template)
-        made = _modelfile(config, found, file, turns)
-        write_text(draft / modelfile.NAME, str(made))
+        written = _modelfile(config, found, file, turns)
+        told = _report(weights.report(found.folder, made, proven), written, parities, name)
+        if not told.passed:
+            report.write(told, desk.run_dir)
+            weights.quarantine(desk, draft, told)
+        write_text(draft / modelfile.NAME, str(written))
         write_text(draft / "README.md", _readme(name))
         created = _create(desk, name, draft) if config.create and plans.is_installed() else None
         desk.reporter.phase("saving")
-        told = _report(written, made, parities, name, created)
-        report.write(told, desk.run_dir)
+        report.write(_with(told, name, created), desk.run_dir)
         total = folder_bytes(draft)
     desk.reporter.result(output="ollama", bytes=total, stopped=False, created=bool(created and created.succeeded))
-
-
-def _tell(desk: Desk, done: int, total: int) -> None:
-    message = f"writing {size(done)} of {size(total)}"
-    desk.reporter.step(done, total, eta_s=None, message=message)
 
 
 def _settled(file: Path, found: Source, template: str | None) -> tuple[Turns, list[Parity]]:
@@ -186,25 +190,24 @@ def _readme(name: str) -> str:
     return f"# {name} for Ollama\n\nIn this folder:\n\n```sh\n{lines}\n```\n"
 
 
-def _report(
-    written: conversion.GgufFile, made: Modelfile, parities: list[Parity], name: str, created: Creation | None
-) -> Report:
-    figures = (
-        ("file", made.weights),
-        ("type", written.outtype),
-        ("size", size(written.bytes)),
-        ("bits per weight", f"{written.bits_per_weight:.2f}"),
-    )
+def _report(weighed: Report, made: Modelfile, parities: list[Parity], name: str) -> Report:
+    """What is known of the weights, and of the Modelfile around them."""
     rows = tuple((parity.text, str(parity.tokens), "equal") for parity in parities)
     sections = (
-        Section("Weights", figures=figures),
-        Section("Take it into Ollama", _told(name, created)),
         Section("Tokens under Transformers and Ollama", table=Table(("conversation", "tokens", "ids"), rows)),
+        *weighed.sections,
         Section("Modelfile", f"```\n{made}```"),
     )
-    verdict = f"The model and its Modelfile are ready; {len(parities)} conversations become the same tokens."
-    facts = {"stops": made.stops, "template": made.template, "created": bool(created and created.succeeded)}
-    return Report(f"Ollama: {name}", verdict, True, sections, facts)
+    verdict = f"{len(parities)} conversations become the same tokens in Ollama. {weighed.verdict}"
+    facts = {**weighed.facts, "stops": made.stops, "template": made.template}
+    return Report(f"Ollama: {name}", verdict, weighed.passed, sections, facts)
+
+
+def _with(told: Report, name: str, created: Creation | None) -> Report:
+    """The report with what is to be done next in front."""
+    facts = {**told.facts, "created": bool(created and created.succeeded)}
+    first = Section("Take it into Ollama", _told(name, created))
+    return replace(told, sections=(first, *told.sections), facts=facts)
 
 
 def _told(name: str, created: Creation | None) -> str:

@@ -64,8 +64,8 @@ def test_a_model_goes_to_ollama(start: Start, tmp_path: Path, tiny_model: Path, 
     assert kept["SYSTEM"] == "Be kind."
     assert kept["stop"] == ["<|im_end|>", "<|im_start|>"]
     assert kept["num_ctx"] == "512"
-    assert read((folder / "Modelfile").read_text())["FROM"] == "./mein-modell-q4_0.gguf"
-    assert {path.name for path in folder.iterdir()} == {"Modelfile", "README.md", "mein-modell-q4_0.gguf"}
+    assert read((folder / "Modelfile").read_text())["FROM"] == "./Mein Modell-q4_0.gguf"
+    assert {path.name for path in folder.iterdir()} == {"Modelfile", "README.md", "Mein Modell-q4_0.gguf"}
     assert worker.json("result.json")["created"]
     assert "ollama run mein-modell" in (worker.run_dir / "report.md").read_text()
     assert not (worker.run_dir / "tmp").exists()
