@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from peft import PeftModel
@@ -23,7 +25,8 @@ from studio.worker.merging.comparison import compare
 from studio.worker.merging.ledger import Written
 from studio.worker.merging.proof import Comparison, Prover, Request, Unproven, objections
 from studio.worker.merging.work import Share
-from tests.worker.conftest import make_model, register
+from studio.worker.stop import STOPPED
+from tests.worker.conftest import Start, make_model, register
 from tests.worker.merging import bases
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -317,3 +320,17 @@ def test_a_model_that_does_not_fit_is_not_loaded(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("psutil.virtual_memory", lambda: free)
     with pytest.raises(Unproven, match="too large for"):
         live.precision(tiny_model)
+
+
+def test_a_stop_during_the_comparison_ends_both_processes(start: Start, adapter: Path) -> None:
+    worker = start("merge", adapter_name_or_path=str(adapter))
+    worker.until(lambda: worker.phase == "verifying")
+    children = psutil.Process(worker.process.pid).children()
+    started = time.monotonic()
+    (worker.run_dir / "STOP").touch()
+    assert worker.wait() == STOPPED, worker.log
+    assert time.monotonic() - started < 2
+    _, alive = psutil.wait_procs(children, timeout=2)
+    assert children
+    assert alive == []
+    assert {path.name for path in worker.run_dir.iterdir()} == {"config.yaml", "log.txt", "status.json", "STOP"}
