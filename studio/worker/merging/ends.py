@@ -121,7 +121,7 @@ def _ends(sheet: Sheet, whole: Mapping[str, Held]) -> dict[str, Held]:
 
 def _end(sheet: Sheet, name: str) -> str | None:
     """Embedding or head, as the base's files spell it."""
-    if sheet.head and names.leaf(name) == names.leaf(sheet.head):
+    if sheet.head and names.is_head(name):
         return sheet.head
     found = names.stored(name, sheet.tensors)
     return found if found and found in (sheet.embedding, sheet.head) else None

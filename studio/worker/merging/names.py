@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 INNER = ("model.language_model.", "language_model.model.", "language_model.", "model.", "transformer.", "gpt_neox.")
-RENAMED = ((".mlp.", ".block_sparse_moe."), (".block_sparse_moe.", ".mlp."))  # Mixtral's router, before and after
+# what the loader renames, to and fro: Mixtral's router, GPT-NeoX' head, Granite's stacked experts
+RENAMED = (
+    (".mlp.", ".block_sparse_moe."),
+    (".block_sparse_moe.", ".mlp."),
+    ("lm_head.", "embed_out."),
+    (".experts.gate_up_proj", ".input_linear.weight"),
+    (".experts.down_proj", ".output_linear.weight"),
+)
 HEADS = {"embed_tokens": "lm_head", "wte": "lm_head", "word_embeddings": "lm_head", "embed_in": "embed_out"}
 
 
@@ -34,6 +41,11 @@ def head(embedding: str) -> str:
     """What the output head that belongs to an embedding is called, stored or not."""
     outside = "language_model." if embedding.startswith("language_model.model.") else ""
     return f"{outside}{HEADS[leaf(embedding)]}.weight"
+
+
+def is_head(name: str) -> bool:
+    """Whether a weight is that of an output head."""
+    return leaf(name) in HEADS.values()
 
 
 def leaf(name: str) -> str:

@@ -25,7 +25,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dora rslora": ("tied", {"target_modules": ALL, "use_dora": True, "use_rslora": True}),
     "gemma": ("gemma", {"target_modules": ALL}),
     "gemma embedding": ("gemma", {"target_modules": ["embed_tokens", "q_proj"]}),
-    "neox": ("neox", {"target_modules": ["query_key_value", "dense", "embed_in", "embed_out"]}),
+    "neox": ("neox", {"target_modules": ["query_key_value", "dense", "embed_in", "lm_head"]}),
     "gpt2": ("gpt2", {"target_modules": ["c_attn", "c_proj", "c_fc"]}),
     "gpt2 dora": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "use_dora": True}),
     "gpt2 head": ("gpt2", {"target_modules": ["c_attn", "c_proj", "lm_head"]}),
