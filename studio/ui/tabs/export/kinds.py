@@ -37,7 +37,8 @@ class Kind:
         none: what to do where nothing was made yet.
         subject: the option that holds what is worked on; a result that is taken here becomes its value.
         by_run: whether the subject is the id of a run rather than the folder that it made.
-        suffix: of the name that is proposed for what comes out of the newest subject; empty proposes neither.
+        proposes: whether the newest of what the subject takes is proposed.
+        called: the name that is proposed for what comes out, where {} is what the subject is called; none where empty.
     """
 
     config: type[RunConfig]
@@ -49,7 +50,8 @@ class Kind:
     none: Words
     subject: str = "model_name_or_path"
     by_run: bool = False
-    suffix: str = ""
+    proposes: bool = True
+    called: str = ""
 
     @property
     def name(self) -> str:
@@ -80,7 +82,7 @@ KINDS = (
             "Nothing was merged yet. Choose an adapter above and press Merge.",
             "尚无合并记录。请在上方选择适配器并点击合并。",
         ),
-        subject="adapter_name_or_path", suffix="merged",
+        subject="adapter_name_or_path", called="{}-merged",
     ),
     Kind(
         GgufConfig, gguf.plan, "gguf", ("GGUF", "GGUF"), ("Convert", "转换"),
@@ -92,7 +94,7 @@ KINDS = (
             "Nothing was converted yet. Choose a model above: a GGUF file is what llama.cpp, LM Studio and Ollama run.",
             "尚无转换记录。请在上方选择模型：llama.cpp、LM Studio 与 Ollama 使用 GGUF 文件。",
         ),
-        suffix="gguf",
+        called="{}",
     ),
     Kind(
         OllamaConfig, ollama.plan, "ollama", ("Ollama", "Ollama"), ("Make the folder", "生成文件夹"),
@@ -104,7 +106,7 @@ KINDS = (
             "Nothing was made for Ollama yet. Choose a model above: its folder has a GGUF file and a Modelfile.",
             "尚未为 Ollama 导出。请在上方选择模型：导出的文件夹包含 GGUF 文件和 Modelfile。",
         ),
-        suffix="ollama",
+        called="{}",
     ),
     Kind(
         QuantizeConfig, quantize.plan, "quantize", ("Quantise", "量化"), ("Quantise", "量化"),
@@ -116,7 +118,6 @@ KINDS = (
             "Nothing was quantised yet. Choose a model above: smaller weights take less memory and are served faster.",
             "尚无量化记录。请在上方选择模型：更小的权重占用更少内存，推理更快。",
         ),
-        suffix="quantized",
     ),
     Kind(
         AdapterConfig, adapter.plan, "adapter", ("Adapter tools", "适配器工具"), ("Make the adapter", "生成适配器"),
@@ -128,7 +129,7 @@ KINDS = (
             "No adapter was made here yet. Extract one from a fine-tuned model, or convert, scale or average others.",
             "尚未在此生成适配器。可从微调后的模型提取，或转换、缩放、平均其他适配器。",
         ),
-        subject="adapter_name_or_path",
+        subject="adapter_name_or_path", proposes=False,
     ),
     Kind(
         PushConfig, push.plan, "push", ("Upload", "上传"), ("Upload", "上传"),
@@ -140,6 +141,6 @@ KINDS = (
             "Nothing was uploaded yet. Choose a result above and press Upload: private unless you say otherwise.",
             "尚无上传记录。请在上方选择产物并点击上传：除非另行指定，仓库为私有。",
         ),
-        by_run=True,
+        by_run=True, proposes=False,
     ),
 )  # fmt: skip

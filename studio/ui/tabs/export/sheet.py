@@ -77,7 +77,7 @@ def on_open(ctx: Context, kind: Kind, subject: Any) -> list[Any]:
     """Offer what exists now; the newest to work on is proposed, unless something is chosen."""
     offered = offers(ctx, kind)
     updates = {key: gr.update(choices=found) for key, found in offered.items()}
-    newest = _newest(ctx, kind) if kind.suffix and not subject else None
+    newest = _newest(ctx, kind) if kind.proposes and not subject else None
     if newest:
         updates[kind.subject] = gr.update(choices=offered[kind.subject], value=kind.holds(newest))
     return list(updates.values())
@@ -88,7 +88,7 @@ def on_subject(ctx: Context, kind: Kind, subject: Any) -> str:
     picked = [str(each) for each in (subject if isinstance(subject, list) else [subject]) if each]
     offered = list(offers(ctx, kind)[kind.subject])
     labels = [choices.label_of(offered, each).partition(" · ")[0] for each in picked]
-    return "-".join(["+".join(labels), kind.suffix]) if labels else ""
+    return kind.called.format("+".join(labels)) if labels else ""
 
 
 def on_change(ctx: Context, kind: Kind, form: Form, *values: Any) -> tuple[str, str, str, Any]:
@@ -122,7 +122,7 @@ def _wire(ctx: Context, sheet: Sheet, told: list[Any], start: gr.Button) -> None
     if form.controlling:
         controlling = [form.component(key) for key in form.controlling]
         gr.on(form.edits(form.controlling), partial(_on_shift, form), controlling, form.shifting, **QUIET)
-    if kind.suffix:
+    if kind.called:
         name = form.component("run_name")
         sheet.subject.change(partial(on_subject, ctx, kind), sheet.subject, name, **QUIET)
     start.click(partial(on_start, ctx, kind, form), fields, sheet.results, api_name=f"start_{kind.name}")
@@ -134,7 +134,7 @@ def _on_shift(form: Form, *values: Any) -> list[Any]:
 
 def _asked(ctx: Context, kind: Kind, form: Form, values: Sequence[Any]) -> tuple[RunConfig, Plan]:
     given = form.read(values)
-    if kind.suffix and "run_name" not in given:  # the proposal may be still on its way
+    if kind.called and "run_name" not in given:  # the proposal may be still on its way
         given["run_name"] = on_subject(ctx, kind, given.get(kind.subject)) or None
     if "dataset_dir" in kind.config.model_fields:
         given["dataset_dir"] = str(ctx.registry.data_dir)
