@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from studio.errors import ModelError
 from studio.worker.merging.work import TYPES, Source
 
 Bytes = npt.NDArray[np.uint8]
-KEPT_TENSORS = 16  # the parts of the adapters that the tensors in work need, read once for all their lines
+KEPT_TENSORS = 32  # the parts of the adapters that the tensors in work need, read once for all their lines
 AHEAD_BYTES = 64_000_000  # the disk reads on while the processors count
 NUMBERS = {
     **TYPES,
@@ -28,15 +29,11 @@ NUMBERS = {
 
 
 class Stored:
-    """Open safetensors files, by path.
+    """Open safetensors files with their headers, by path."""
 
-    Raises:
-        ModelError: a header is damaged.
-    """
-
-    def __init__(self, descriptors: dict[Path, int]) -> None:
+    def __init__(self, headers: dict[Path, dict[str, Any]], descriptors: dict[Path, int]) -> None:
         self.descriptors = descriptors
-        self._headers = {path: models.read_header(path) for path in descriptors}
+        self._headers = headers
         self._data = {path: 8 + struct.unpack("<Q", os.pread(file, 8, 0))[0] for path, file in descriptors.items()}
         self._asked = dict.fromkeys(descriptors, 0)
         self.read = lru_cache(maxsize=KEPT_TENSORS)(self._read)
@@ -84,9 +81,14 @@ class Stored:
 
 @contextmanager
 def opened(paths: set[Path]) -> Iterator[Stored]:
-    """The files of `paths`, open until they are no longer needed."""
+    """The files of `paths`, open until they are no longer needed.
+
+    Raises:
+        ModelError: one is missing or damaged.
+    """
+    headers = {path: models.read_header(path) for path in sorted(paths)}
     with ExitStack() as stack:
-        yield Stored({path: stack.enter_context(open(path, "rb")).fileno() for path in sorted(paths)})
+        yield Stored(headers, {path: stack.enter_context(open(path, "rb")).fileno() for path in headers})
 
 
 def as_tensor(data: Bytes, dtype: str) -> torch.Tensor:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import torch
 
+from studio.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Source:
@@ -100,6 +102,14 @@ class Share:
 
 
 def width(dtype: str) -> int:
-    """Bytes of one number of a type as safetensors spells it: F32, BF16, I64; F8_E4M3; BOOL is a byte."""
-    bits = re.search(r"\d+", dtype)
-    return int(bits[0]) // 8 if bits else 1
+    """Bytes of one number of a type as safetensors spells it: F32, BF16, I64, F8_E4M3; BOOL is a byte.
+
+    Raises:
+        ModelError: numbers of that type share bytes.
+    """
+    bits = int(found[0]) if (found := re.search(r"\d+", dtype)) else 8
+    if bits % 8:
+        raise ModelError(
+            f"weights of type {dtype} cannot be merged: take the model in 16 bits that they were made from"
+        )
+    return bits // 8

@@ -78,7 +78,7 @@ def test_a_merge_from_run_directory_to_model(start: Start, adapter: Path, tiny_m
     assert written["outputs"]["model.safetensors"] == digests(folder)["model.safetensors"]
     inputs = (tiny_model / "model.safetensors", adapter / "adapter_model.safetensors")
     assert written["inputs"] == {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs}
-    assert written["peak_bytes"] > 50e6
+    assert 50e6 < written["peak_bytes"] < 500e6  # torch is in there; Transformers and PEFT would be more
     assert list(written["seconds"]) == ["planning", "merging", "verifying"]
     result = worker.json("result.json")
     assert (result["output"], result["merged_weights"], result["kl"] < 1) == ("model", 14, True)

@@ -22,6 +22,7 @@ from studio.errors import ModelError
 from studio.worker.merging import stream
 from studio.worker.merging.work import Change, Plan, Read, Source, Tensor
 
+SIZE = 200_000_000
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -209,6 +210,18 @@ def test_a_file_that_shrinks_while_it_is_read(base: Path, tmp_path: Path) -> Non
         stream.write(Plan(tuple(plan)), target, 1000, shrink)
 
 
+def test_numbers_that_share_bytes_are_refused(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="type F4 cannot be merged"):
+        written([Tensor("x", Source(base, "large"), (8,), "F4", "F4")], tmp_path / "out")
+
+
+def test_a_file_that_is_gone(base: Path, tmp_path: Path) -> None:
+    plan = tensors(base)
+    base.unlink()
+    with pytest.raises(ModelError, match=r"base\.safetensors is missing"):
+        written(plan, tmp_path / "out")
+
+
 def test_a_tensor_that_is_gone(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"base.safetensors lacks ghost: copy the whole model again"):
         written([Tensor("ghost", Source(base, "ghost"), (2,), "F32", "F32")], tmp_path / "out")
@@ -220,14 +233,14 @@ def test_an_error_of_a_change_ends_the_writing(base: Path, added: Path, tmp_path
 
 
 def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
-    """Tensors of 400 MB, one of them changed; the file is a hole, so it costs the disk nothing but what is written."""
-    header = {name: {"dtype": "BF16", "shape": [100_000, 2000]} for name in ("a", "b")}
+    """Tensors of 200 MB, one of them changed; the file is a hole, so it costs the disk nothing but what is written."""
+    header = {name: {"dtype": "BF16", "shape": [50_000, 2000]} for name in ("a", "b")}
     for number, each in enumerate(header.values()):
-        each["data_offsets"] = [number * 400_000_000, (number + 1) * 400_000_000]  # type: ignore[assignment]
+        each["data_offsets"] = [number * SIZE, (number + 1) * SIZE]  # type: ignore[assignment]
     text = json.dumps(header).encode()
     with open(tmp_path / "base.safetensors", "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + 800_000_000)
+        file.truncate(8 + len(text) + 2 * SIZE)
     code = (
         "import sys; from pathlib import Path; from tests.worker.merging.test_stream import Doubled, tensors, written\n"
         "from studio.worker.merging.ledger import peak_bytes\n"
@@ -239,4 +252,4 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "base.safetensors")],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert float(output) < 450
+    assert float(output) < 1.3 * SIZE / 1e6  # one such tensor in float32 is twice that by itself
