@@ -91,6 +91,8 @@ def _warnings(config: OllamaConfig, found: Source) -> Iterator[str]:
         yield "The chat template takes no system prompt, so default_system would never be seen."
     if "tools" in found.chat.source:
         yield "Tools are not part of the TEMPLATE: llama.cpp's server takes them by the template in the GGUF (--jinja)."
+    if "strftime_now" in found.chat.source:
+        yield "The chat template writes the date of the day; the TEMPLATE keeps that of the export."
     if "<think>" in found.chat.source:
         yield "Thoughts of earlier answers stay in the prompt as Ollama sends them; the model's template drops them."
 

@@ -45,6 +45,9 @@ OTHERS = {
     "no system": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ bos_token }}"
     "{% for m in messages %}{{ '<t>' + ('model' if m.role == 'assistant' else m.role) + '\n' }}"
     "{{ m.content | trim + '</t>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<t>model\n' }}{% endif %}",
+    "system last": "{{ bos_token }}{% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}"
+    "{{ '[INST] ' }}{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content + '\n\n' }}{% endif %}"
+    "{{ m.content + '[/INST]' }}{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}",
     "braces": "{% for m in messages %}{{ '{{' + m['role'] + '\"\"\"}} ' + m['content'] + ' <end>' }}{% endfor %}"
     '{% if add_generation_prompt %}{{ \'{{assistant"""}} \' }}{% endif %}',
 }
@@ -112,9 +115,11 @@ def test_a_question_that_opens_otherwise_at_first() -> None:
 INEXPRESSIBLE = {
     "writes a turn otherwise": "{% for m in messages %}{{ m.role + (loop.length | string) + m.content }}{% endfor %}",
     "leaves out a message": "{{ messages[-1].content }}",
-    "moves the system prompt": "{% for m in messages %}{% if m.role == 'user' %}{{ '[Q]' }}"
-    "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content + '.' }}{% endif %}"
-    "{{ m.content + '[/Q]' }}{% elif m.role == 'assistant' %}{{ m.content + '[E]' }}{% endif %}{% endfor %}",
+    "moves the system prompt": "{% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}"
+    "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content + '.' }}{% endif %}{{ '[Q]' }}"
+    "{{ m.content + '[/Q]' }}{% else %}{{ m.content + '[E]' }}{% endif %}{% endfor %}",
+    "in another order": "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
+    "{{ messages[0].content }}",
     "refuses it": "{{ raise_exception('not today') }}",
 }
 
