@@ -77,6 +77,7 @@ def _proof(proof: Comparison) -> Iterator[Section]:
             ("same greedy answers", f"{proof.same_answers} of {len(proof.asked)}"),
             ("weights compared one by one", str(proof.probed)),
             ("largest difference of a weight, as a share of what rounding explains", f"{proof.deviation:.2f}"),
+            ("largest memory of the comparison", size(proof.peak_bytes)),
         ),
         table=Table(
             ("prompt", "tokens", "KL", "KL of the base", "largest difference", "mean difference"),

@@ -113,7 +113,10 @@ def objections(comparison: Comparison) -> tuple[str, ...]:
 
 @dataclass
 class Prover:
-    """The comparing process: started early, asked once, gone with `with`. `needed` packages are not left out of it."""
+    """The comparing process: started early, asked when all is written, gone with `with`.
+
+    `needed` are packages that it must not leave out.
+    """
 
     uses_gpu: bool = False
     needed: tuple[str, ...] = ()
@@ -141,7 +144,7 @@ class Prover:
         assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(asdict(request)) + "\n")
-            self._process.stdin.close()
+            self._process.stdin.flush()
         except BrokenPipeError:
             return self._died()
         for line in self._process.stdout:

@@ -1,7 +1,7 @@
 """The process that compares a merged model with base plus adapter: python -m studio.worker.merging.verification
 
-Loads its libraries, and of those that are mostly left out the ones that are named behind it. Then it reads one request,
-a line of JSON, and answers in lines of JSON: {"doing": ...} as it goes, and at last {"found": ...} or {"failed": ...}.
+Loads its libraries, and of those that are mostly left out the ones that are named behind it. Then it reads requests,
+lines of JSON, and answers each in lines of JSON: {"doing": ...} as it goes, at last {"found": ...} or {"failed": ...}.
 """
 
 from __future__ import annotations
@@ -17,24 +17,22 @@ from studio.worker import imports
 
 
 def main() -> None:
-    """Answer the request of standard input, if one comes."""
+    """Answer the requests of standard input."""
     imports.trim(sys.argv[1:])
     from studio.worker.merging.comparison import compare
     from studio.worker.merging.proof import Request
 
     imports.settle()
-    line = sys.stdin.readline()
-    if not line:
-        return
-    try:
-        found = compare(Request(**_tuples(json.loads(line))), lambda what: _say(doing=what))
-    except SeedbedError as error:
-        _say(failed=str(error))
-    except Exception as error:  # noqa: BLE001  # a front door: what Transformers or PEFT raise is told, not guessed
-        traceback.print_exc()
-        _say(failed=f"{type(error).__name__}: {error}")
-    else:
-        _say(found=asdict(found))
+    for line in sys.stdin:
+        try:
+            found = compare(Request(**_tuples(json.loads(line))), lambda what: _say(doing=what))
+        except SeedbedError as error:
+            _say(failed=str(error))
+        except Exception as error:  # noqa: BLE001  # a front door: what Transformers or PEFT raise is told, not guessed
+            traceback.print_exc()
+            _say(failed=f"{type(error).__name__}: {error}")
+        else:
+            _say(found=asdict(found))
 
 
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:

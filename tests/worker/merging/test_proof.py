@@ -17,6 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from studio import models
 from studio.config.load import parse, save
 from studio.config.train import TrainConfig
 from studio.exports import report as reports
@@ -168,6 +169,18 @@ def test_a_wrong_merge_never_passes(tiny_model: Path, adapter: Path, merged: Pat
     assert verdict.verdict.startswith("In quarantine: this is not base plus adapter, because ")
 
 
+def test_a_lost_module_is_found_where_only_16_bits_fit(
+    tiny_model: Path, adapter: Path, merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory: Any = type("Memory", (), {"available": 4 * models.check(tiny_model).parameters})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    found = compare(request(tiny_model, merged, adapter), lambda what: None)
+    assert (found.computed_in, objections(found)) == ("bfloat16", ())
+    wrong = changed(merged, tmp_path / "wrong", lose_a_module(tiny_model))
+    found = compare(request(tiny_model, wrong, adapter), lambda what: None)
+    assert found.wrong == (DOWN.removesuffix(".weight"),)
+
+
 def test_a_merge_into_another_base_of_equal_shape_never_passes(
     tiny_model: Path, adapter: Path, tokenizer_dir: Path, tmp_path: Path
 ) -> None:
@@ -287,7 +300,7 @@ def test_rows_that_are_gone_are_not_missed(tmp_path: Path) -> None:
 # the process
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prover() -> Iterator[Prover]:
     with Prover() as made:
         yield made
@@ -309,10 +322,11 @@ def test_what_cannot_be_compared_is_told_in_words(prover: Prover, tiny_model: Pa
         prover.compare(request(tiny_model, Path("/nowhere"), adapter), lambda what: None)
 
 
-def test_a_process_that_was_killed_is_told_as_such(prover: Prover, tiny_model: Path, adapter: Path) -> None:
-    prover._process.kill()
-    with pytest.raises(Unproven, match="killed, most likely for want of memory"):
-        prover.compare(request(tiny_model, tiny_model, adapter), lambda what: None)
+def test_a_process_that_was_killed_is_told_as_such(tiny_model: Path, adapter: Path) -> None:
+    with Prover() as prover:
+        prover._process.kill()
+        with pytest.raises(Unproven, match="killed, most likely for want of memory"):
+            prover.compare(request(tiny_model, tiny_model, adapter), lambda what: None)
 
 
 def test_a_model_that_does_not_fit_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
