@@ -24,6 +24,13 @@ from studio.runs.store import Store
 PART = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?P<end>\.weight|\.bias)?")
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2, "F32": 4, "BF16": 2, "F16": 2}  # bytes
 PLAIN_INITS = (True, False, None, "gaussian")  # the others change the base's weights too
+# what adapters may differ in and still be averaged: it is worked out anew, or matters only in training
+FREE = frozenset(
+    {"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_bias", "lora_dropout", "init_lora_weights"}
+    | {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "ensure_weight_tying"}
+    | {"base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping", "runtime_config"}
+    | {"loftq_config", "eva_config", "corda_config", "qalora_group_size", "megatron_core"}
+)
 REST_BYTES = 20_000_000  # tokenizer, configuration, report
 Header = Mapping[str, Any]
 
@@ -177,6 +184,8 @@ def _refused_average(config: AdapterConfig, found: list[AdapterInfo]) -> Iterato
     for other in found[1:]:
         if _base_mark(first) != _base_mark(other):
             yield f"{first.path} belongs to {first.base}, {other.path} to {other.base}: an average needs one base"
+        elif unlike := _unlike(first, other):
+            yield f"{first.path} and {other.path} differ in {', '.join(unlike)}: an average cannot be both"
         elif key := next((key for key in _shapes(first).items() if _shapes(other).get(key[0], key[1]) != key[1]), None):
             yield f"{key[0]} has another shape in {other.path} than in {first.path}"
 
@@ -195,6 +204,12 @@ def _unscalable(info: AdapterInfo) -> str | None:
             "base's: merge it instead"
         )
     return None
+
+
+def _unlike(one: AdapterInfo, other: AdapterInfo) -> list[str]:
+    """Options that both would have to share; what is not said is as good as false."""
+    keys = (one.config.keys() | other.config.keys()) - FREE
+    return sorted(key for key in keys if (one.config.get(key) or None) != (other.config.get(key) or None))
 
 
 def _base_mark(info: AdapterInfo) -> str:

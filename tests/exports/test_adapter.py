@@ -62,8 +62,11 @@ def test_adapters_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None
     one, other = str(adapter(tmp_path / "a")), str(adapter(tmp_path / "b", width=128))
     said = refused(tmp_path, action="average", adapter_name_or_path=[one, other])
     assert "lora_A.weight has another shape in" in said["adapter_name_or_path"]
+    turned = str(adapter(tmp_path / "d", fan_in_fan_out=True))
+    said = refused(tmp_path, action="average", adapter_name_or_path=[one, turned])
+    assert "differ in fan_in_fan_out: an average cannot be both" in said["adapter_name_or_path"]
     experts = str(adapter(tmp_path / "c", target_parameters=["mlp.experts.down_proj"]))
-    said = refused(tmp_path, action="average", adapter_name_or_path=[one, experts])
+    said = refused(tmp_path, action="average", adapter_name_or_path=[experts, experts])
     assert "experts (target_parameters)" in said["adapter_name_or_path"]
 
 
