@@ -14,8 +14,11 @@ sys.path.insert(0, str(ROOT))
 
 from studio import templates  # noqa: E402
 from studio.config.llamafactory import INSTEAD, OWN, TRANSLATED, VALUES_INSTEAD, WITHOUT_EFFECT  # noqa: E402
+from studio.config.llamafactory.exporting import INERT, REFUSED, translation, without_effect  # noqa: E402
 from studio.config.load import KINDS  # noqa: E402
-from studio.config.option import Option, options  # noqa: E402
+from studio.config.merge import MergeConfig  # noqa: E402
+from studio.config.option import Config, Option, options  # noqa: E402
+from studio.config.quantize import QuantizeConfig  # noqa: E402
 from studio.config.train import TrainConfig  # noqa: E402
 from studio.config.train.pairs import METHODS, STAGES, refusals  # noqa: E402
 
@@ -72,7 +75,28 @@ def llamafactory_page() -> str:
     lines += [f"{sum(counts.values())} keys: {', '.join(f'{count} {fate}' for fate, count in counts.items())}.", ""]
     lines += ["| key | fate | here |", "|---|---|---|"]
     lines += [f"| `{key}` | {fate} | {_cell(words)} |" for key, (fate, words) in rows.items()]
-    return "\n".join([*lines, "", *_value_lines(), ""])
+    return "\n".join([*lines, "", *_value_lines(), "", *_export_lines(), ""])
+
+
+def _export_lines() -> Iterator[str]:
+    """What becomes of the keys of an export file."""
+    yield from EXPORT_INTRODUCTION
+    yield ""
+    known = {*REFUSED, *INERT, "infer_dtype", "export_dir", "export_device", "model_name_or_path"}
+    for key in sorted(known):
+        merging, quantising = (_export_fate(key, kind) for kind in (MergeConfig, QuantizeConfig))
+        yield f"- `{key}`: {merging}" + (f"; in quantising {quantising}" if quantising != merging else "")
+
+
+def _export_fate(key: str, kind: type[Config]) -> str:
+    declared = kind.model_fields
+    if key in declared:
+        return "taken"
+    if words := translation(key, declared):
+        return f"is `{words}`"
+    if key in REFUSED:
+        return f"refused; instead: {REFUSED[key]}"
+    return f"without effect: {without_effect({key: 'x'}, declared)[key]}"
 
 
 def pair_page() -> str:
@@ -133,6 +157,13 @@ TEMPLATES_INTRODUCTION = [
     "",
     "LLaMA-Factory's `qwen3_nothink` is the format of Qwen3-Instruct-2507, which has no place for thoughts: `qwen`. A",
     "Qwen3 that can do both is `qwen3` with `enable_thinking: false`.",
+]
+EXPORT_INTRODUCTION = [
+    "## Export files",
+    "",
+    "`python -m studio export FILE.yaml` merges, or quantises where `export_quantization_bit` is set. An adapter that",
+    "is named by the `output_dir` of its training is found by the last part of that name. All keys that are not named",
+    "here only matter in training or in answering, and are left out.",
 ]
 FATES = ("option", "translated", "without effect", "refused")
 INTRODUCTION = [

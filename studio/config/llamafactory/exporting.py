@@ -53,7 +53,7 @@ def read(values: Mapping[str, Any], options: Collection[str]) -> tuple[dict[str,
 def without_effect(values: Mapping[str, Any], options: Collection[str]) -> dict[str, str]:
     """Keys of theirs among `values` that say nothing to an export that has these `options`, with the reason."""
     left = [key for key in values if key not in options and _is_theirs(key) and key not in REFUSED]
-    said = {*_spoken(values, options), "finetuning_type"}
+    said = [key for key in left if key == "finetuning_type" or translation(key, options)]
     return {key: INERT.get(key, OTHER_WORK) for key in left if key not in said}
 
 
@@ -63,18 +63,15 @@ def _refusal(key: str, value: Any) -> Problem | None:
     return Problem(key, f"is not supported; use instead: {REFUSED[key]}")
 
 
-def _spoken(values: Mapping[str, Any], options: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Their keys among `values` that we say in other words, with these words."""
-    ours: dict[str, dict[str, Any]] = {}
-    if (dtype := values.get("infer_dtype")) and "export_dtype" in options:
-        ours["infer_dtype"] = {"export_dtype": dtype}
-    if (folder := values.get("export_dir")) and "export_dir" not in options:
-        ours["export_dir"] = {"run_name": Path(str(folder)).name}
-    return ours
+def translation(key: str, options: Collection[str]) -> str | None:
+    """The option that says what their `key` says, to an export that has these `options`."""
+    ours = {"infer_dtype": "export_dtype", "export_dir": "run_name"}.get(key)
+    return ours if ours in options and key not in options else None
 
 
 def _translated(values: Mapping[str, Any], options: Collection[str]) -> dict[str, Any]:
-    return {key: value for words in _spoken(values, options).values() for key, value in words.items()}
+    said = {words: value for key, value in values.items() if value and (words := translation(key, options))}
+    return {key: Path(str(value)).name if key == "run_name" else value for key, value in said.items()}
 
 
 def _is_theirs(key: str) -> bool:
