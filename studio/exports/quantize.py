@@ -27,6 +27,7 @@ HEADROOM = 1.3  # of the weights: one layer's Hessians and the answers of all ro
 TOLD = 3
 # what vLLM reads as one matrix, and so quantises as one
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+TURNED = ("GPT2LMHeadModel", "OpenAIGPTLMHeadModel")  # whose matrices are Conv1D
 NO_LINEAR = re.compile(r"embed|wte|wpe|norm|ln_|router|conv")
 
 
@@ -51,7 +52,7 @@ def plan(store: Store, config: QuantizeConfig) -> Plan:
     except ModelError as error:
         raise ConfigError([Problem("model_name_or_path", str(error)), *problems]) from error
     layers = layers_of(info.path, config)
-    problems += [*_model(info), *_layers(config, layers), *_memory(info)]
+    problems += [*_model(config, info), *_layers(config, layers), *_memory(info)]
     if problems:
         raise ConfigError(problems)
     written = written_bytes(config, info, layers)
@@ -131,11 +132,14 @@ def _datasets(config: QuantizeConfig) -> Iterator[Problem]:
                 yield Problem(key, str(error))
 
 
-def _model(info: ModelInfo) -> Iterator[Problem]:
+def _model(config: QuantizeConfig, info: ModelInfo) -> Iterator[Problem]:
     stored = read_record(info.path / "config.json").get("quantization_config")
     if stored:
         what = stored.get("quant_method") if isinstance(stored, dict) else stored
         yield Problem("model_name_or_path", f"{info.path} is quantised already ({what}): take the model it was made of")
+    if info.architecture in TURNED and config.export_quantization_method != "bitsandbytes":
+        what = f"{info.architecture} has no linear layers (nn.Linear) that {config.scheme} could be made of"
+        yield Problem("export_quantization_method", f"{what}: take bitsandbytes, or GGUF")
 
 
 def _layers(config: QuantizeConfig, layers: Layers) -> Iterator[Problem]:

@@ -74,6 +74,15 @@ def test_what_is_quantised_already_is_not_again(tmp_path: Path) -> None:
     assert "is quantised already (gptq)" in said["model_name_or_path"]
 
 
+def test_a_model_without_linear_layers_is_refused_but_for_bitsandbytes(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"architectures": ["GPT2LMHeadModel"]}))
+    said = refused(tmp_path, model_name_or_path=str(folder))
+    assert "take bitsandbytes, or GGUF" in said["export_quantization_method"]
+    assert planned(tmp_path, model_name_or_path=str(folder), export_quantization_method="bitsandbytes")
+
+
 @pytest.mark.parametrize(
     ("keys", "key", "what"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,9 +11,8 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from studio import models
 from studio.config.quantize import QuantizeConfig
 from studio.errors import ModelError
 from studio.worker import outputs
@@ -20,7 +20,6 @@ from studio.worker.encode import Encoded
 from studio.worker.quantizing.perplexity import loaded
 
 SHARD_SIZE = "5GB"
-QUANTISED = ("I32", "I8", "U8", "F8_E4M3")  # as weights are stored: packed, int8, bitsandbytes' bytes, fp8
 KEPT = ("generation_config.json",)
 Say = Callable[[str], None]
 
@@ -38,20 +37,9 @@ def write(
         _write_bitsandbytes(config, folder, draft)
     else:
         _compress(config, folder, draft, rows, tokenizer, say)
-    _require_quantised(config, draft)
     outputs.copy_tokenizer(folder, draft, tokenizer if config.template else None)
     for name in (name for name in KEPT if (folder / name).exists()):
         shutil.copy2(folder / name, draft / name)
-
-
-def _require_quantised(config: QuantizeConfig, draft: Path) -> None:
-    """llmcompressor passes over what is no linear layer, such as the Conv1D of GPT-2, without a word."""
-    stored = (models.read_header(draft / file) for file in models.weight_files(draft))
-    if not any(tensor["dtype"] in QUANTISED for header in stored for tensor in header.values()):
-        raise ModelError(
-            f"no layer of this model could be quantised with {config.scheme}: its weights are not those of linear "
-            "layers (nn.Linear). GGUF may take it"
-        )
 
 
 def _write_bitsandbytes(config: QuantizeConfig, folder: Path, draft: Path) -> None:
@@ -80,12 +68,23 @@ def _compress(
     data = {"dataset": DataLoader(list(map(_batch, rows)), batch_size=None)} if rows else {}
     # on a GPU one layer after another is moved there
     with loaded(folder) as model, _watched(say):
+        _require_linear(config, model)
         try:
             oneshot(model=model, recipe=modifiers(config), processor=tokenizer, **data)
         except (ValueError, torch.linalg.LinAlgError) as error:
             raise ModelError(f"{folder} cannot be quantised with {config.scheme}: {error}") from error
         say("writing")
         model.save_pretrained(draft, save_compressed=True, max_shard_size=SHARD_SIZE)
+
+
+def _require_linear(config: QuantizeConfig, model: PreTrainedModel) -> None:
+    """llmcompressor passes over what is no linear layer, such as the Conv1D of GPT-2, often without a word."""
+    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+    if all(any(re.match(left, name) for left in config.left_out) for name in linear):
+        raise ModelError(
+            f"no layer of this model can be quantised with {config.scheme}: its weights are not those of linear layers "
+            "(nn.Linear). bitsandbytes and GGUF may take it"
+        )
 
 
 def _batch(row: Encoded) -> dict[str, torch.Tensor]:

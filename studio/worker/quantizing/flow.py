@@ -48,7 +48,8 @@ def quantise(desk: Desk, config: QuantizeConfig) -> Findings:
         _begin(desk, 2, "quantising")
         checkpoint.write(config, folder, draft, texts.calibration, tokenizer, desk.reporter.progress)
         _begin(desk, 3, "measuring after")
-        found = Findings(before, _measured(desk, draft, config.scheme, texts), *_counts(texts), _server(config, folder))
+        after = _measured_again(desk, config, draft, texts)
+        found = Findings(before, after, *_counts(texts), _server(config, folder))
         _require_sound(desk, config, found, draft)
     return found
 
@@ -74,6 +75,19 @@ def _measured(desk: Desk, folder: Path, name: str, texts: Texts) -> Measures:
 
     place = "auto" if torch.cuda.is_available() else "cpu"
     return Measures(name, told.size_of(folder), perplexity.of_folder(folder, texts.held, place, tell))
+
+
+def _measured_again(desk: Desk, config: QuantizeConfig, draft: Path, texts: Texts) -> Measures:
+    """What was written, read from the disk: some architectures are taken apart by one library and not put together
+    again by the other."""
+    try:
+        return _measured(desk, draft, config.scheme, texts)
+    except ModelError as error:
+        why = str(error).splitlines()[0].replace(str(draft), "it")
+        raise ModelError(
+            f"the {config.scheme} checkpoint of this architecture cannot be read by Transformers and was not kept "
+            f"({why}): take another method"
+        ) from error
 
 
 def _name(folder: Path) -> str:
