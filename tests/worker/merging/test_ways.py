@@ -8,7 +8,7 @@ import torch
 from peft import LoHaConfig, get_peft_model
 
 from tests.worker.conftest import Start
-from tests.worker.merging.bases import load, make_adapter
+from tests.worker.merging.bases import load, logits, make_adapter
 
 
 def test_a_run_that_rounds_its_base_is_proven(start: Start, tiny_model: Path, tmp_path: Path) -> None:
@@ -27,7 +27,8 @@ def test_a_kind_that_only_peft_merges(start: Start, tiny_model: Path, tmp_path: 
         weight.data += 0.1 * torch.randn_like(weight) * weight.requires_grad
     model.save_pretrained(tmp_path / "adapter")
     keys = {"adapter_name_or_path": [str(tmp_path / "adapter")], "merge_method": "full_memory"}
-    worker = start("merge", **keys, export_dtype="float32")
+    worker = start("merge", **keys, export_dtype="float32", verify=False)
     assert worker.wait() == 0, worker.log
-    assert worker.json("result.json")["max_difference"] < 1e-3
+    wanted = logits(model)
+    torch.testing.assert_close(logits(load(worker.run_dir / "model")), wanted, atol=2e-5, rtol=0)
     assert "merge_method: full_memory" in (worker.run_dir / "report.md").read_text()
