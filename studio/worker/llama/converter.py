@@ -90,11 +90,13 @@ def examine(model: Any, gguf: Any, scratch: Path) -> Tokens:
     """
     from transformers import AutoTokenizer
 
-    samples = texts.samples(AutoTokenizer.from_pretrained(model.dir_model))
+    tokenizer = AutoTokenizer.from_pretrained(model.dir_model)
+    samples = texts.samples(tokenizer)
     recognised, vocabulary = _vocabulary(model)
     names = [vocabulary.get(PRE) and vocabulary[PRE].value] if recognised else list(_known_names())
+    compared = samples if recognised else [*samples, *texts.words(tokenizer)]
     for name in names:
-        strange = _strange(gguf, vocabulary, name, samples, scratch)
+        strange = _strange(gguf, vocabulary, name, compared, scratch)
         if strange is not None and (recognised or not strange):
             break
     else:

@@ -106,8 +106,9 @@ def _quantised(tensor: ReaderTensor, rows: NDArray[Any], wanted: Type, columns: 
     lib, values = library.load(), np.ascontiguousarray(_float32(rows, tensor.tensor_type))
     made = np.empty(len(rows) * lib.ggml_row_size(wanted, columns), np.uint8)
     lib.ggml_quantize_chunk(wanted, values.ctypes.data, made.ctypes.data, 0, len(rows), columns, None)
-    if not lib.ggml_validate_row_data(wanted, made.ctypes.data, made.nbytes):
-        raise ModelError(f"{tensor.name} holds values that are not numbers: the model is damaged, and was not exported")
+    # ggml passes over a single NaN; a value too large for a block's half-precision scale shows only afterwards
+    if not (np.isfinite(values).all() and lib.ggml_validate_row_data(wanted, made.ctypes.data, made.nbytes)):
+        raise ModelError(f"{tensor.name} holds values that are not numbers, or too large: the model is damaged")
     return made
 
 

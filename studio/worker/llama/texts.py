@@ -30,6 +30,7 @@ CONVERSATIONS: tuple[Turns, ...] = (
 )
 PROMPTS = ("Who are you?", "你是谁？", "What is 3 + 4?", "Tell me a short story.")
 ANSWER_TOKENS = 24
+WORDS_MAX = 5000
 # pre-tokenizers differ in digits, contractions, case, runs of blanks and newlines, marks, scripts
 CORPUS = (
     "I've you'll He'S THEY'RE don't I'M we'd",
@@ -61,6 +62,13 @@ def samples(tokenizer: PreTrainedTokenizerBase) -> list[Sample]:
     """Everything that the tokens are compared on; a model without a template is given the bare words."""
     rendered = [rendering(tokenizer, turns) for turns in CONVERSATIONS]
     return [_sample(tokenizer, text, True) for text in rendered] + [_sample(tokenizer, text, False) for text in CORPUS]
+
+
+def words(tokenizer: PreTrainedTokenizerBase) -> list[Sample]:
+    """Up to `WORDS_MAX` texts of single tokens, spread over the vocabulary: what a wrong pre-tokenizer takes apart."""
+    step = 1 + len(tokenizer) // WORDS_MAX
+    found = (tokenizer.decode([token]) for token in range(0, len(tokenizer), step))
+    return [_sample(tokenizer, text, False) for text in found if text and "\ufffd" not in text]
 
 
 def rendering(tokenizer: PreTrainedTokenizerBase, turns: Turns) -> str:

@@ -1,0 +1,114 @@
+"""A conversion to GGUF from its request to its files, as a run; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+from gguf import GGUFReader
+
+from studio.config.gguf import GgufConfig
+from studio.config.load import parse, save
+from studio.errors import ModelError
+from studio.exports import gguf, report
+from studio.worker.llama import conversion
+from studio.worker.llama.library import Model
+from studio.worker.stop import STOPPED
+from tests.worker.conftest import Finished, make_model, spawn
+
+pytestmark = pytest.mark.skipif(
+    not (gguf.CONVERTER / "conversion").is_dir(), reason="llama.cpp's converter is not installed: make extras"
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
+    """A tiny model whose folder has a name that people give, and whose rows fill blocks of 256."""
+    folder = tmp_path_factory.mktemp("models") / "mein 模型"
+    return make_model(folder, tokenizer_dir, hidden_size=256, intermediate_size=256, tie_word_embeddings=False)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Finished:
+    """The run of an export of two types."""
+    run_dir = tmp_path_factory.mktemp("saves") / "20260101-000000-abcdef"
+    run_dir.mkdir()
+    keys = {"model_name_or_path": str(model), "outtype": "Q8_0, q4_k_m"}
+    save(parse(GgufConfig, keys), run_dir / "config.yaml")
+    worker = spawn("gguf", run_dir)
+    assert worker.wait() == 0, worker.log
+    return worker
+
+
+def test_each_type_is_one_file_named_after_the_model(exported: Finished) -> None:
+    names = {path.name for path in (exported.run_dir / "gguf").iterdir()}
+    assert names == {"mein 模型-q8_0.gguf", "mein 模型-q4_k_m.gguf"}
+    assert exported.json("result.json")["output"] == "gguf"
+    assert not (exported.run_dir / "tmp").exists()
+
+
+def test_files_carry_tokenizer_template_and_name(exported: Finished) -> None:
+    reader = GGUFReader(exported.run_dir / "gguf" / "mein 模型-q4_k_m.gguf")
+    facts = {name: field.contents() for name, field in reader.fields.items()}
+    assert facts["general.name"] == "mein 模型"
+    assert facts["general.file_type"] == 15
+    assert facts["tokenizer.ggml.tokens"][1] == "<|im_start|>"
+    assert "{%- if true %}" in facts["tokenizer.chat_template"]
+    assert "generation %" not in facts["tokenizer.chat_template"]
+    types = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    assert types["output.weight"] == "Q6_K"
+    assert types["blk.0.attn_q.weight"] == "Q4_K"
+
+
+def test_the_report_has_each_type_against_the_original(exported: Finished) -> None:
+    told = report.read(exported.run_dir)
+    assert told is not None
+    assert told.passed
+    assert "Every file loads in llama.cpp" in told.verdict
+    files = told.sections[0].table
+    assert files is not None
+    assert [row[0] for row in files.rows] == ["q8_0", "q4_k_m"]
+    assert [row[-1] for row in files.rows] == ["equal", "equal"]
+    assert 0 <= told.facts["kl"]["q8_0"] < 0.01
+    assert len(told.sections[2].answers) == 4
+    assert told.facts["pre_tokenizer"] == "qwen2"  # unknown to the converter: the first that no token tells apart
+
+
+def test_llama_cpp_reads_conversations_as_transformers_does(exported: Finished, model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    turns = [{"role": "user", "content": "Who are you? 你是谁？ It's 42."}]
+    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    with Model(exported.run_dir / "gguf" / "mein 模型-q8_0.gguf") as loaded:
+        assert loaded.tokens(text) == tokenizer(text, add_special_tokens=False).input_ids
+        assert loaded.text([5, 6]) == tokenizer.decode([5, 6])
+
+
+def test_a_tokenizer_that_llama_cpp_cannot_be_is_refused(tmp_path: Path, model: Path) -> None:
+    """One that takes every letter for itself, after turning the text around."""
+    folder = shutil.copytree(model, tmp_path / "odd")
+    data = json.loads((folder / "tokenizer.json").read_text())
+    data["normalizer"] = {"type": "Replace", "pattern": {"String": "e"}, "content": "o"}
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    with pytest.raises(ModelError, match=r"none of llama\.cpp's pre-tokenizers splits text as this tokenizer does"):
+        conversion.convert(folder, tmp_path / "odd.gguf", "f16", lambda done, total: None)
+    assert not (tmp_path / "odd.gguf").exists()
+    assert not (tmp_path / ".making").exists()
+
+
+def test_a_stop_ends_the_converter_too(tmp_path: Path, model: Path) -> None:
+    run_dir = tmp_path / "20260101-000000-abcdef"
+    run_dir.mkdir()
+    save(parse(GgufConfig, {"model_name_or_path": str(model)}), run_dir / "config.yaml")
+    worker = spawn("gguf", run_dir)
+    worker.until(lambda: worker.phase == "converting" and psutil.Process(worker.process.pid).children())
+    children = psutil.Process(worker.process.pid).children(recursive=True)
+    (run_dir / "STOP").touch()
+    assert worker.wait(5) == STOPPED
+    assert psutil.wait_procs(children, timeout=2)[1] == []
+    assert not (run_dir / "tmp").exists()
+    assert not (run_dir / "gguf").exists()
