@@ -11,13 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from studio.config.load import parse, save
-from studio.config.merge import MergeConfig
-from studio.config.train import TrainConfig
-from studio.errors import ConfigError, ModelError
-from studio.worker.merging import quantised
+from studio.errors import ModelError
 from studio.worker.merging.plan import plan
-from studio.worker.merging.quantised import Rounding
 from studio.worker.merging.work import Share
 from tests.worker.merging.bases import make_adapter
 
@@ -159,29 +154,3 @@ def test_a_base_that_lacks_a_tensor_of_its_index(bases: dict[str, Path], adapter
     (base / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match=r"lacks lost, which model\.safetensors\.index\.json says is in"):
         plan(base, [Share(adapter)])
-
-
-def test_the_rounding_of_a_training_is_taken_from_its_run(tmp_path: Path) -> None:
-    def made(name: str, **keys: Any) -> Path:
-        folder = tmp_path / name / "adapter"
-        folder.mkdir(parents=True)
-        config = parse(TrainConfig, {"model_name_or_path": "seedling", "dataset": ["identity"], **keys})
-        save(config, folder.parent / "config.yaml")
-        return folder
-
-    four = made("four", quantization_bit=4, quantization_type="fp4", double_quantization=False)
-    eight, full = made("eight", quantization_bit=8), made("full")
-
-    def asked(value: str, *adapters: Path) -> Rounding | None:
-        names = [str(adapter) for adapter in adapters]
-        return quantised.asked(parse(MergeConfig, {"adapter_name_or_path": names, "dequantize_base": value}), adapters)
-
-    assert asked("auto", four) == Rounding("fp4", double=False)
-    assert asked("nf4", four) == Rounding("nf4", double=False)
-    assert asked("auto", eight).kind == "int8"  # type: ignore[union-attr]
-    assert asked("none", four) is None
-    assert asked("nf4", tmp_path / "elsewhere") == Rounding("nf4")
-    with pytest.raises(ConfigError, match="its training is not here"):
-        asked("auto", tmp_path / "elsewhere")
-    with pytest.raises(ConfigError, match="different ways"):
-        asked("auto", four, full)
