@@ -15,14 +15,17 @@ from typing import Any
 import psutil
 import pytest
 from transformers import AutoTokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
 
+from studio import templates
 from studio.config.load import parse, save
 from studio.config.ollama import OllamaConfig
 from studio.errors import ModelError
 from studio.exports import chat_template, gguf, go_template
+from studio.exports.chat_template import ChatTemplate
 from studio.exports.ollama import Source
 from studio.worker.door import Clock, Desk
-from studio.worker.llama import conversion, ollama
+from studio.worker.llama import conversion, ollama, texts
 from studio.worker.llama.library import Model
 from studio.worker.llama.ollama import Creation
 from studio.worker.report import Reporter
@@ -142,6 +145,17 @@ def test_a_first_token_is_there_once_or_not_at_all(tmp_path: Path, begun: tuple[
         assert model.tokens(turns.render(QUESTION), as_prompt=True) == wanted
         assert model.tokens("", as_prompt=True) == ([wanted[0]] if template == "intern2" else [])
     assert "<|endoftext|>" not in turns.text()
+
+
+@pytest.mark.parametrize("name", templates.names())
+def test_templates_are_applied_as_transformers_does(name: str) -> None:
+    """What is learnt of a template before anything starts is learnt without Transformers."""
+    special = {"bos_token": "<s>", "eos_token": "</s>"}
+    for conversation in texts.CONVERSATIONS:
+        wanted, _ = render_jinja_template(
+            [conversation], chat_template=templates.text(name), add_generation_prompt=True, **special
+        )
+        assert ChatTemplate(templates.text(name), special).render(conversation, True) == wanted[0]
 
 
 def test_other_tokens_are_never_written(tmp_path: Path, begun: tuple[Path, Path]) -> None:
