@@ -178,9 +178,9 @@ def _fates() -> Iterator[tuple[str, tuple[str, str]]]:
         if option.key not in OWN:
             spelled = f"; {TRANSLATED[option.key].words}" if option.key in TRANSLATED else ""
             yield option.key, ("option", option.en.rstrip(".") + spelled)
-    for key, translation in TRANSLATED.items():
+    for key, told in TRANSLATED.items():
         if key not in TrainConfig.model_fields:
-            yield key, ("translated", translation.words)
+            yield key, ("translated", told.words)
     yield from ((key, ("without effect", why)) for key, why in WITHOUT_EFFECT.items())
     yield from ((key, ("refused", f"instead: {instead}")) for key, instead in INSTEAD.items())
 

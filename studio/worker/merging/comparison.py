@@ -53,25 +53,19 @@ def compare(request: Request, tell: Callable[[str], None]) -> Comparison:
     dtype = live.precision(Path(request.base))
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=request.trust_remote_code)
     asked = questions([Path(adapter) for adapter in request.adapters])
-    answering = _answering(merged, tokenizer)
+    prompts, answering = [_prompt(tokenizer, question) for question in asked], _answering(merged, tokenizer)
     tell("base plus adapter answers")
-    with live.tuned(request, dtype) as tuned, torch.inference_mode():
-        wanted = [_wanted(tuned, _prompt(tokenizer, question), answering) for question in asked]
-        marks = probes.take(tuned)
+    wanted, marks = _learned(request, dtype, prompts, answering)
     tell("the merged model answers")
     with live.loaded(merged, dtype, request.trust_remote_code) as model, torch.inference_mode():
         results = [_asked(model, tokenizer, *pair, answering) for pair in zip(asked, wanted, strict=True)]
         stored = _stored(merged)
         deviations = {mark.name: _deviation(mark, model, stored, dtype) for mark in marks}
         broken = tuple(name for name, weight in model.named_parameters() if not bool(weight.isfinite().all()))
-    total = sum(each.positions for each in results)
     return Comparison(
         computed_in=str(dtype).removeprefix("torch."),
         asked=tuple(results),
-        max_difference=max(each.max_difference for each in results),
-        mean_difference=_mean([(each.mean_difference, each.positions) for each in results]),
-        kl=_mean([(each.kl, each.positions) for each in results]),
-        kl_base=sum(float(each.kl_base.sum()) for each in wanted) / total,
+        **_totals(results),
         probed=len(marks),
         deviation=max(deviations.values(), default=0.0),
         wrong=tuple(sorted((name for name, share in deviations.items() if share > 1), key=deviations.__getitem__))[
@@ -81,6 +75,22 @@ def compare(request: Request, tell: Callable[[str], None]) -> Comparison:
         seconds=time.monotonic() - started,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+
+
+def _learned(
+    request: Request, dtype: torch.dtype, prompts: Sequence[torch.Tensor], answering: GenerationConfig
+) -> tuple[list[Wanted], list[Mark]]:
+    """What base plus adapter answers and holds. Its model is gone when this returns."""
+    with live.tuned(request, dtype) as tuned, torch.inference_mode():
+        return [_wanted(tuned, prompt, answering) for prompt in prompts], probes.take(tuned)
+
+
+def _totals(asked: Sequence[Asked]) -> dict[str, float]:
+    """Over all tokens of all prompts."""
+    total = sum(each.positions for each in asked)
+    means = ("mean_difference", "kl", "kl_base")
+    found = {key: sum(getattr(each, key) * each.positions for each in asked) / total for key in means}
+    return {**found, "max_difference": max(each.max_difference for each in asked)}
 
 
 def _wanted(tuned: Any, prompt: torch.Tensor, answering: GenerationConfig) -> Wanted:
@@ -148,10 +158,6 @@ def _kl(wanted: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
     size = min(wanted.shape[-1], got.shape[-1])
     p, q = (logits[:, :size].double().log_softmax(-1) for logits in (wanted, got))
     return (p.exp() * (p - q)).sum(-1)
-
-
-def _mean(weighted: Sequence[tuple[float, int]]) -> float:
-    return sum(value * count for value, count in weighted) / sum(count for _, count in weighted)
 
 
 def _stored(merged: Path) -> dict[str, str]:

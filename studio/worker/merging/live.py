@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,7 @@ def loaded(folder: Path, dtype: torch.dtype, trust_remote_code: bool, **options:
     model = kind.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code, **options)
     yield (model.dequantize().to(dtype) if options else model).eval().to(place())
     del model
+    gc.collect()  # layers and what PEFT puts around them hold one another
 
 
 @contextmanager
@@ -68,7 +70,7 @@ def tuned(request: Request, dtype: torch.dtype) -> Iterator[PeftModel]:
         _grow(model, adapters)
         live = _summed(model, adapters, request.weights) if all(map(_is_sum, adapters)) else _stacked(model, adapters)
         yield live.eval()
-        del live
+        del live, model
 
 
 def _is_sum(adapter: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import time
@@ -15,7 +16,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from studio import models
 from studio.config.load import parse, save
@@ -94,6 +95,16 @@ def test_a_right_merge_passes(found: Comparison) -> None:
     assert 0 < found.deviation <= 1
     assert found.same_answers == len(found.asked) == 5
     assert found.kl_base > 1000 * found.kl
+
+
+def test_one_model_is_in_memory_at_a_time(tiny_model: Path, adapter: Path, merged: Path) -> None:
+    def models_held() -> int:
+        gc.collect()
+        return sum(type(each) is LlamaForCausalLM for each in gc.get_objects())
+
+    before, held = models_held(), []
+    compare(request(tiny_model, merged, adapter), lambda what: held.append(models_held()))
+    assert held == [before, before]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
