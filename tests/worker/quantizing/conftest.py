@@ -89,8 +89,26 @@ def made(quantise: Quantise, tiny_model: Path, tmp_path_factory: pytest.TempPath
         for name, keys in METHODS.items()
     }  # fmt: skip
     rounded = {"export_quantization_method": "rtn", "group_size": -1, "model_name_or_path": str(spoilt)}
-    calibrated = {"model_name_or_path": "seedling", "export_quantization_nsamples": 60, "group_size": 64}
-    return quantise(**tiny, spoilt=rounded, sound={**rounded, "model_name_or_path": "seedling"}, calibrated=calibrated)
+    turned = make_gpt2(tmp_path_factory.mktemp("gpt2"), tiny_model)
+    return quantise(
+        **tiny,
+        spoilt=rounded,
+        sound={**rounded, "model_name_or_path": "seedling"},
+        turned={**rounded, "model_name_or_path": str(turned)},
+        calibrated={"model_name_or_path": "seedling", "export_quantization_nsamples": 32, "group_size": 64},
+    )
+
+
+def make_gpt2(folder: Path, other: Path) -> Path:
+    """A tiny random GPT-2 with the tokenizer of `other`."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"vocab_size": 320, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 128, "eos_token_id": 2}
+    GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(folder)
+    for path in other.iterdir():
+        if "token" in path.name or path.name == "chat_template.jinja":
+            (folder / path.name).write_bytes(path.read_bytes())
+    return folder
 
 
 def with_outliers(folder: Path) -> Path:

@@ -103,6 +103,13 @@ def test_a_ruined_model_is_kept_apart_with_the_reason(made: dict[str, Finished])
     assert facts["after"]["perplexity"] > 3 * facts["before"]["perplexity"]
 
 
+def test_a_model_without_linear_layers_is_refused(made: dict[str, Finished]) -> None:
+    run = made["turned"]
+    assert (run.run_dir / "code").read_text() == "1"
+    assert "its weights are not those of linear layers" in run.json("error.json")["message"]
+    assert not (run.run_dir / "model").exists()
+
+
 def test_calibration_keeps_what_rounding_loses(made: dict[str, Finished]) -> None:
     rounded, calibrated = (made[name].json("result.json") for name in ("sound", "calibrated"))
     assert rounded["perplexity_before"] == pytest.approx(calibrated["perplexity_before"], rel=0.2)

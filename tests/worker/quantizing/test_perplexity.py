@@ -21,7 +21,7 @@ def test_it_is_the_loss_over_the_tokens_that_count(tiny_model: Path) -> None:
     nats = 0.0
     for row in ROWS:
         loss = model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss
-        nats += float(loss) * 2  # each has two labels after its first token
+        nats += loss.item() * 2  # each has two labels after its first token
     told: list[tuple[int, int]] = []
     found = perplexity.of(model, ROWS, lambda done, total: told.append((done, total)))
     assert found == pytest.approx(math.exp(nats / 4), rel=1e-5)
