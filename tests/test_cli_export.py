@@ -84,6 +84,11 @@ def test_keys_without_effect_are_told(tmp_path: Path, capsys: Captured) -> None:
     assert "left out: learning_rate" in told
 
 
+def test_what_llamafactory_cannot_do_takes_none_of_its_keys(capsys: Captured) -> None:
+    assert front.main(["export", "gguf", "seedling", "stage=sft", "--dry-run"]) == 2
+    assert capsys.readouterr().err == "stage: there is no such option\n"
+
+
 def test_every_problem_is_told_before_a_run_is_made(tmp_path: Path, capsys: Captured) -> None:
     assert front.main(["merge", "nowhere", "model_name_or_path=./gone"]) == 2
     told = capsys.readouterr().err

@@ -49,6 +49,7 @@ KINDS: dict[str, type[RunConfig]] = {
     "adapter": AdapterConfig,
     "push": PushConfig,
 }
+EXPORTS = (MergeConfig, QuantizeConfig)  # what a file of LLaMA-Factory's export command asks for
 SCHEMA_VERSION = 1
 
 # no option is a date, and 2026-13-01 is a good name for a run
@@ -89,7 +90,9 @@ def parse(kind: type[C], values: Mapping[str, Any]) -> C:
 
 def without_effect(values: Mapping[str, Any], kind: type[Config] = TrainConfig) -> list[Problem]:
     """Keys of a LLaMA-Factory file that `parse` leaves out, each with the reason, to be told to the user."""
-    inert = llamafactory.WITHOUT_EFFECT if kind is TrainConfig else exporting.without_effect(values, kind.model_fields)
+    inert = llamafactory.WITHOUT_EFFECT if kind is TrainConfig else {}
+    if kind in EXPORTS:
+        inert = exporting.without_effect(values, kind.model_fields)
     return [Problem(key, why) for key, why in inert.items() if values.get(key) not in (None, False)]
 
 
@@ -188,7 +191,7 @@ def _foreign(kind: type[Config], values: Mapping[str, Any]) -> tuple[dict[str, A
     """`values` in our words, with what is refused of LLaMA-Factory's."""
     if kind is TrainConfig:
         return llamafactory.read(values, kind.model_fields)
-    if kind in (MergeConfig, QuantizeConfig):
+    if kind in EXPORTS:
         return exporting.read(values, kind.model_fields)
     return dict(values), []
 
