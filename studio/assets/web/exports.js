@@ -129,7 +129,7 @@ function came(run) {
   const parts = [];
   if (run.failure) parts.push(card("bad", run.failure));
   if (run.quarantine) {
-    const why = say("It stays in quarantine: nothing offers it, and deleting the run deletes it. ", "结果已被隔离：不会在任何地方提供；删除该运行即删除它。");
+    const why = say("It is in quarantine, and offered nowhere: ", "结果已被隔离，不会在任何地方提供：");
     parts.push(card("bad", why, make("code", "", run.quarantine.path), ` · ${run.quarantine.size}`));
   }
   if (run.result?.there) parts.push(card("good", make("code", "", run.result.path), ` · ${run.result.size}`));

@@ -61,9 +61,8 @@ def build(ctx: Context, kind: Kind) -> Sheet:
             form = draw(kind.config, offers(ctx, kind), kind.groups, prefix=kind.prefix)
         with gr.Column(scale=2, min_width=300, elem_classes="sticky"):
             verdict = gr.Markdown(said(*kind.need), elem_id=f"{kind.prefix}-verdict", elem_classes="export-verdict")
-            start = gr.Button(
-                said(*kind.verb), variant="primary", elem_id=f"{kind.prefix}-start", interactive=False
-            )  # fmt: skip
+            start_id = f"{kind.prefix}-start"
+            start = gr.Button(said(*kind.verb), variant="primary", elem_id=start_id, interactive=False)
             with gr.Accordion(said("As a command", "等价命令"), open=False):
                 shell = gr.Code(language="shell", interactive=False, show_label=False, lines=2)
             with gr.Accordion(said("As YAML", "YAML"), open=False):
@@ -86,7 +85,7 @@ def on_open(ctx: Context, kind: Kind, subject: Any) -> list[Any]:
 def on_subject(ctx: Context, kind: Kind, subject: Any) -> str:
     """A name for what will come out of the chosen subject."""
     picked = [str(each) for each in (subject if isinstance(subject, list) else [subject]) if each]
-    offered = list(offers(ctx, kind)[kind.subject])
+    offered = list(_offered(ctx, kind, kind.subject))
     labels = [choices.label_of(offered, each).partition(" · ")[0] for each in picked]
     return kind.called.format("+".join(labels)) if labels else ""
 
