@@ -116,6 +116,8 @@ def _draw(config: AdapterConfig, known: nn.Module | None, module: str, places: l
     """Take the change of one module: as A and B, whole, or not at all."""
     pairs = [Pair(name, _read(before, name), _read(after, name)) for name, before, after in places]
     changes = {pair.name: float(pair.change.norm()) for pair in pairs if not pair.before.equal(pair.after)}
+    if infinite := [name for name, length in changes.items() if not math.isfinite(length)]:
+        raise ModelError(f"{infinite[0]} has values that are not finite: the fine-tuned model is damaged, or its base")
     is_linear = isinstance(known, nn.Linear | Conv1D)
     is_rest = "all" in config.additional_target and not is_linear
     if changes and known is not None and (keeps_whole(config, module) or is_rest):
@@ -148,7 +150,7 @@ def _made(config: AdapterConfig, found: Inputs, modules: Modules, drawn: Drawn) 
         f"{fit.energy(linear)} of their energy, {fit.energy(total)} of that of the whole change."
     )
     weights, _ = folder.cast(drawn.weights, config.export_dtype)
-    whole = _whole(modules, drawn, weights)
+    whole = _whole(modules, found.tuned, drawn, weights)
     facts = {
         "error": linear,
         "total_error": total,
@@ -161,15 +163,17 @@ def _made(config: AdapterConfig, found: Inputs, modules: Modules, drawn: Drawn) 
     )  # fmt: skip
 
 
-def _whole(modules: Modules, drawn: Drawn, weights: Weights) -> list[str]:
+def _whole(modules: Modules, tuned: Path, drawn: Drawn, weights: Weights) -> list[str]:
     """Names of the modules kept whole. A tied head changes with its embedding, and PEFT wants to be told of both."""
     whole = sorted(set(map(_module_of, drawn.kept)))
-    for embedding in [name for name in whole if isinstance(modules[name], nn.Embedding)]:
-        key = f"{PEFT_PREFIX}{HEAD}.weight"
-        shared = weights[f"{PEFT_PREFIX}{embedding}.weight"]
-        if HEAD in modules and key not in weights and HEAD not in {each.module for each in drawn.fits}:
-            weights[key] = shared.clone()
-            whole.append(HEAD)
+    head = modules.get(HEAD)
+    if head is None or f"{HEAD}.weight" in tensors(tuned):
+        return whole
+    for name in whole:  # a head that is not stored is the embedding of its shape
+        module = modules[name]
+        if isinstance(module, nn.Embedding) and module.weight.shape == head.weight.shape:
+            weights[f"{PEFT_PREFIX}{HEAD}.weight"] = weights[f"{PEFT_PREFIX}{name}.weight"].clone()
+            return [*whole, HEAD]
     return whole
 
 

@@ -186,22 +186,59 @@ def test_one_module_can_be_kept_whole_by_name(make: Make, base: Path, tmp_path: 
     assert logits(base, made.adapter).isfinite().all()
 
 
-def test_weights_that_are_stored_the_other_way_around(make: Make, tokenizer_dir: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=320, n_embd=32, n_layer=1, n_head=2, n_positions=64))
-    model.save_pretrained(tmp_path / "gpt2")
-    for path in tokenizer_dir.iterdir():
-        shutil.copy(path, tmp_path / "gpt2")
+def test_a_head_of_its_own_stays_as_it_is(make: Make, base: Path, tmp_path: Path) -> None:
+    def change(name: str, weight: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(weight) if name == "lm_head.weight" else anything(name, weight)
 
-    def turned(name: str, weight: torch.Tensor) -> torch.Tensor:
+    tuned = fine_tuned(tmp_path / "tuned", base, change)
+    made = make(
+        action="extract", tuned_model_name_or_path=str(tuned), model_name_or_path=str(base), lora_rank=512,
+        additional_target="all",
+    )  # fmt: skip
+    assert "lm_head" not in made.json("adapter/adapter_config.json")["modules_to_save"]
+    torch.testing.assert_close(logits(base, made.adapter), logits(tuned), atol=1e-4, rtol=1e-4)
+
+
+def test_a_broken_model_is_named(make: Make, base: Path, tmp_path: Path) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    tuned = fine_tuned(tmp_path / "tuned", base, lambda each, weight: weight * (float("nan") if each == name else 1.0))
+    with pytest.raises(ModelError, match=f"{name} has values that are not finite"):
+        make(action="extract", tuned_model_name_or_path=str(tuned), model_name_or_path=str(base))
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
+    """A model whose linear layers are stored the other way around, and whose tied head is one of two embeddings."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("gpt2")
+    GPT2LMHeadModel(GPT2Config(vocab_size=320, n_embd=32, n_layer=1, n_head=2, n_positions=64)).save_pretrained(folder)
+    for path in tokenizer_dir.iterdir():
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_weights_that_are_stored_the_other_way_around(make: Make, gpt2: Path, tmp_path: Path) -> None:
+    def change(name: str, weight: torch.Tensor) -> torch.Tensor:
         return low_rank("proj.weight" if ".c_" in name and weight.ndim == 2 else name, weight)
 
-    tuned = fine_tuned(tmp_path / "tuned", tmp_path / "gpt2", turned)
-    made = make(
-        action="extract", tuned_model_name_or_path=str(tuned), model_name_or_path=str(tmp_path / "gpt2"), lora_rank=4
-    )
+    tuned = fine_tuned(tmp_path / "tuned", gpt2, change)
+    made = make(action="extract", tuned_model_name_or_path=str(tuned), model_name_or_path=str(gpt2), lora_rank=4)
     assert made.json("adapter/adapter_config.json")["fan_in_fan_out"]
-    torch.testing.assert_close(logits(tmp_path / "gpt2", made.adapter), logits(tuned), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits(gpt2, made.adapter), logits(tuned), atol=1e-4, rtol=1e-4)
+
+
+def test_of_two_embeddings_the_head_is_that_of_words(make: Make, gpt2: Path, tmp_path: Path) -> None:
+    def change(name: str, weight: torch.Tensor) -> torch.Tensor:
+        is_bias = ".c_" in name and weight.ndim == 1
+        return torch.zeros_like(weight) if is_bias else anything(name, weight)
+
+    tuned = fine_tuned(tmp_path / "tuned", gpt2, change)
+    made = make(
+        action="extract", tuned_model_name_or_path=str(tuned), model_name_or_path=str(gpt2), lora_rank=512,
+        additional_target="all",
+    )  # fmt: skip
+    assert made.json("adapter/adapter_config.json")["modules_to_save"][-1] == "lm_head"
+    torch.testing.assert_close(logits(gpt2, made.adapter), logits(tuned), atol=1e-4, rtol=1e-4)
 
 
 def test_equal_models_have_no_difference(make: Make, base: Path, tmp_path: Path) -> None:
