@@ -20,6 +20,9 @@ def main(run_dir: Path) -> int:
 def _work(desk: Desk) -> bool:
     desk.reporter.phase("starting", "loading libraries")
     imports.trim(needed=("bitsandbytes",))  # which rounds a base as a training on 4 or 8 bits did
+    from studio.worker.merging import ahead
+
+    ahead.begin(desk.run_dir)
     from studio.worker.merging import flow
 
     imports.settle()
