@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from studio import models
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.files import read_record, write_json
 from studio.models import ModelInfo
-from studio.worker import outputs
+from studio.worker.merging import companions, stream
+from studio.worker.merging.plan import plan
+from studio.worker.merging.work import Share
 from studio.worker.methods import adapters, vocabulary
 
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  # as safetensors spells them
 CHANGED = "tmp/start"  # below the run's folder
+MERGED = "tmp/merged"  # there, too
+SHARD_BYTES = 5 * 10**9
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx")  # of these only the first kind is read
 MADE_BY = "made_by"  # key of config.json: without it, a merged model would have the configuration of the plain one
 
@@ -49,10 +52,12 @@ def prepare(config: TrainConfig, info: ModelInfo, run_dir: Path) -> ModelInfo:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     changes: dict[str, Any] = {MADE_BY: run_dir.name}
-    if merged or grown:
-        changes |= _rewrite(config, info, merged, grown, folder)
+    source = _merged(info.path, merged, run_dir / MERGED)
+    if grown:
+        changes |= _grow(config, source, grown, folder)
     else:
-        copy(info.path, folder, {})
+        copy(source, folder, {})
+    shutil.rmtree(run_dir / MERGED, ignore_errors=True)
     if config.rope_scaling:
         changes |= _stretched(config, info.path)
     write_json(folder / "config.json", read_record(folder / "config.json") | changes)
@@ -73,37 +78,32 @@ def copy(source: Path, target: Path, replaced: dict[str, torch.Tensor]) -> None:
         save_file({**weights, **{key: replaced[key] for key in changed}}, target / name, metadata={"format": "pt"})
 
 
-def _rewrite(
-    config: TrainConfig,
-    info: ModelInfo,
-    merged: list[Path],
-    grown: tuple[PreTrainedTokenizerBase, range] | None,
-    folder: Path,
+def _merged(source: Path, adapters: list[Path], scratch: Path) -> Path:
+    """The model in `source` with adapters merged into it, each into what the one before made, below `scratch`."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    for number, adapter in enumerate(adapters):
+        target = scratch / str(number)
+        target.mkdir(parents=True)
+        planned = plan(source, [Share(adapter)])
+        stream.write(planned, target, SHARD_BYTES, lambda done, total: None)
+        companions.copy(source, source, target, planned.config_changes, None)
+        source = target
+    return source
+
+
+def _grow(
+    config: TrainConfig, source: Path, grown: tuple[PreTrainedTokenizerBase, range], folder: Path
 ) -> dict[str, Any]:
-    """Write the model with other weights; returns what is to be said of it in its configuration."""
-    if read_record(info.path / "config.json").get("quantization_config"):
-        raise ModelError(f"{info.path} is quantised, so nothing can be merged into it: take the 16-bit model")
-    model = AutoModelForCausalLM.from_pretrained(info.path, dtype="auto", trust_remote_code=config.trust_remote_code)
-    for adapter in merged:
-        model = _with(model, adapter)
-    if grown:
-        vocabulary.grow(model, grown[1])
+    """Write the model with a larger vocabulary; returns what is to be said of it in its configuration."""
+    if read_record(source / "config.json").get("quantization_config"):
+        raise ModelError(f"{source} is quantised, so its vocabulary cannot grow: take the 16-bit model")
+    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", trust_remote_code=config.trust_remote_code)
+    vocabulary.grow(model, grown[1])
     model.save_pretrained(folder)
-    for code in info.path.glob("*.py"):  # models that bring their own code do not load without it
+    for code in source.glob("*.py"):  # models that bring their own code do not load without it
         shutil.copy2(code, folder / code.name)
-    if grown:
-        grown[0].save_pretrained(folder)
-    else:
-        outputs.copy_tokenizer(info.path, folder)
-    return {vocabulary.NEW_ROWS: [grown[1].start, grown[1].stop]} if grown else {}
-
-
-def _with(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    try:
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{adapter} cannot be merged into its base: {error}") from error
-    return merged
+    grown[0].save_pretrained(folder)
+    return {vocabulary.NEW_ROWS: [grown[1].start, grown[1].stop]}
 
 
 def _stretched(config: TrainConfig, folder: Path) -> dict[str, Any]:

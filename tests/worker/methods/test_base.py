@@ -21,6 +21,7 @@ from studio.errors import ModelError
 from studio.worker import methods
 from studio.worker.methods import leaving
 from tests.worker.conftest import Finished, Train, make_model
+from tests.worker.merging.bases import IDS, load, make_adapter
 
 STEPS = {"max_steps": 4, "save_steps": 0, "learning_rate": 1e-2, "bf16": False}
 NEW = {"resize_vocab": True, "add_tokens": "plus,What is", "add_special_tokens": "<think>"}
@@ -123,6 +124,16 @@ def test_new_rows_begin_as_the_mean_of_the_old(wide_model: Path, tmp_path: Path)
     torch.testing.assert_close(new[320:], old.mean(0).expand(3, -1))
 
 
+def test_an_adapter_on_a_tied_head_is_merged_into_the_head_alone(wide_model: Path, tmp_path: Path) -> None:
+    """PEFT's own merge would change the embedding, too."""
+    adapter = make_adapter(tmp_path / "adapter", wide_model, target_modules=["q_proj", "lm_head"])
+    keys = {"adapter_name_or_path": str(adapter), "create_new_adapter": True}
+    found = prepare(wide_model, tmp_path / "run", **keys)
+    wanted = logits(PeftModel.from_pretrained(load(wide_model), str(adapter)), IDS)
+    torch.testing.assert_close(logits(load(found.path), IDS), wanted, atol=2e-5, rtol=0)
+    assert not (tmp_path / "run/tmp/merged").exists()
+
+
 def test_a_vocabulary_that_fits_its_tokenizer_is_left_alone(wide_model: Path, tmp_path: Path) -> None:
     assert prepare(wide_model, tmp_path, resize_vocab=True).path == wide_model
     assert prepare(wide_model, tmp_path, resize_vocab=True, add_special_tokens="<|im_end|>").path == wide_model
@@ -169,5 +180,5 @@ def test_a_quantised_model_is_not_grown(wide_model: Path, tmp_path: Path) -> Non
     folder = shutil.copytree(wide_model, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
-    with pytest.raises(ModelError, match="is quantised, so nothing can be merged into it"):
+    with pytest.raises(ModelError, match="is quantised, so its vocabulary cannot grow"):
         prepare(folder, tmp_path / "run", **NEW)
