@@ -9,7 +9,7 @@ from typing import Any
 from studio.config.adapter import AdapterConfig
 from studio.config.arena import ArenaConfig
 from studio.config.data import DataConfig
-from studio.config.merge import MergeConfig
+from studio.config.merge import RUN, MergeConfig
 from studio.config.push import PushConfig
 from studio.config.train import TrainConfig
 from studio.models import display_name
@@ -86,13 +86,20 @@ def _subject(run: Run) -> tuple[str, str]:
         return "", " · ".join([config.action, *map(_short, config.adapter_name_or_path)])
     if isinstance(config, PushConfig):
         return "", f"{_short(config.model_name_or_path)} → {config.hub_model_id}"
-    return display_name(config.model_name_or_path), ""
+    return _model(config.model_name_or_path), ""
+
+
+def _model(name: str) -> str:
+    """A model that a run made is known by its run."""
+    return _short(name) if Path(name).name == "model" else display_name(name)
 
 
 def _short(name: str) -> str:
     """A run's adapter or model is known by its run, any other by its folder."""
     folder = Path(name)
-    return folder.parent.name if folder.name in ("adapter", "model") else folder.name
+    origin = folder.parent.name if folder.name in ("adapter", "model") else folder.name
+    found = RUN.fullmatch(origin)
+    return (found and found[1]) or origin
 
 
 def _progress(state: State, status: dict[str, Any]) -> float | None:

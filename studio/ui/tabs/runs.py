@@ -226,7 +226,7 @@ def _buttons(run: Run, state: State) -> list[Any]:
         active,
         training and state is State.RUNNING,
         training and not active and bool(run.checkpoints()),
-        output is not None,
+        output is not None and output.name in ("adapter", "model"),
         output is not None and output.name == "adapter",
         output is not None,
         training,
