@@ -80,11 +80,14 @@ def sync(folder: Path) -> None:
 
 
 def publish(folder: Path, target: Path) -> None:
-    """Give a finished folder its name, in place of what had it."""
+    """Give a finished folder its name, in place of what had it, which is whole until then and gone afterwards."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
-        shutil.rmtree(target)
+        target.rename(old)
     folder.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def is_full(error: Exception, folder: Path) -> bool:

@@ -78,7 +78,7 @@ def _beside(target: Path, desk: Desk) -> Iterator[Path]:
     unfinished = target.with_name(f".{target.name}.{desk.run_dir.name}{UNFINISHED}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for old in target.parent.glob(f".{glob.escape(target.name)}.*{UNFINISHED}"):
+        for old in target.parent.glob(f".{glob.escape(target.name)}.*{UNFINISHED}*"):
             _clear(old)
         unfinished.mkdir(exist_ok=True)
     except OSError as error:

@@ -72,7 +72,7 @@ def write(plan: Plan, target: Path, shard_bytes: int, tell: Tell) -> Written:
     with opened(paths) as stored, _crew() as crew:
         ordered = sorted(plan.tensors, key=lambda tensor: _place(stored, tensor))
         files = shards.split(ordered, shard_bytes)
-        writer = _Writer(stored, crew, tell, plan.size_bytes)
+        writer = _Writer(stored, crew, tell, plan)
         outputs = {shard.name: writer.write(shard, target / shard.name) for shard in files}
         inputs = writer.finish()
     shards.write_index(files, target)
@@ -93,8 +93,7 @@ def _crew() -> Iterator[_Crew]:
     """Threads that count, each of them alone, and one each to hash what is read, to hash what is written, to flush."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    count = min(len(os.sched_getaffinity(0)), THREADS_MAX)
-    pools = [ThreadPoolExecutor(size) for size in (count, 1, 1, 1)]
+    pools = [ThreadPoolExecutor(size) for size in (_threads(), 1, 1, 1)]
     try:
         yield _Crew(pools[0], Lane(pools[1]), Lane(pools[2]), pools[3])
     finally:
@@ -104,11 +103,12 @@ def _crew() -> Iterator[_Crew]:
 
 
 class _Writer:
-    def __init__(self, stored: Stored, crew: _Crew, tell: Tell, total: int) -> None:
+    def __init__(self, stored: Stored, crew: _Crew, tell: Tell, plan: Plan) -> None:
         self._stored = stored
         self._crew = crew
         self._tell = tell
-        self._total = total
+        self._total = plan.size_bytes
+        self._in_work_bytes = _in_work_bytes(plan)
         self._done = 0
         self._digests = Digests(stored)
 
@@ -141,7 +141,7 @@ class _Writer:
         working: deque[tuple[Piece, Future[tuple[Bytes, Bytes]]]] = deque()
         held = 0
         for piece in (piece for tensor in shard.tensors for piece in pieces(tensor)):
-            while working and held + piece.size > IN_WORK_BYTES:
+            while working and held + piece.size > self._in_work_bytes:
                 done, future = working.popleft()
                 held -= done.size
                 yield done, *future.result()
@@ -215,6 +215,17 @@ def _rounded(weight: torch.Tensor, tensor: Tensor) -> torch.Tensor:
     if tensor.dtype == "F16" and (rounded.isinf() & weight.isfinite()).any():
         raise ModelError(f"{tensor.name} holds numbers beyond float16: set export_dtype to bfloat16 or float32")
     return rounded
+
+
+def _threads() -> int:
+    return min(len(os.sched_getaffinity(0)), THREADS_MAX)
+
+
+def _in_work_bytes(plan: Plan) -> int:
+    """Where changes need whole tensors every thread may have one, but all together no more than the largest tensor."""
+    whole = [tensor.size_bytes for tensor in plan.tensors if any(change.whole for change in tensor.changes)]
+    largest = max(tensor.size_bytes for tensor in plan.tensors)
+    return max(IN_WORK_BYTES, min(_threads() * max(whole, default=0), largest))
 
 
 def _sources(tensor: Tensor) -> Sequence[Source]:

@@ -182,8 +182,10 @@ def test_quarantine_of_a_model_on_another_disk_stays_there(adapter: Path, disk: 
 def test_leftovers_of_a_killed_merge_are_cleared_and_those_of_a_living_one_are_not(
     adapter: Path, tmp_path: Path
 ) -> None:
-    dead, alive = (tmp_path / f".target.{name}.unfinished" for name in ("dead", "alive"))
-    for folder in (dead, alive):
+    dead, alive, replaced = (
+        tmp_path / f".target.{name}" for name in ("1.unfinished", "2.unfinished", "3.unfinished.old")
+    )
+    for folder in (dead, alive, replaced):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
     held = os.open(alive, os.O_RDONLY)
@@ -191,6 +193,7 @@ def test_leftovers_of_a_killed_merge_are_cleared_and_those_of_a_living_one_are_n
     merge(tmp_path / "run", adapter, export_dir=str(tmp_path / "target"))
     os.close(held)
     assert not dead.exists()
+    assert not replaced.exists()
     assert alive.exists()
 
 
