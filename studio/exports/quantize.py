@@ -13,6 +13,7 @@ import psutil
 from studio import machine, models, packages
 from studio.config.quantize import QuantizeConfig
 from studio.errors import ConfigError, DatasetError, ModelError, Problem
+from studio.exports import lineage
 from studio.exports.plan import Plan, require_room, size
 from studio.exports.texts import filled, find
 from studio.files import read_record
@@ -58,12 +59,17 @@ def plan(store: Store, config: QuantizeConfig) -> Plan:
     written = written_bytes(config, info, layers)
     require_room(store.saves, written, "the quantised model")
     return Plan(
-        title=f"**{models.display_name(str(info.path))}**, {info.parameters / 1e6:,.1f} M parameters, "
-        f"as {config.scheme}",
+        title=f"**{called(store, config)}**, {info.parameters / 1e6:,.1f} M parameters, as {config.scheme}",
         bytes=written,
         lines=(*_lines(config, info, layers, written), *_chosen(asked, config)),
         warnings=tuple(_warnings(config, info, layers)),
     )
+
+
+def called(store: Store, config: QuantizeConfig) -> str:
+    """What people call the model: the run that made it, its folder, or its hub id."""
+    run = lineage.maker(store, config.model_name_or_path)
+    return run.name if run else lineage.public_name(config.model_name_or_path)
 
 
 def unserved(config: QuantizeConfig, layers: Layers, has_gpu: bool) -> str:
@@ -187,7 +193,7 @@ def _lines(config: QuantizeConfig, info: ModelInfo, layers: Layers, written: int
     held = config.eval_dataset or f"{config.export_quantization_dataset} that calibrate nothing"
     yield f"Measures perplexity before and after on {config.eval_samples} rows of {held}"
     if config.measure_speed:
-        yield "Then serves both, one after the other, and measures tokens per second and latency"
+        yield "Then serves both, one after the other, and measures their speed: a minute or more"
 
 
 def _warnings(config: QuantizeConfig, info: ModelInfo, layers: Layers) -> Iterator[str]:

@@ -20,12 +20,17 @@ TEXT_STAGES = ("pt", "sft")  # whose rows are conversations or texts
 
 def filled(store: Store, config: QuantizeConfig) -> QuantizeConfig:
     """`config`; where it names no dataset, with the first one that the model was trained on in this studio, if any."""
-    run = None if config.export_quantization_dataset else lineage.maker(store, config.model_name_or_path)
-    trainings = (each.config for each in lineage.ancestry(store, run)) if run else ()
-    for training in trainings:
-        if isinstance(training, TrainConfig) and training.stage in TEXT_STAGES and training.dataset:
-            return config.model_copy(update={"export_quantization_dataset": training.dataset[0]})
-    return config
+    training = None if config.export_quantization_dataset else trained(store, config)
+    if training is None or training.stage not in TEXT_STAGES or not training.dataset:
+        return config
+    return config.model_copy(update={"export_quantization_dataset": training.dataset[0]})
+
+
+def trained(store: Store, config: QuantizeConfig) -> TrainConfig | None:
+    """The last training that the model came out of in this studio; None where it came from elsewhere."""
+    run = lineage.maker(store, config.model_name_or_path)
+    configs = (each.config for each in lineage.ancestry(store, run)) if run else ()
+    return next((each for each in configs if isinstance(each, TrainConfig)), None)
 
 
 def find(config: QuantizeConfig, name: str) -> tuple[Path, Entry]:

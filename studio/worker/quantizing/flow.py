@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from studio import models
 from studio.config.quantize import QuantizeConfig
 from studio.errors import ModelError, ServingError
 from studio.exports import report as reports
-from studio.exports.quantize import layers_of, unserved
-from studio.exports.texts import filled
+from studio.exports.quantize import called, layers_of, unserved
+from studio.exports.texts import filled, trained
 from studio.runs.outputs import model_of
 from studio.runs.store import Store
 from studio.serving import installed
@@ -20,7 +19,7 @@ from studio.worker import outputs
 from studio.worker import tokenizer as tokenizers
 from studio.worker.door import Desk
 from studio.worker.quantizing import checkpoint, perplexity, speed, told
-from studio.worker.quantizing.texts import Texts, draw
+from studio.worker.quantizing.texts import Names, Texts, draw
 from studio.worker.quantizing.told import Findings, Measures
 
 STEPS = 6
@@ -41,9 +40,9 @@ def quantise(desk: Desk, config: QuantizeConfig) -> Findings:
     folder, config = model_of(store, config.model_name_or_path), filled(store, config)
     _begin(desk, 0, "reading rows")
     tokenizer = tokenizers.load(folder, trust_remote_code=False, template=config.template)
-    texts = draw(config, folder, tokenizer)
+    texts = draw(config, folder, tokenizer, Names.of(trained(store, config), folder))
     _begin(desk, 1, "measuring before")
-    before = _measured(desk, folder, _name(folder), texts)
+    before = _measured(desk, folder, called(store, config), texts)
     with outputs.draft(desk.run_dir, "model", last_call=desk.requests.protect) as draft:
         _begin(desk, 2, "quantising")
         checkpoint.write(config, folder, draft, texts.calibration, tokenizer, desk.reporter.progress)
@@ -88,11 +87,6 @@ def _measured_again(desk: Desk, config: QuantizeConfig, draft: Path, texts: Text
             f"the {config.scheme} checkpoint of this architecture cannot be read by Transformers and was not kept "
             f"({why}): take another method"
         ) from error
-
-
-def _name(folder: Path) -> str:
-    """What people call a model; that of a run is called as the run."""
-    return folder.parent.name if folder.name == "model" else Path(models.display_name(str(folder))).name
 
 
 def _counts(texts: Texts) -> tuple[tuple[int, int], int]:

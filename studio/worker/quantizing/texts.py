@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from studio import models
 from studio.config.quantize import QuantizeConfig
+from studio.config.train import TrainConfig
 from studio.datasets.formats import Row
 from studio.datasets.masking import Masking
 from studio.errors import DatasetError, RowError
@@ -21,7 +22,21 @@ from studio.worker.encode import Encoded, encode
 
 DRAWN_FROM = 20_000  # rows at the beginning of a file
 HELD_SHARE = 0.2  # of a set that is too small for both
-AUTHOR = "its authors"  # for rows that ask for a name: {{author}}
+
+
+@dataclass(frozen=True)
+class Names:
+    """What stands for {{name}} and {{author}} in rows that ask for them: as in the training, or something."""
+
+    model: str
+    author: str
+
+    @classmethod
+    def of(cls, training: TrainConfig | None, folder: Path) -> Names:
+        """Those that the model was trained with, where it was trained here."""
+        model = training.model_name if training else None
+        author = training.model_author if training else None
+        return cls(model or folder.name, author or "its authors")
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Texts:
     held: tuple[Encoded, ...]
 
 
-def draw(config: QuantizeConfig, folder: Path, tokenizer: PreTrainedTokenizerBase) -> Texts:
+def draw(config: QuantizeConfig, folder: Path, tokenizer: PreTrainedTokenizerBase, names: Names) -> Texts:
     """Rows of the asked datasets, drawn by `seed`.
 
     Raises:
@@ -40,12 +55,12 @@ def draw(config: QuantizeConfig, folder: Path, tokenizer: PreTrainedTokenizerBas
     """
     own, held_name = config.export_quantization_dataset, config.eval_dataset
     wanted = config.export_quantization_nsamples if config.is_calibrated else 0
+    rows = partial(_drawn, config, folder, tokenizer, names)
     if held_name and held_name != own:
-        held = _drawn(config, held_name, config.eval_samples, folder, tokenizer)
-        calibration = _drawn(config, str(own), wanted, folder, tokenizer) if wanted else []
+        held = rows(held_name, config.eval_samples)
+        calibration = rows(str(own), wanted) if wanted else []
     else:
-        drawn = _drawn(config, str(own), wanted + config.eval_samples, folder, tokenizer)
-        held, calibration = _parted(drawn, config.eval_samples, wanted)
+        held, calibration = _parted(rows(str(own), wanted + config.eval_samples), config.eval_samples, wanted)
     _require(held, held_name or str(own), "to measure perplexity on")
     if wanted:
         _require(calibration, str(own), "to calibrate with")
@@ -59,10 +74,10 @@ def _parted(drawn: list[Encoded], held: int, wanted: int) -> tuple[list[Encoded]
 
 
 def _drawn(
-    config: QuantizeConfig, name: str, count: int, folder: Path, tokenizer: PreTrainedTokenizerBase
+    config: QuantizeConfig, folder: Path, tokenizer: PreTrainedTokenizerBase, names: Names, name: str, count: int
 ) -> list[Encoded]:
     """Up to `count` rows that teach something, one sequence of each."""
-    read = list(islice(_read(config, name, folder), DRAWN_FROM))
+    read = _read(config, name, names)
     picked = random.Random(f"{config.seed} {name}").sample(read, min(count, len(read)))
     masking = Masking(models.within_context(folder, config.export_quantization_maxlen), template=config.template)
     try:
@@ -72,9 +87,9 @@ def _drawn(
     return [row for row in encoded if not (row.flaw or row.again)]
 
 
-def _read(config: QuantizeConfig, name: str, folder: Path) -> list[tuple[int, Row]]:
+def _read(config: QuantizeConfig, name: str, names: Names) -> list[tuple[int, Row]]:
     path, entry = find(config, name)
-    source = rows.Source(name, path, entry, DRAWN_FROM, models.display_name(str(folder)), AUTHOR)
+    source = rows.Source(name, path, entry, DRAWN_FROM, names.model, names.author)
     return list(rows.read(source, rows.Part(), lambda fault: None, "pt"))
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from studio.config.load import parse
 from studio.config.quantize import QuantizeConfig
+from studio.config.train import TrainConfig
 from studio.errors import DatasetError
 from studio.settings import ROOT
 from studio.worker import tokenizer as tokenizers
-from studio.worker.quantizing.texts import Texts, draw
+from studio.worker.quantizing.texts import Names, Texts, draw
 from tests.worker.conftest import register
 from tests.worker.quantizing.conftest import ROWS
 
@@ -20,7 +21,8 @@ from tests.worker.quantizing.conftest import ROWS
 def drawn(folder: Path, data_dir: Path, **keys: Any) -> Texts:
     given = {"model_name_or_path": str(folder), "export_quantization_dataset": "sums", "dataset_dir": str(data_dir)}
     config = parse(QuantizeConfig, {**given, **keys})
-    return draw(config, folder, tokenizers.load(folder, trust_remote_code=False))
+    tokenizer = tokenizers.load(folder, trust_remote_code=False)
+    return draw(config, folder, tokenizer, Names.of(TrainConfig(model_name="Sprout"), folder))
 
 
 def texts_of(rows: Any) -> set[tuple[int, ...]]:
@@ -60,6 +62,15 @@ def test_what_looks_at_no_text_holds_all_of_them_out(tiny_model: Path, sums: Pat
 def test_rows_are_cut(tiny_model: Path, sums: Path) -> None:
     found = drawn(tiny_model, sums, export_quantization_method="rtn", export_quantization_maxlen=40)
     assert max(len(row.input_ids) for row in found.held) == 40
+
+
+def test_names_are_those_of_the_training(tiny_model: Path) -> None:
+    tokenizer = tokenizers.load(tiny_model, trust_remote_code=False)
+    found = drawn(tiny_model, ROOT / "data", export_quantization_dataset="identity", eval_samples=60)
+    said = "".join(tokenizer.decode(row.input_ids) for row in (*found.calibration, *found.held))
+    assert "Sprout" in said
+    assert "its authors" in said
+    assert "{{" not in said
 
 
 @pytest.mark.parametrize(
