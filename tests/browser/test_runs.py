@@ -117,3 +117,13 @@ def test_keyboard_chooses_a_run(studio: Studio, page: Page, tmp_path: Path) -> N
     page.keyboard.press("Enter")
     page.locator("#run-status").get_by_text("first", exact=True).wait_for()
     assert "first" in page.url
+
+
+def test_a_long_list_scrolls_and_its_last_run_can_be_chosen(studio: Studio, page: Page) -> None:
+    oldest, *_ = [
+        studio.store.create(TrainConfig(dataset=("identity",), run_name=f"run {index}")) for index in range(14)
+    ]
+    oldest.path.rename(studio.saves / "20260101-000000-abcdef-oldest")
+    page.goto(f"{studio.url}/#runs")
+    page.locator("#runs-table tbody tr").nth(13).click()
+    page.locator("#run-status").get_by_text("20260101-000000-abcdef-oldest").wait_for()
