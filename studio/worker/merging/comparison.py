@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from studio import models
@@ -82,7 +83,8 @@ def _learned(
 ) -> tuple[list[Wanted], list[Mark]]:
     """What base plus adapter answers and holds. Its model is gone when this returns."""
     with live.tuned(request, dtype) as tuned, torch.inference_mode():
-        return [_wanted(tuned, prompt, answering) for prompt in prompts], probes.take(tuned)
+        answered = _answered(tuned, prompts, answering)
+        return [_wanted(tuned, *pair) for pair in zip(prompts, answered, strict=True)], probes.take(tuned)
 
 
 def _totals(asked: Sequence[Asked]) -> dict[str, float]:
@@ -93,8 +95,7 @@ def _totals(asked: Sequence[Asked]) -> dict[str, float]:
     return {**found, "max_difference": max(each.max_difference for each in asked)}
 
 
-def _wanted(tuned: Any, prompt: torch.Tensor, answering: GenerationConfig) -> Wanted:
-    ids = _answered(tuned, prompt, answering)
+def _wanted(tuned: Any, prompt: torch.Tensor, ids: torch.Tensor) -> Wanted:
     logits = _logits(tuned, ids)
     with tuned.disable_adapter():
         return Wanted(prompt, ids, logits, _kl(logits, _logits(tuned, ids)))
@@ -106,7 +107,7 @@ def _asked(
     got = _logits(model, wanted.ids)
     answer = wanted.answer
     if not torch.equal(got[-1 - len(answer) : -1].argmax(-1), answer):  # else writing it would give the same again
-        answer = _answered(model, wanted.prompt, answering)[0, wanted.prompt.shape[1] :]
+        answer = _answered(model, [wanted.prompt], answering)[0][0, wanted.prompt.shape[1] :]
     difference = (got - wanted.logits).abs()
     return Asked(
         prompt=question[-1]["content"],
@@ -139,10 +140,21 @@ def _answering(merged: Path, tokenizer: PreTrainedTokenizerBase) -> GenerationCo
     return GenerationConfig(do_sample=False, max_new_tokens=ANSWER_TOKENS, eos_token_id=ends, pad_token_id=0)
 
 
-def _answered(model: Any, prompt: torch.Tensor, answering: GenerationConfig) -> torch.Tensor:
-    """`prompt` and the greedy answer behind it: token ids [1, n]."""
-    mask = torch.ones_like(prompt)
-    return torch.as_tensor(model.generate(input_ids=prompt, attention_mask=mask, generation_config=answering))
+def _answered(model: Any, prompts: Sequence[torch.Tensor], answering: GenerationConfig) -> list[torch.Tensor]:
+    """Each prompt with its greedy answer, token ids [1, n]. All are written at once, which takes as long as one."""
+    longest = max(prompt.shape[1] for prompt in prompts)
+    padded = torch.cat([functional.pad(prompt, (longest - prompt.shape[1], 0)) for prompt in prompts])
+    mask = torch.cat([functional.pad(torch.ones_like(each), (longest - each.shape[1], 0)) for each in prompts])
+    made = model.generate(input_ids=padded, attention_mask=mask, generation_config=answering)[:, longest:]
+    cut = [answer[: _length(answer, answering.eos_token_id)] for answer in made]
+    return [torch.cat([prompt, answer[None]], dim=1) for prompt, answer in zip(prompts, cut, strict=True)]
+
+
+def _length(answer: torch.Tensor, ends: int | list[int] | None) -> int:
+    """How long an answer is with what ended it; behind that, it is padded."""
+    known = torch.tensor([] if ends is None else ends, device=answer.device).flatten()
+    ended = torch.isin(answer, known).nonzero()
+    return int(ended[0]) + 1 if len(ended) else len(answer)
 
 
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
