@@ -7,12 +7,13 @@ that it does not know is recognised here by behaviour, or refused.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from studio.worker.llama.library import LlamaError, Model
 from studio.worker.llama.texts import Sample
 
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
-PRE = "tokenizer.ggml.pre"
+PRE, SPACED = "tokenizer.ggml.pre", "tokenizer.ggml.add_space_prefix"
+CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # kinds of tokens in a file
 WIDTH = 32  # of the tiny model that carries a vocabulary
 NAMED = re.compile(r'res = "([\w.-]+)"')
 
@@ -36,11 +38,13 @@ NAMED = re.compile(r'res = "([\w.-]+)"')
 class Tokens:
     """What was found out about the tokenizer. `pre` is llama.cpp's name for its way of splitting, if it has one.
 
-    `strange` are texts that llama.cpp splits otherwise than Transformers.
+    `strange` are texts that llama.cpp splits otherwise than Transformers. `spaced` is False where llama.cpp must be
+    told not to put a space behind special tokens, as it does for SentencePiece and Transformers no longer does.
     """
 
     pre: str | None
     recognised: bool
+    spaced: bool
     samples: tuple[Sample, ...]
     strange: tuple[str, ...]
 
@@ -76,8 +80,7 @@ def convert(folder: Path, targets: dict[str, str], facts: Path) -> Tokens:
         tokens = examine(kind(folder, gguf.LlamaFileType.ALL_F32, facts), gguf, facts.with_suffix(".gguf"))
         for name, target in targets.items():
             model = kind(folder, gguf.LlamaFileType[FILE_TYPES[name]], Path(target), metadata_override=facts)
-            if tokens.pre and not tokens.recognised:
-                model.get_vocab_base_pre = lambda _: tokens.pre
+            _settle(model, tokens)
             model.write()
     return tokens
 
@@ -93,21 +96,56 @@ def examine(model: Any, gguf: Any, scratch: Path) -> Tokens:
     tokenizer = AutoTokenizer.from_pretrained(model.dir_model)
     samples = texts.samples(tokenizer)
     recognised, vocabulary = _vocabulary(model)
-    names = [vocabulary.get(PRE) and vocabulary[PRE].value] if recognised else list(_known_names())
     compared = samples if recognised else [*samples, *texts.words(tokenizer)]
-    for name in names:
-        strange = _strange(gguf, vocabulary, name, compared, scratch)
-        if strange is not None and (recognised or not strange):
-            break
-    else:
-        raise ModelError(_refusal(recognised))
-    if mismatched := [sample.text for sample in strange if sample.is_conversation]:
-        raise ModelError(
-            f"llama.cpp would read {len(mismatched)} of {len(texts.CONVERSATIONS)} conversations as other tokens than "
-            f"Transformers, so the model would answer worse there: export a vLLM checkpoint instead. The first: "
-            f"{mismatched[0][:120]!r}"
-        )
-    return Tokens(name, recognised, tuple(samples), tuple(sample.text for sample in strange))
+    conversations: list[str] = []
+    for attempt in _attempts(gguf, vocabulary, recognised):
+        strange = _strange(gguf, attempt, compared, scratch)
+        if strange is None:
+            continue
+        conversations = [sample.text for sample in strange if sample.is_conversation]
+        if not strange or (recognised and not conversations):
+            pre = attempt[PRE].value if PRE in attempt else None
+            spaced = SPACED not in attempt or bool(attempt[SPACED].value)
+            return Tokens(pre, recognised, spaced, tuple(samples), tuple(sample.text for sample in strange))
+    raise ModelError(_refusal(recognised, conversations))
+
+
+def _attempts(gguf: Any, vocabulary: dict[str, Any], recognised: bool) -> Iterator[dict[str, Any]]:
+    """What the file may say of the tokenizer: as the converter has it, and what else llama.cpp could be told."""
+    if not recognised:
+        yield from ({**vocabulary, PRE: replace(vocabulary[PRE], value=name)} for name in _known_names())
+        return
+    yield vocabulary
+    if vocabulary["tokenizer.ggml.model"].value == "llama":
+        yield {**vocabulary, SPACED: gguf.gguf_writer.GGUFValue(False, gguf.GGUFValueType.BOOL)}
+
+
+def _settle(model: Any, tokens: Tokens) -> None:
+    """Have the converter write what was found to be right."""
+    if tokens.pre and not tokens.recognised:
+        model.get_vocab_base_pre = lambda _: tokens.pre
+    write = functools.partial(_set_vocabulary, model)
+
+    def write_unspaced() -> None:
+        write()
+        model.gguf_writer.remove_key(SPACED)
+        model.gguf_writer.add_bool(SPACED, False)
+
+    model.set_vocab = write if tokens.spaced else write_unspaced
+
+
+def _set_vocabulary(model: Any) -> None:
+    """As the converter does, and with the tokens that Transformers 5 keeps in tokenizer.json alone."""
+    from transformers import AutoTokenizer
+
+    type(model).set_vocab(model)
+    [facts] = model.gguf_writer.kv_data
+    if "tokenizer.ggml.token_type" not in facts:
+        return
+    texts_of, types = facts["tokenizer.ggml.tokens"].value, facts["tokenizer.ggml.token_type"].value
+    for number, token in AutoTokenizer.from_pretrained(model.dir_model).added_tokens_decoder.items():
+        if number < len(types) and types[number] == UNUSED:
+            texts_of[number], types[number] = token.content, CONTROL if token.special else USER_DEFINED
 
 
 def _keep_templates_plain(gguf: Any) -> None:
@@ -136,7 +174,7 @@ def _vocabulary(model: Any) -> tuple[bool, dict[str, Any]]:
             return "default"
 
     model.get_vocab_base_pre = answer
-    model.set_vocab()
+    _set_vocabulary(model)
     facts = {key: value for part in model.gguf_writer.kv_data for key, value in part.items()}
     return known[0], {key: value for key, value in facts.items() if key.startswith("tokenizer.")}
 
@@ -147,11 +185,9 @@ def _known_names() -> Iterator[str]:
     yield from dict.fromkeys(("qwen2", "llama-bpe", "gpt-2", *NAMED.findall(source)))
 
 
-def _strange(
-    gguf: Any, vocabulary: dict[str, Any], pre: str | None, samples: Sequence[Sample], scratch: Path
-) -> list[Sample] | None:
+def _strange(gguf: Any, vocabulary: dict[str, Any], samples: Sequence[Sample], scratch: Path) -> list[Sample] | None:
     """Samples that llama.cpp reads otherwise; None where it cannot load such a vocabulary at all."""
-    _carry(gguf, vocabulary, pre, scratch)
+    _carry(gguf, vocabulary, scratch)
     try:
         with Model(scratch) as model:
             return [sample for sample in samples if model.tokens(sample.text) != list(sample.ids)]
@@ -161,7 +197,7 @@ def _strange(
         scratch.unlink()
 
 
-def _carry(gguf: Any, vocabulary: dict[str, Any], pre: str | None, path: Path) -> None:
+def _carry(gguf: Any, vocabulary: dict[str, Any], path: Path) -> None:
     """A file with that vocabulary and the smallest model that llama.cpp accepts around it."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(512)
@@ -171,8 +207,7 @@ def _carry(gguf: Any, vocabulary: dict[str, Any], pre: str | None, path: Path) -
     writer.add_head_count(1)
     writer.add_layer_norm_rms_eps(1e-5)
     for key, value in vocabulary.items():
-        stated = pre if key == PRE else value.value
-        writer.add_key_value(key, stated, value.type, sub_type=value.sub_type)
+        writer.add_key_value(key, value.value, value.type, sub_type=value.sub_type)
     writer.add_tensor(
         "token_embd.weight", np.zeros((len(vocabulary["tokenizer.ggml.tokens"].value), WIDTH), np.float16)
     )
@@ -186,12 +221,19 @@ def _carry(gguf: Any, vocabulary: dict[str, Any], pre: str | None, path: Path) -
     writer.close()
 
 
-def _refusal(recognised: bool) -> str:
-    if recognised:
+def _refusal(recognised: bool, conversations: list[str]) -> str:
+    """`conversations` are those that came out differently in the last attempt that loaded."""
+    if not recognised:
+        return (
+            "none of llama.cpp's pre-tokenizers splits text as this tokenizer does, so it would read other tokens than "
+            "the model was trained on. Take the base model's own tokenizer (it is known), or serve the model with vLLM"
+        )
+    if not conversations:
         return "llama.cpp does not load this tokenizer: serve the model with vLLM or Transformers instead"
     return (
-        "none of llama.cpp's pre-tokenizers splits text as this tokenizer does, so it would read other tokens than the "
-        "model was trained on. Take the base model's own tokenizer (it is known), or serve the model with vLLM"
+        f"llama.cpp would read {len(conversations)} of {len(texts.CONVERSATIONS)} conversations as other tokens than "
+        f"Transformers, so the model would answer worse there: serve it with vLLM instead. The first: "
+        f"{conversations[0][:120]!r}"
     )
 
 

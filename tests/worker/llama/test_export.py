@@ -14,10 +14,13 @@ from studio.config.gguf import GgufConfig
 from studio.config.load import parse, save
 from studio.errors import ModelError
 from studio.exports import gguf, report
-from studio.worker.llama import conversion
+from studio.files import write_json
+from studio.worker.door import Clock, Desk
+from studio.worker.llama import conversion, export
 from studio.worker.llama.library import Model
-from studio.worker.stop import STOPPED
-from tests.worker.conftest import Finished, make_model, spawn
+from studio.worker.report import Reporter
+from studio.worker.stop import STOPPED, Requests
+from tests.worker.conftest import CHATML, TEXT, Finished, make_model, spawn
 
 pytestmark = pytest.mark.skipif(
     not (gguf.CONVERTER / "conversion").is_dir(), reason="llama.cpp's converter is not installed: make extras"
@@ -88,6 +91,30 @@ def test_llama_cpp_reads_conversations_as_transformers_does(exported: Finished, 
         assert loaded.text([5, 6]) == tokenizer.decode([5, 6])
 
 
+def test_sentencepiece_with_tokens_added_by_transformers(tmp_path: Path) -> None:
+    """The converter reads tokenizer.model and misses what Transformers 5 keeps in tokenizer.json alone."""
+    import sentencepiece
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "pieces"
+    folder.mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT * 20), model_prefix=str(folder / "tokenizer"), vocab_size=400, model_type="bpe",
+        byte_fallback=True, hard_vocab_limit=False, remove_extra_whitespaces=False,
+        normalization_rule_name="identity", minloglevel=2,
+    )  # fmt: skip
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "legacy": False})
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+    model = make_model(tmp_path / "model", folder, vocab_size=len(tokenizer))
+    conversion.convert(model, tmp_path / "m.gguf", "f16", lambda done, total: None)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Who are you?"}], tokenize=False)
+    with Model(tmp_path / "m.gguf") as loaded:
+        assert loaded.tokens(text) == tokenizer(text, add_special_tokens=False).input_ids
+
+
 def test_a_tokenizer_that_llama_cpp_cannot_be_is_refused(tmp_path: Path, model: Path) -> None:
     """One that takes every letter for itself, after turning the text around."""
     folder = shutil.copytree(model, tmp_path / "odd")
@@ -111,4 +138,20 @@ def test_a_stop_ends_the_converter_too(tmp_path: Path, model: Path) -> None:
     assert worker.wait(5) == STOPPED
     assert psutil.wait_procs(children, timeout=2)[1] == []
     assert not (run_dir / "tmp").exists()
+    assert not (run_dir / "gguf").exists()
+
+
+def test_a_file_that_is_not_the_model_is_put_where_nothing_uses_it(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    (run_dir / "tmp" / "gguf").mkdir(parents=True)
+    (run_dir / "tmp" / "gguf" / "m-q8_0.gguf").write_bytes(b"GGUF")
+    reporter = Reporter(run_dir)
+    desk = Desk(run_dir, reporter, Requests(run_dir, last_words=lambda: None), Clock())
+    told = report.Report("GGUF", "In quarantine: q8_0 is another model.", passed=False)
+    with pytest.raises(ModelError, match="q8_0 is another model"):
+        export.quarantine(desk, run_dir / "tmp" / "gguf", told)
+    reporter.close()
+    kept = report.read(run_dir)
+    assert kept is not None
+    assert (Path(kept.facts["quarantine"]) / "m-q8_0.gguf").exists()
     assert not (run_dir / "gguf").exists()
