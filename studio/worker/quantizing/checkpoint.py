@@ -20,7 +20,7 @@ from studio.worker.encode import Encoded
 from studio.worker.quantizing.perplexity import loaded
 
 SHARD_SIZE = "5GB"
-KEPT = ("generation_config.json",)
+GENERATION = "generation_config.json"
 Say = Callable[[str], None]
 
 
@@ -37,9 +37,9 @@ def write(
         _write_bitsandbytes(config, folder, draft)
     else:
         _compress(config, folder, draft, rows, tokenizer, say)
+    if (folder / GENERATION).exists():
+        shutil.copy2(folder / GENERATION, draft / GENERATION)
     outputs.copy_tokenizer(folder, draft, tokenizer if config.template else None)
-    for name in (name for name in KEPT if (folder / name).exists()):
-        shutil.copy2(folder / name, draft / name)
 
 
 def _write_bitsandbytes(config: QuantizeConfig, folder: Path, draft: Path) -> None:

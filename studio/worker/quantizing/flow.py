@@ -12,6 +12,7 @@ from studio.errors import ModelError, ServingError
 from studio.exports import report as reports
 from studio.exports.quantize import called, layers_of, unserved
 from studio.exports.texts import filled, trained
+from studio.files import folder_bytes
 from studio.runs.outputs import model_of
 from studio.runs.store import Store
 from studio.serving import installed
@@ -73,7 +74,7 @@ def _measured(desk: Desk, folder: Path, name: str, texts: Texts) -> Measures:
         desk.reporter.progress(f"perplexity: row {done} of {total}")
 
     place = "auto" if torch.cuda.is_available() else "cpu"
-    return Measures(name, told.size_of(folder), perplexity.of_folder(folder, texts.held, place, tell))
+    return Measures(name, folder_bytes(folder), perplexity.of_folder(folder, texts.held, place, tell))
 
 
 def _measured_again(desk: Desk, config: QuantizeConfig, draft: Path, texts: Texts) -> Measures:

@@ -55,12 +55,12 @@ def draw(config: QuantizeConfig, folder: Path, tokenizer: PreTrainedTokenizerBas
     """
     own, held_name = config.export_quantization_dataset, config.eval_dataset
     wanted = config.export_quantization_nsamples if config.is_calibrated else 0
-    rows = partial(_drawn, config, folder, tokenizer, names)
+    drawn = partial(_drawn, config, folder, tokenizer, names)
     if held_name and held_name != own:
-        held = rows(held_name, config.eval_samples)
-        calibration = rows(str(own), wanted) if wanted else []
+        held = drawn(held_name, config.eval_samples)
+        calibration = drawn(str(own), wanted) if wanted else []
     else:
-        held, calibration = _parted(rows(str(own), wanted + config.eval_samples), config.eval_samples, wanted)
+        held, calibration = _parted(drawn(str(own), wanted + config.eval_samples), config.eval_samples, wanted)
     _require(held, held_name or str(own), "to measure perplexity on")
     if wanted:
         _require(calibration, str(own), "to calibrate with")

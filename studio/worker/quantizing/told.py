@@ -9,7 +9,6 @@ from pathlib import Path
 
 from studio.config.quantize import QuantizeConfig
 from studio.exports.report import Report, Section, Table
-from studio.files import folder_bytes
 from studio.serving.benchmark.report import machine
 from studio.worker.quantizing.speed import CLIENTS, Speed
 
@@ -54,11 +53,6 @@ class Findings:
     def smaller(self) -> float:
         """The share of the bytes that is gone."""
         return 1 - self.after.bytes / self.before.bytes
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of a model's folder."""
-    return folder_bytes(folder)
 
 
 def report(config: QuantizeConfig, found: Findings) -> Report:
