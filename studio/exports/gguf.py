@@ -138,8 +138,5 @@ def _quantisation(folder: Path) -> Mapping[str, Any]:
 def _architectures() -> frozenset[str]:
     """The names in the converter's own table, read without running any of it."""
     tree = ast.parse((CONVERTER / "conversion" / "__init__.py").read_text(encoding="utf-8"))
-    tables = (node for node in tree.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name))
-    found = next(
-        node.value for node in tables if isinstance(node.target, ast.Name) and node.target.id == "TEXT_MODEL_MAP"
-    )
-    return frozenset(ast.literal_eval(found)) if found else frozenset()
+    tables = {ast.unparse(node.target): node.value for node in tree.body if isinstance(node, ast.AnnAssign)}
+    return frozenset(ast.literal_eval(tables["TEXT_MODEL_MAP"] or ast.Dict([], [])))

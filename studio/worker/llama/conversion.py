@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,7 @@ class _Making:
         found = self._timed(lambda: self._write_floats(facts), seconds, *self.direct)
         for name, path in self.targets.items():
             if name not in self.direct:
-                source = self._source()
-                self._timed(lambda: quantiser.quantise(source, path, name, self._look), seconds, name)  # noqa: B023
+                self._timed(partial(quantiser.quantise, self._source(), path, name, self._look), seconds, name)
         files = (measured(path, name, seconds[name]) for name, path in self.targets.items())
         return Conversion(
             tuple(files), found["pre"], found["recognised"],
