@@ -77,9 +77,18 @@ def deviation(mark: Mark, model: nn.Module, stored: str, computed: torch.dtype) 
     if got.shape != mark.wanted.shape:
         return math.inf
     share, of_largest = ARITHMETIC[computed]
-    size = mark.wanted.abs()
-    allowed = (HALF_STEP.get(stored, 0) + share) * size + of_largest * size.max()
+    size, bias = mark.wanted.abs(), _bias(mark)
+    largest = size.max() if bias is None else size[:-1].max()
+    allowed = (HALF_STEP.get(stored, 0) + share) * size + of_largest * largest
+    if bias is not None:
+        allowed += share * bias  # it was added to every column, and taken off again
     return float(((got - mark.wanted).abs() / allowed.clamp_min(1e-30)).nan_to_num(nan=math.inf, posinf=math.inf).max())
+
+
+def _bias(mark: Mark) -> torch.Tensor | None:
+    """The sizes of a layer's bias, which its mark ends with; None of marks that hold none."""
+    is_layer = isinstance(mark, Layer) and mark.question.dtype != torch.long
+    return mark.wanted[-1:].abs() if is_layer else None
 
 
 def _is_outermost(name: str, module: nn.Module) -> bool:
