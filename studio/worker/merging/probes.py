@@ -7,6 +7,7 @@ that no adapter touches are sampled. Where both differ by more than rounding exp
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ INSIDE = (".base_layer", ".original_module", ".modules_to_save", ".token_adapter
 # half a step of a type, as a share of the number that is rounded to it
 HALF_STEP = {"F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8}
 # what the arithmetic of the comparison itself adds, as a share of the number and of the largest number around
-ARITHMETIC = {torch.float32: (2.0**-20, 1e-5), torch.bfloat16: (2.0**-6, 1e-2)}
+ARITHMETIC = {torch.float32: (2.0**-20, 1e-5), torch.bfloat16: (2.0**-8, 1e-4)}
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _question(core: nn.Module, rows: Sequence[int]) -> torch.Tensor | None:
         )
     else:
         return None
-    return _impulses(shape, random).to(weight.device, weight.dtype)
+    return _impulses(shape, random).to(weight.device)
 
 
 def _impulses(shape: tuple[int, ...], random: torch.Generator) -> torch.Tensor:
@@ -173,8 +174,15 @@ def _impulses(shape: tuple[int, ...], random: torch.Generator) -> torch.Tensor:
 
 def _answer(module: nn.Module, question: torch.Tensor) -> torch.Tensor:
     """Columns of the weight that a layer acts with, without its bias, and its bias; of an embedding, rows."""
-    got = module(question).float()
+    exact = module if question.dtype == torch.long else _exact(module)
+    got = exact(question).float()
     return got if question.dtype == torch.long else torch.cat([got[:-1] - got[-1:], got[-1:]])
+
+
+def _exact(module: nn.Module) -> nn.Module:
+    """A layer that computes in float32: itself, or a copy where the model is held in 16 bits."""
+    is_held_so = all(weight.dtype == torch.float32 for weight in module.parameters())
+    return module if is_held_so else copy.deepcopy(module).float()
 
 
 def _numbers(name: str, weight: torch.Tensor) -> Numbers:
