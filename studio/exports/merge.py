@@ -37,7 +37,7 @@ def plan(store: Store, config: MergeConfig) -> Plan:
     name = base_name(config, adapters)
     folder = models.folder_of(name) if name else None
     base, found = _base(folder, name)
-    problems += [*found, *(Problem("export_dir", what) for what in _against_target(config))]
+    problems += [*found, *(Problem("export_dir", what) for what in _against_target(config, folder, adapters))]
     if folder and not problems:
         problems += _misfits(adapters, folder)
     if problems:
@@ -86,8 +86,10 @@ def _base(folder: Path | None, name: str) -> tuple[ModelInfo | None, list[Proble
         return None, [Problem("model_name_or_path", str(error))]
 
 
-def _against_target(config: MergeConfig) -> Iterator[str]:
-    return target.objections(Path(config.export_dir), config.overwrite_output_dir) if config.export_dir else iter(())
+def _against_target(config: MergeConfig, base: Path | None, adapters: Sequence[AdapterInfo]) -> Iterator[str]:
+    if config.export_dir:
+        spared = [*([base] if base else []), *(adapter.path for adapter in adapters)]
+        yield from target.objections(Path(config.export_dir), config.overwrite_output_dir, spared)
 
 
 def _misfits(adapters: Sequence[AdapterInfo], folder: Path) -> Iterator[Problem]:

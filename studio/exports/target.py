@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FOLDERS = ("additional_chat_templates",)  # the only ones that a model folder has
 
 
-def objections(target: Path, overwrite: bool) -> Iterator[str]:
+def objections(target: Path, overwrite: bool, spared: Sequence[Path] = ()) -> Iterator[str]:
     """What is against putting a model at `target`, in sentences that say what to do.
 
-    Only a model folder is ever replaced: a name typed wrongly must not cost a home directory.
+    Only a model folder is ever replaced: a name typed wrongly must not cost a home directory. `spared` are folders
+    that the result is made of.
     """
+    if needed := next((folder for folder in spared if _overlap(target.resolve(), folder.resolve())), None):
+        yield f"{target} is or holds {needed}, which is merged, or lies in it: choose another folder"
+        return
     if os.path.lexists(target) and not _is_empty(target):
         if not overwrite:
             yield f"{target} exists: choose another folder, or set overwrite_output_dir: true to replace it"
         elif strange := _strange(target):
             yield f"{target} holds {strange} and is no model folder, so it is not replaced: choose another folder"
-    parent = next(each for each in target.absolute().parents if each.exists())
+    parent = next(each for each in (*target.absolute().parents, target.absolute()) if each.exists())
     if not os.access(parent, os.W_OK):
         yield f"{parent} cannot be written to: choose a folder that is yours"
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one == other or one in other.parents or other in one.parents
 
 
 def _is_empty(target: Path) -> bool:

@@ -116,6 +116,16 @@ def test_a_base_that_is_the_adapter_is_refused(store: Store, adapter: Path) -> N
     assert "model_name_or_path" in problems(store, config(adapter, model_name_or_path=str(adapter)))
 
 
+def test_what_is_merged_is_never_replaced(store: Store, adapter: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(SEEDLING, tmp_path / "base")
+    (tmp_path / "link").symlink_to(base)
+    for place in (base, base / "inside", tmp_path / "link", tmp_path, adapter):
+        options = {"model_name_or_path": str(base), "export_dir": str(place), "overwrite_output_dir": True}
+        assert "which is merged" in problems(store, config(adapter, **options))["export_dir"]
+    with pytest.raises(ConfigError):
+        plan(store, config(adapter, export_dir="/", overwrite_output_dir=True))
+
+
 def test_a_base_that_is_not_here_yet_is_left_to_the_worker(store: Store, adapter: Path) -> None:
     told = plan(store, config(adapter, model_name_or_path="rosa/bramble"))
     assert told.title.endswith("into **rosa/bramble** (not on this machine yet)")

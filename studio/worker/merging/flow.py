@@ -68,7 +68,7 @@ def merge(desk: Desk) -> None:
         prover = stack.enter_context(_prover(config)) if config.verify else None
         desk.reporter.phase("planning", ", ".join(config.adapter_name_or_path))
         job = _job(config, desk.run_dir)
-        place.require(job.target, config)
+        place.require(job.target, config, [job.folder, *(share.adapter for share in job.shares)])
         planned = _plan(job)
         _require_room(job.target, planned)
         ledger.lap("planning")

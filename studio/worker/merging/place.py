@@ -7,7 +7,7 @@ import fcntl
 import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,13 +21,13 @@ QUARANTINE = "quarantine"
 UNFINISHED = ".unfinished"
 
 
-def require(target: Path, config: MergeConfig) -> None:
+def require(target: Path, config: MergeConfig, spared: Sequence[Path] = ()) -> None:
     """Refuse, before anything is written, an export folder that cannot be written or is something else.
 
     Raises:
         ModelError: why, and what to do.
     """
-    for objection in targets.objections(target, config.overwrite_output_dir) if config.export_dir else ():
+    for objection in targets.objections(target, config.overwrite_output_dir, spared) if config.export_dir else ():
         raise ModelError(objection)
 
 
