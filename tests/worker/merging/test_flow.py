@@ -156,7 +156,7 @@ def test_only_a_model_folder_is_ever_replaced(adapter: Path, tiny_model: Path, t
         shutil.copytree(tiny_model, target, dirs_exist_ok=True)
         (target / "photos").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ModelError, match="is no model folder, so it is not replaced|which is merged"):
+    with pytest.raises(ModelError, match=r"is no model folder, so it is not replaced|which is merged"):
         merge(tmp_path / "run", adapter, export_dir=str(target), overwrite_output_dir=True)
     assert [path for path in sorted(tmp_path.rglob("*")) if "run" not in path.parts[-2:]] == before
     assert models.check(tiny_model)
