@@ -1,4 +1,4 @@
-"""What stands beside the weights of a merged model: configuration, tokenizer, chat template, generation settings."""
+"""What stands beside the weights of a merged model: configuration, tokenizer, templates, settings, processors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from studio import models, templates
 from studio.files import read_record, write_json, write_text
 from studio.worker import outputs
 
-EITHER = ("generation_config.json", "chat_template.jinja")
+EITHER = (
+    *("generation_config.json", "chat_template.jinja"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),  # of models that also see
+)
 
 
 def copy(folder: Path, adapter: Path, target: Path, changes: Mapping[str, Any], template: str | None) -> None:
