@@ -7,6 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FOLDERS = ("additional_chat_templates",)  # the only ones that a model folder has
+FILES = (  # what a model folder has; an optimizer's state or a letter is somebody's only copy
+    *("*.safetensors", "*.safetensors.index.json", "*config.json", "*token*", "vocab*", "merges.txt", "*.model"),
+    *("*.jinja", "*.py", "README.md", "LICENSE*", "Modelfile", ".gitattributes"),
+)
 
 
 def objections(target: Path, overwrite: bool, spared: Sequence[Path] = ()) -> Iterator[str]:
@@ -42,4 +46,8 @@ def _strange(target: Path) -> str:
         return "a file or a link"
     if not (target / "config.json").is_file():
         return "no config.json"
-    return next((path.name for path in sorted(target.iterdir()) if path.is_dir() and path.name not in FOLDERS), "")
+    return next((path.name for path in sorted(target.iterdir()) if not _is_known(path)), "")
+
+
+def _is_known(path: Path) -> bool:
+    return path.name in FOLDERS if path.is_dir() else any(map(path.match, FILES))

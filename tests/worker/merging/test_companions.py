@@ -10,7 +10,9 @@ from studio.files import write_json
 from studio.worker.merging import companions
 
 
-@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"])
+@pytest.mark.parametrize(
+    "name", [f"{kind}_config.json" for kind in ("preprocessor", "processor", "video_preprocessor")]
+)
 def test_a_model_that_sees_keeps_its_processors(tmp_path: Path, name: str) -> None:
     base, adapter, target = (tmp_path / part for part in ("base", "adapter", "target"))
     for folder in (base, adapter, target):
