@@ -50,8 +50,8 @@ class Sheet:
 
     @property
     def is_tied(self) -> bool:
-        """Whether one weight is both embedding and head."""
-        stated = self.changes.get(TIED, self._text.get(TIED, self.config.get(TIED)))
+        """Whether one weight is both embedding and head. Loaders ask the outer configuration first."""
+        stated = self.changes.get(TIED, self.config.get(TIED, self._text.get(TIED)))
         return self.embedding is not None and (bool(stated) or self.head not in self.tensors)
 
     def next_adapter(self) -> None:
