@@ -12,7 +12,9 @@ import psutil
 from studio.config.bench import GENERATE, INT8, BenchConfig
 from studio.errors import ServingError
 from studio.files import write_json, write_text
+from studio.machine import chosen
 from studio.models import display_name
+from studio.serving import installed
 from studio.serving.benchmark.figures import Measured, Row, rows
 
 NAMES = {
@@ -86,9 +88,11 @@ def text(config: BenchConfig, told: Sequence[Row], failed: Mapping[str, str]) ->
 
 
 def machine() -> str:
-    """Where it was measured."""
+    """Where it was measured: the GPU first, where the servers run on one."""
     memory = psutil.virtual_memory().total / 1e9
-    return f"{_processor()}, {psutil.cpu_count()} cores, {memory:.0f} GB"
+    processor = f"{_processor()}, {psutil.cpu_count()} cores, {memory:.0f} GB"
+    gpus = [f"{gpu.name}, {gpu.total / 1e9:.0f} GB" for gpu in chosen(None)] if _serves_on_gpu() else []
+    return "; ".join([*gpus, processor])
 
 
 def name_of(variant: str) -> str:
@@ -148,6 +152,14 @@ def _table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     yield from (f"| {' | '.join(row)} |" for row in cells)
+
+
+def _serves_on_gpu() -> bool:
+    """A GPU does not help packages made for CPUs."""
+    try:
+        return installed.platform()[0] == "cuda"
+    except ServingError:
+        return False
 
 
 def _processor() -> str:
