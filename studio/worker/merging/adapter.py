@@ -149,8 +149,29 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
+def require_stored_base(options: Mapping[str, Any]) -> None:
+    """The adapter was trained on the model that its base stores, or on one that can be computed from it.
+
+    Raises:
+        ModelError: it was not, so that even PEFT, which does not look, would merge it wrongly.
+    """
+    start = options.get("init_lora_weights", True)
+    if start not in UNALTERED and start not in UNDONE:
+        raise ModelError(
+            f"init_lora_weights: the adapter began with {start}, which changed the base's weights by what only its "
+            "training knew, so it fits no stored model. Convert it to a plain LoRA where it was trained "
+            "(save_pretrained with path_initial_model_for_weight_conversion), or merge into the changed base that was "
+            "saved with it, with init_lora_weights: true in adapter_config.json"
+        )
+    if options.get("layer_replication"):
+        raise ModelError(
+            "layer_replication: the adapter was trained on a model whose layers share their weights, and no merged "
+            "model can be stored so: serve it as an adapter, or train one without it"
+        )
+
+
 def _require_covered(options: Mapping[str, Any]) -> None:
-    start = options.get("init_lora_weights")
+    require_stored_base(options)
     special = sorted(
         key for key, value in options.items() if key not in COVERED and value not in (None, False, [], {}, "")
     )
@@ -158,13 +179,6 @@ def _require_covered(options: Mapping[str, Any]) -> None:
         raise ModelError(
             f"the adapter uses {', '.join(special)}, which this merge does not cover and will not guess at: "
             "set merge_method: full_memory to have PEFT merge it, serve it as an adapter, or train one without it"
-        )
-    if start not in UNALTERED and start not in UNDONE:
-        raise ModelError(
-            f"init_lora_weights: the adapter began with {start}, which changed the base's weights by what only its "
-            "training knew, so it fits no stored model. Convert it to a plain LoRA where it was trained "
-            "(save_pretrained with path_initial_model_for_weight_conversion), or merge into the changed base that was "
-            "saved with it, with init_lora_weights: true in adapter_config.json"
         )
 
 

@@ -55,11 +55,40 @@ def test_a_part_of_an_adapter(bases: dict[str, Path], tmp_path: Path) -> None:
     torch.testing.assert_close(half - logits(load(base)), (plain - half), atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("module", ["lm_head", "embed_tokens"])
-def test_one_of_two_tied_ends_is_refused(bases: dict[str, Path], tmp_path: Path, module: str) -> None:
-    adapter = make_adapter(tmp_path / "adapter", bases["tied"], target_modules=["q_proj", module])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        LoraConfig(r=4, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM"),
+        LoraConfig(r=4, target_modules=["q_proj", "embed_tokens"], task_type="CAUSAL_LM"),
+        OFTConfig(oft_block_size=4, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM"),
+    ],
+    ids=["head", "embedding", "head oft"],
+)
+def test_one_of_two_tied_ends_is_refused(bases: dict[str, Path], tmp_path: Path, kind: Any) -> None:
+    adapter = tmp_path / "adapter"
+    get_peft_model(load(bases["tied"]), kind).save_pretrained(adapter)
     with pytest.raises(ModelError, match="PEFT would change both: choose merge_method: stream"):
         full_memory.plan(bases["tied"], [Share(adapter)])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"init_lora_weights": "lora_ga"}, "began with lora_ga"),
+        ({"init_lora_weights": "pissa_niter_16"}, "began with pissa_niter_16"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication: .* no merged model can be stored so"),
+    ],
+    ids=["gradients", "pissa by chance", "layers replicated"],
+)
+def test_what_was_trained_on_another_model_is_refused(
+    bases: dict[str, Path], tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    """PEFT would put it on this one, and be wrong in the same way when it is asked for proof."""
+    adapter = make_adapter(tmp_path / "adapter", bases["untied"], target_modules=["q_proj"])
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **options}))
+    with pytest.raises(ModelError, match=told):
+        full_memory.plan(bases["untied"], [Share(adapter)])
 
 
 def test_a_bias_without_a_place_is_refused_in_pefts_words(bases: dict[str, Path], tmp_path: Path) -> None:
