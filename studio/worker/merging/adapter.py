@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ ROLES = {
     ".token_adapter.trainable_tokens_delta": "tokens",
 }
 EMBEDDING = ".lora_embedding_A"
+NAMED = re.compile(r"\.lora_[AB]\.(\w+)\.weight$")
 # options that the arithmetic covers, and such as only matter while training
 COVERED = frozenset(
     {"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "bias"}
@@ -111,9 +112,13 @@ class Adapter:
         return tuple(stated)
 
     def is_listed(self, name: str) -> bool:
-        """Whether modules_to_save names the module that has the tensor `name`, or one around it."""
-        listed = self.options.get("modules_to_save") or ()
-        return any(f".{module}." in f".{name}" for module in listed)
+        """Whether modules_to_save names the module that has the tensor `name`, or one around it: by its last letters.
+
+        PEFT takes ["head"] for lm_head, too.
+        """
+        parts = name.split(".")[:-1]
+        around = [".".join(parts[: length + 1]) for length in range(len(parts))]
+        return any(module.endswith(tuple(self.options.get("modules_to_save") or ())) for module in around)
 
 
 def read(folder: Path) -> Adapter:
@@ -126,6 +131,7 @@ def read(folder: Path) -> Adapter:
     _require_covered(options)
     path = folder / models.ADAPTER_WEIGHTS
     header = models.read_header(path)
+    _require_plain(path, header)
     stored = {key: Held(Source(path, key), tuple(h["shape"]), h["dtype"]) for key, h in header.items()}
     layers = tuple(_layers(stored, options))
     taken = {key for layer in layers for key in layer.keys}
@@ -180,6 +186,16 @@ def _require_covered(options: Mapping[str, Any]) -> None:
             f"the adapter uses {', '.join(special)}, which this merge does not cover and will not guess at: "
             "set merge_method: full_memory to have PEFT merge it, serve it as an adapter, or train one without it"
         )
+
+
+def _require_plain(path: Path, keys: Iterable[str]) -> None:
+    """PEFT leaves the adapter's own name out of the keys when it saves them."""
+    for key in keys:
+        if match := NAMED.search(key):
+            raise ModelError(
+                f"{path} has the adapter's name in its keys ({key}), as a state_dict() has that was not saved by PEFT: "
+                f"save the adapter with PEFT's save_pretrained, or take .{match[1]} out of every key"
+            )
 
 
 def _layers(stored: Mapping[str, Held], options: Mapping[str, Any]) -> Iterator[Layer]:

@@ -47,6 +47,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "tied",
         {"target_modules": SOME, "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
     ),
+    "whole head by its last letters": ("tied", {"target_modules": SOME, "modules_to_save": ["head"]}),
+    "whole embedding by its last letters": ("tied", {"target_modules": SOME, "modules_to_save": ["tokens"]}),
     "whole norms": ("untied", {"target_modules": SOME, "modules_to_save": ["norm", "input_layernorm"]}),
     "whole block": ("untied", {"target_modules": ["q_proj"], "modules_to_save": ["layers.1.mlp"]}),
     "tokens tied": ("tied", {"target_modules": SOME, "trainable_token_indices": [3, 90, 7]}),
