@@ -30,6 +30,7 @@ TOKENIZER_PATTERNS = ("*token*", "vocab*", "merges*", "*chat_template*", "config
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"  # as older PEFT wrote it
 PEFT_PREFIX, LORA_A, LORA_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 LAYER = re.compile(r"\.(?:layers|layer|h|blocks)\.(\d+)\.")
 MARK_BYTES = 4096
@@ -148,6 +149,11 @@ def adapter_info(folder: Path) -> AdapterInfo:
     """
     config = _json(folder, "adapter_config.json", "an adapter folder")
     kind = str(config.get("peft_type"))
+    if not (folder / ADAPTER_WEIGHTS).exists() and (folder / PICKLED).exists():
+        raise ModelError(
+            f"{folder} holds {PICKLED}, which is a program as much as it is data and is not opened here: load the "
+            f"adapter where you trust it and save it again with PEFT's save_pretrained, which writes {ADAPTER_WEIGHTS}"
+        )
     read_header(folder / ADAPTER_WEIGHTS)
     try:
         rank = _largest_rank(config) if kind == "LORA" else 0

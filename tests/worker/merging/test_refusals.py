@@ -62,6 +62,7 @@ KEYS: dict[str, tuple[dict[str, torch.Tensor], str, str]] = {
     "a whole weight of another shape": ({HEAD: torch.zeros(96, 31)}, "\0", "lm_head.weight is"),
     "one end resized": ({HEAD: torch.zeros(101, 32)}, "\0", "without one of its resized ends"),
     "a layer too few": ({}, "layers.1.self_attn", r"incomplete: .* model\.layers\.1\.self_attn\.q_proj\.weight, and"),
+    "the adapter's name": ({f"{QUERY}.lora_A.default.weight": torch.zeros(4, 32)}, "\0", r"take \.default out"),
     "nothing": ({}, "base_model", "holds no weights"),
 }
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -87,6 +88,12 @@ def test_a_key_without_a_place_is_named(bases: dict[str, Path], adapter: Path, n
     added, without, told = KEYS[name]
     rewrite(adapter, without, **added)
     with pytest.raises(ModelError, match=told):
+        plan(bases["untied"], [Share(adapter)])
+
+
+def test_an_adapter_in_a_pickle_is_not_opened(bases: dict[str, Path], adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"holds adapter_model\.bin, which .* save it again"):
         plan(bases["untied"], [Share(adapter)])
 
 
