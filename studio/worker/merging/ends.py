@@ -7,7 +7,9 @@ its own and config.json says so, because a loader ties what is not said to be un
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from studio import models
 from studio.errors import ModelError
 from studio.worker.merging import names
 from studio.worker.merging.adapter import WRAPPED, Adapter, Held
@@ -59,6 +61,21 @@ def put_rows(sheet: Sheet, adapter: Adapter, module: str, values: Held) -> None:
         if end in sheet.tensors:
             sheet.require_untouched(end, "a row that was trained by itself")
             sheet.change(end, Rows(rows, values.source))
+
+
+def require_known(sheet: Sheet, adapter: Path) -> None:
+    """What may be one of two tied ends is changed only where the other one is known, too.
+
+    Raises:
+        ModelError: it is not.
+    """
+    changed = {part for key in models.read_header(adapter / models.ADAPTER_WEIGHTS) for part in key.split(".")}
+    if found := [name for name in sheet.perhaps_tied if names.leaf(name) in changed]:
+        raise ModelError(
+            f"{adapter} changes {found[0]}, which may be one weight with the other end of the model: how the "
+            f"ends of a {sheet.model_type} model are called is not known here, and its config.json does not say "
+            f"{TIED}: false. Serve it as an adapter, or say so there if the ends are two weights"
+        )
 
 
 def require_even(sheet: Sheet) -> None:
@@ -121,7 +138,7 @@ def _ends(sheet: Sheet, whole: Mapping[str, Held]) -> dict[str, Held]:
 
 def _end(sheet: Sheet, name: str) -> str | None:
     """Embedding or head, as the base's files spell it."""
-    if sheet.head and names.is_head(name):
+    if sheet.head and names.is_head(name, sheet.head):
         return sheet.head
     found = names.stored(name, sheet.tensors)
     return found if found and found in (sheet.embedding, sheet.head) else None

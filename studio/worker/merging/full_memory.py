@@ -17,7 +17,7 @@ import torch
 from studio import models
 from studio.errors import ModelError
 from studio.exports.merge import FULL_BYTES
-from studio.worker.merging import names
+from studio.worker.merging import ends, names
 from studio.worker.merging.adapter import require_stored_base
 from studio.worker.merging.ledger import Written
 from studio.worker.merging.sheet import TIED, Sheet
@@ -81,9 +81,10 @@ def _require_right(sheet: Sheet, share: Share) -> None:
     """PEFT takes any start for the stored base's, and adds what is meant for one of two tied ends to both."""
     info = models.adapter_info(share.adapter)
     require_stored_base(info.config)
-    ends = {names.leaf(end) for end in (sheet.embedding, sheet.head) if end}
-    changed = [key for key in models.read_header(share.adapter / models.ADAPTER_WEIGHTS) if ends & set(key.split("."))]
-    adapted = [key for key in changed if not ends & set(key.split(".")[-2:-1])]  # the others are an end itself
+    ends.require_known(sheet, share.adapter)
+    own = {names.leaf(end) for end in (sheet.embedding, sheet.head) if end}
+    changed = [key for key in models.read_header(share.adapter / models.ADAPTER_WEIGHTS) if own & set(key.split("."))]
+    adapted = [key for key in changed if not own & set(key.split(".")[-2:-1])]  # the others are an end itself
     if sheet.is_tied and [key for key in adapted if not any(part in key for part in ALONE)]:
         raise ModelError(
             f"{share.adapter} adapts the embedding or the head of {sheet.folder}, which are one weight, and PEFT would "

@@ -18,6 +18,16 @@ RENAMED = (
     (".experts.down_proj", ".output_linear.weight"),
 )
 HEADS = {"embed_tokens": "lm_head", "wte": "lm_head", "word_embeddings": "lm_head", "embed_in": "embed_out"}
+# models whose ends are called otherwise
+HEADS_OF = {
+    "mamba": {"embeddings": "lm_head"},
+    "mamba2": {"embeddings": "lm_head"},
+    "falcon_mamba": {"embeddings": "lm_head"},
+    "rwkv": {"embeddings": "head"},
+    "ctrl": {"w": "lm_head"},
+    "openai-gpt": {"tokens_embed": "lm_head"},
+    "biogpt": {"embed_tokens": "output_projection"},
+}
 
 
 def stored(name: str, names: Collection[str]) -> str | None:
@@ -31,21 +41,22 @@ def stored(name: str, names: Collection[str]) -> str | None:
     return None
 
 
-def embedding(names: Collection[str]) -> str | None:
+def embedding(names: Collection[str], model_type: str) -> str | None:
     """The input embedding among `names`, where there is one of a known name."""
-    found = [name for name in names if leaf(name) in HEADS]
+    heads = HEADS_OF.get(model_type, HEADS)
+    found = [name for name in names if leaf(name) in heads]
     return found[0] if len(found) == 1 else None
 
 
-def head(embedding: str) -> str:
+def head(embedding: str, model_type: str) -> str:
     """What the output head that belongs to an embedding is called, stored or not."""
     outside = "language_model." if embedding.startswith("language_model.model.") else ""
-    return f"{outside}{HEADS[leaf(embedding)]}.weight"
+    return f"{outside}{HEADS_OF.get(model_type, HEADS)[leaf(embedding)]}.weight"
 
 
-def is_head(name: str) -> bool:
-    """Whether a weight is that of an output head."""
-    return leaf(name) in HEADS.values()
+def is_head(name: str, head: str) -> bool:
+    """Whether a weight is that of the output head, which has another name in files of some age."""
+    return leaf(name) in {leaf(head), *HEADS.values()}
 
 
 def leaf(name: str) -> str:

@@ -44,6 +44,7 @@ def plan(folder: Path, shares: Sequence[Share], export_dtype: str = "auto", roun
         sheet.next_adapter()
         adapter = adapters.read(share.adapter)
         _require_share(adapter, share)
+        ends.require_known(sheet, share.adapter)
         _put(sheet, adapter, share.weight)
     ends.require_even(sheet)
     return sheet.plan()

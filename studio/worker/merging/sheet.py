@@ -39,9 +39,9 @@ class Sheet:
         if self.config.get("quantization_config"):
             raise ModelError(f"{folder} is quantised: merge into the 16-bit model that it was made from")
         self.tensors = {tensor.name: tensor for tensor in self._read()}
-        embedding = names.embedding(self.tensors)
+        embedding = names.embedding(self.tensors, self.model_type)
         self.embedding = embedding
-        self.head = names.head(embedding) if embedding else None
+        self.head = names.head(embedding, self.model_type) if embedding else None
         self.vocabulary = self.tensors[embedding].shape[0] if embedding else 0
 
     @property
@@ -53,6 +53,14 @@ class Sheet:
         """Whether one weight is both embedding and head. Loaders ask the outer configuration first."""
         stated = self.changes.get(TIED, self.config.get(TIED, self._text.get(TIED)))
         return self.embedding is not None and (bool(stated) or self.head not in self.tensors)
+
+    @property
+    def perhaps_tied(self) -> list[str]:
+        """Weights of the vocabulary's size that may be both ends at once, where the ends are not known."""
+        if self.embedding or self.config.get(TIED, self._text.get(TIED)) is False:
+            return []
+        size = self._text.get("vocab_size")
+        return [name for name, tensor in self.tensors.items() if tensor.shape[:1] == (size,)]
 
     def next_adapter(self) -> None:
         """What comes is of another adapter than what came."""

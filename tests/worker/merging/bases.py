@@ -42,6 +42,11 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "experts": ("qwen3_moe", {**SIZES, **MIXTURE, "tie_word_embeddings": False}),
     "mixtral": ("mixtral", {**SIZES, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "oss": ("gpt_oss", {**SIZES, "intermediate_size": 32, "num_local_experts": 4, "head_dim": 8}),
+    "mamba": ("mamba", {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}),
+    "rwkv": ("rwkv", {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "tie_word_embeddings": True}),
+    "ctrl": ("ctrl", {"vocab_size": 96, "n_embd": 32, "dff": 48, "n_layer": 2, "n_head": 4, "n_positions": 64}),
+    "openai": ("openai-gpt", {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
+    "biogpt": ("biogpt", SIZES),
 }
 
 

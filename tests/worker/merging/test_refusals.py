@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from studio.errors import ModelError
+from studio.worker.merging import full_memory
 from studio.worker.merging.plan import plan
 from studio.worker.merging.work import Share
 from tests.worker.merging.bases import make_adapter
@@ -153,6 +154,21 @@ def test_a_quantised_base_is_refused(bases: dict[str, Path], adapter: Path, tmp_
     (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
     with pytest.raises(ModelError, match="merge into the 16-bit model"):
         plan(base, [Share(adapter)])
+
+
+@pytest.mark.parametrize("merge", [plan, full_memory.plan], ids=["stream", "full memory"])
+def test_an_end_of_an_unknown_name(bases: dict[str, Path], adapter: Path, tmp_path: Path, merge: Any) -> None:
+    """It may be tied to a head of an unknown name."""
+    base = Path(shutil.copytree(bases["untied"], tmp_path / "base"))
+    tensors = load_file(base / "model.safetensors")
+    table = tensors.pop("model.embed_tokens.weight")
+    save_file({**tensors, "model.table.weight": table}, base / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((base / "config.json").read_text())
+    del config["tie_word_embeddings"]
+    (base / "config.json").write_text(json.dumps(config))
+    rewrite(adapter, **{"base_model.model.model.table.weight": torch.zeros(96, 32)})
+    with pytest.raises(ModelError, match=r"changes model\.table\.weight, which may be one weight .* not known here"):
+        merge(base, [Share(adapter)])
 
 
 def test_a_base_that_lacks_a_tensor_of_its_index(bases: dict[str, Path], adapter: Path, tmp_path: Path) -> None:
