@@ -118,12 +118,17 @@ def _of(name: str, module: nn.Module) -> Iterator[Mark]:
 def _wrapped(name: str, module: ParamWrapper) -> Iterator[Mark]:
     """Parameters that are no layer of their own, such as those of experts: one around the other."""
     inner: nn.Module = module
+    changed = set()
     while isinstance(inner, ParamWrapper):
         weight = inner.get_param().float()
         for adapter in inner.active_adapters:
             weight = weight + inner.get_delta_weight(adapter).float()
         yield _numbers(f"{name}.{inner.parameter_name}", weight)
+        changed.add(inner.parameter_name)
         inner = inner.base_layer
+    if not isinstance(inner, BaseTunerLayer):
+        others = ((key, weight) for key, weight in inner.named_parameters() if key not in changed)
+        yield from (_numbers(f"{name}.{key}", weight) for key, weight in others)
 
 
 def _core(module: nn.Module) -> nn.Module:
@@ -186,7 +191,11 @@ def _exact(module: nn.Module) -> nn.Module:
 
 
 def _numbers(name: str, weight: torch.Tensor) -> Numbers:
-    places = torch.randint(weight.numel(), (SAMPLED,), generator=torch.Generator().manual_seed(0)).to(weight.device)
+    """Random numbers of a weight; where it is a stack, as of experts, some of each of them."""
+    stack = weight.shape[0] if weight.dim() > 2 else 1
+    size = weight.numel() // stack
+    places = torch.randint(size, (stack, max(PICKED, SAMPLED // stack)), generator=torch.Generator().manual_seed(0))
+    places = (places + size * torch.arange(stack)[:, None]).flatten().to(weight.device)
     return Numbers(name, places, _at(weight, places))
 
 
