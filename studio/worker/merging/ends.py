@@ -35,6 +35,7 @@ def settle(sheet: Sheet, adapter: Adapter) -> None:
     for end, whole in copied.items():
         _replace(sheet, end, whole)
     if sheet.is_tied and _tells_apart(sheet, adapter):
+        _require_kept(sheet, adapter)
         _untie(sheet)
     for end, whole in _ends(sheet, adapter.trained).items():
         _replace(sheet, end, whole)
@@ -56,7 +57,7 @@ def put_rows(sheet: Sheet, adapter: Adapter, module: str, values: Held) -> None:
             f"trainable_token_indices: the adapter has {values.shape[0]} rows of {list(values.shape[1:])} for "
             f"{len(rows)} tokens of {found}, which is {[vocabulary, *rest]} in the base"
         )
-    both = [sheet.embedding, sheet.head] if sheet.is_tied and found == sheet.embedding else [found]
+    both = [sheet.embedding, sheet.head] if found == sheet.embedding and _shares_rows(sheet, adapter) else [found]
     for end in both:
         if end in sheet.tensors:
             sheet.require_untouched(end, "a row that was trained by itself")
@@ -105,6 +106,23 @@ def _tells_apart(sheet: Sheet, adapter: Adapter) -> bool:
         if end and not ("tokens" in layer.tensors and end == sheet.embedding):
             return True
     return False
+
+
+def _require_kept(sheet: Sheet, adapter: Adapter) -> None:
+    """A start that takes something from the weight of an end takes it from both."""
+    started = [layer.name for layer in adapter.layers if adapter.start and not layer.is_embedding]
+    if found := [name for name in started if _end(sheet, f"{name}.weight")]:
+        raise ModelError(
+            f"init_lora_weights: {adapter.start} took what {found[0]} began with out of a weight that the other end of "
+            "the model shares, and this merge does not cover that: convert the adapter to a plain LoRA where it was "
+            "trained (save_pretrained with path_initial_model_for_weight_conversion)"
+        )
+
+
+def _shares_rows(sheet: Sheet, adapter: Adapter) -> bool:
+    """Whether rows of the embedding are the head's, too: below a LoRA on it, but not beside rows of its own."""
+    own = [layer.name for layer in adapter.layers if "tokens" in layer.tensors]
+    return sheet.came_tied and not any(_end(sheet, f"{name}.weight") == sheet.head for name in own)
 
 
 def _untie(sheet: Sheet) -> None:

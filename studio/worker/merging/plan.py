@@ -79,7 +79,8 @@ def _put(sheet: Sheet, adapter: Adapter, share: float) -> None:
     ends.settle(sheet, adapter)
     whole = {**adapter.copied, **adapter.trained}
     lost = [name for name in whole if not _put_whole(sheet, name, whole[name])]
-    lost += [f"{layer.name}.weight" for layer in adapter.layers if not _put_change(sheet, adapter, layer, share)]
+    rows_first = sorted(adapter.layers, key=lambda layer: "tokens" not in layer.tensors)  # as PEFT wraps them
+    lost += [f"{layer.name}.weight" for layer in rows_first if not _put_change(sheet, adapter, layer, share)]
     if lost:
         raise ModelError(
             f"the base {sheet.folder} has no weights for {some(lost)}. Is it the model that the adapter was trained on?"
@@ -153,7 +154,13 @@ def _is_transposed(sheet: Sheet, adapter: Adapter, found: str, delta: tuple[int,
         return False
     if shape != delta:
         return True
-    return found != sheet.head and (sheet.model_type in SQUARE_TURNED or bool(adapter.options.get("fan_in_fan_out")))
+    if sheet.model_type not in SQUARE_TURNED and adapter.options.get("fan_in_fan_out"):
+        raise ModelError(
+            f"{found} is square, and whether it is [in, out], as fan_in_fan_out: true in the adapter_config.json of "
+            f"{adapter.folder} says, cannot be told of a {sheet.model_type} model: set it to false if its layers are "
+            "nn.Linear, as all but GPT-2's kin have them, or choose merge_method: full_memory, which sees the layer"
+        )
+    return found != sheet.head and sheet.model_type in SQUARE_TURNED
 
 
 def _put_bias(sheet: Sheet, layer: Layer, weight: str, scale: float) -> None:

@@ -33,6 +33,7 @@ class Sheet:
         self.config = read_record(folder / "config.json")
         self.notes: list[str] = []
         self.changes: dict[str, Any] = {}
+        self.came_tied = False  # as the present adapter found the ends, whatever it makes of them
         self._touched: set[str] = set()
         self._touched_before: set[str] = set()
         self._written: Callable[[str], str] = lambda stored: _written(stored, export_dtype)
@@ -66,6 +67,7 @@ class Sheet:
         """What comes is of another adapter than what came."""
         self._touched_before |= self._touched
         self._touched.clear()
+        self.came_tied = self.is_tied
 
     def is_touched(self, name: str) -> bool:
         """Whether the present adapter has changed a tensor."""

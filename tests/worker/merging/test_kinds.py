@@ -66,6 +66,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"target_modules": SOME, "trainable_token_indices": {"embed_tokens": [3, 4], "lm_head": [5, 3, 90]}},
     ),
     "tokens of the head tied": ("tied", {"target_modules": SOME, "trainable_token_indices": {"lm_head": [5, 3]}}),
+    "tokens and the head tied": (
+        "tied",
+        {"target_modules": [*SOME, "lm_head"], "trainable_token_indices": {"embed_tokens": [5, 6]}},
+    ),
+    "tokens of both tied": (
+        "tied",
+        {"target_modules": SOME, "trainable_token_indices": {"embed_tokens": [3, 4], "lm_head": [5, 3, 90]}},
+    ),
+    "pissa embedding tied": ("tied", {"target_modules": [*SOME, "embed_tokens"], "init_lora_weights": "pissa"}),
     "lora bias": ("qwen", {"target_modules": ["q_proj", "k_proj", "v_proj"], "lora_bias": True}),
     "lora bias without base bias": ("untied", {"target_modules": ["q_proj", "down_proj"], "lora_bias": True}),
     "all biases": ("qwen", {"target_modules": ALL, "bias": "all"}),

@@ -74,6 +74,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "loftq": ({"init_lora_weights": "loftq"}, "began with loftq"),
     "gradients": ({"init_lora_weights": "lora_ga"}, "began with lora_ga"),
     "pissa by chance": ({"init_lora_weights": "pissa_niter_16"}, "began with pissa_niter_16"),
+    "turned square weights": ({"fan_in_fan_out": True}, r"q_proj\.weight is square, and .* of a llama model: set it"),
     "dora without lengths": ({"use_dora": True}, "lacks its magnitude"),
 }
 SHARED: dict[str, tuple[dict[str, Any], str]] = {
@@ -122,6 +123,14 @@ def test_what_is_no_sum_is_not_put_on_another_adapter(bases: dict[str, Path], tm
     second = make_adapter(tmp_path / "2", base, target_modules=["q_proj"], **options)
     with pytest.raises(ModelError, match=r"changed by several .* is no sum"):
         plan(base, [Share(first), Share(second)])
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_a_start_on_one_of_two_tied_ends(bases: dict[str, Path], tmp_path: Path, start: str) -> None:
+    options = {"target_modules": ["q_proj", "lm_head"], "init_lora_weights": start}
+    adapter = make_adapter(tmp_path / "adapter", bases["tied"], **options)
+    with pytest.raises(ModelError, match=rf"init_lora_weights: {start} took what lm_head began with"):
+        plan(bases["tied"], [Share(adapter)])
 
 
 def test_a_bias_where_models_of_the_kind_have_none(bases: dict[str, Path], tmp_path: Path) -> None:
