@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from studio.serving.client import Server
+from tests.forks import Forks
 
 FAKE = Path(__file__).parent / "fakes" / "openai_server.py"
 
@@ -31,6 +32,15 @@ def fake() -> Iterator[Server]:
         assert child.stdout
         yield Server(f"http://127.0.0.1:{int(child.stdout.readline())}")
         child.kill()
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Forks]:
+    """Runs the studio's commands without the seconds of their imports; that these are few has tests of its own."""
+    parts = ("data.checks", "data.derive", "data.rows", "data.sets", "data.tokens", "arena", "merge", "runs", "train")
+    forks = Forks([f"studio.cli.{part}" for part in parts])
+    yield forks
+    forks.close()
 
 
 @pytest.fixture

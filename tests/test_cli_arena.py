@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from studio.runs.store import Store
 from studio.settings import ROOT
 from tests.arena.conftest import debaters, store  # noqa: F401  # fixtures
+from tests.forks import Forks
 from tests.test_cli import variables
 
 Studio = Callable[..., subprocess.CompletedProcess[str]]
@@ -22,13 +21,11 @@ PROMPTS = "prompts=[maths] one\ntwo"
 
 
 @pytest.fixture
-def studio(store: Store) -> Studio:  # noqa: F811
+def studio(store: Store, commands: Forks) -> Studio:  # noqa: F811
     """`studio("arena", ...)` runs that command to its end, in folders of its own."""
 
-    def call(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "studio", *words]
-        environment = variables(store.saves.parent)
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, **options)
+    def call(*words: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        return commands.run(["studio", *words], ROOT, variables(store.saves.parent), input)
 
     return call
 

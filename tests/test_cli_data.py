@@ -25,6 +25,7 @@ from studio.config.command import command as command_of
 from studio.config.data import DataConfig
 from studio.datasets.registry import Registry
 from studio.settings import ROOT
+from tests.forks import Forks
 
 GOOD = {"instruction": "What is it?", "output": "It is this."}
 WAIT_S = 60.0
@@ -42,13 +43,11 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def data(home: Path) -> Data:
+def data(home: Path, commands: Forks) -> Data:
     """`data("list", "--json")` runs that action to its end, in the folder of our own."""
 
     def call(*words: str | Path) -> Done:
-        return subprocess.run(
-            command(*words), cwd=home, env=variables(home), capture_output=True, text=True, check=False, timeout=200
-        )
+        return commands.run(["studio", "data", *map(str, words)], home, variables(home))
 
     return call
 
