@@ -46,7 +46,8 @@ class Conversion:
     """All files of one conversion, and what the tokenizer was found to be.
 
     `pre` is llama.cpp's name for its way of splitting text, `recognised` whether the converter knew it by itself;
-    `samples` are the texts that were compared, `strange` those that llama.cpp reads as other tokens.
+    `samples` are the texts that were compared, `strange` those that llama.cpp reads as other tokens. `source` is the
+    float file that the others were made of, where that was to be kept.
     """
 
     files: tuple[GgufFile, ...]
@@ -54,6 +55,7 @@ class Conversion:
     recognised: bool
     samples: tuple[Sample, ...]
     strange: tuple[str, ...]
+    source: GgufFile | None = None
 
 
 def convert(model: Path, target: Path, outtype: str, tell: Tell) -> GgufFile:
@@ -65,15 +67,18 @@ def convert(model: Path, target: Path, outtype: str, tell: Tell) -> GgufFile:
     return convert_all(model, {outtype: target}, {}, tell).files[0]
 
 
-def convert_all(model: Path, targets: Mapping[str, Path], facts: Mapping[str, Any], tell: Tell) -> Conversion:
+def convert_all(
+    model: Path, targets: Mapping[str, Path], facts: Mapping[str, Any], tell: Tell, keep: Path | None = None
+) -> Conversion:
     """Write one model as several files, type -> path, in one folder, where more is written meanwhile.
 
-    `facts` is what the files say of themselves, by the converter's keys (general.name, general.license, ...).
+    `facts` is what the files say of themselves, by the converter's keys (general.name, general.license, ...). A float
+    file that is written only to make the others of it stays in the folder `keep`, if there is one, to be tried.
     """
     work = next(iter(targets.values())).parent / ".making"
     work.mkdir(parents=True, exist_ok=True)
     try:
-        return _Making(model, targets, work, tell).run(facts)
+        return _Making(model, targets, work, tell, keep).run(facts)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -81,13 +86,14 @@ def convert_all(model: Path, targets: Mapping[str, Path], facts: Mapping[str, An
 class _Making:
     """One conversion while it goes on. Bytes that are on disk are its progress."""
 
-    def __init__(self, model: Path, targets: Mapping[str, Path], work: Path, tell: Tell) -> None:
+    def __init__(self, model: Path, targets: Mapping[str, Path], work: Path, tell: Tell, keep: Path | None) -> None:
         self.model, self.targets, self.work, self.tell = model, targets, work, tell
         self.info = models.check(model)
-        scratch = scratch_type(self.info, tuple(targets))
+        self.scratch = scratch_type(self.info, tuple(targets))
+        self.is_kept = keep is not None
         self.direct = {name: path for name, path in targets.items() if name in DIRECT}
-        if scratch:
-            self.direct[scratch] = work / f"{scratch}.gguf"
+        if self.scratch:
+            self.direct[self.scratch] = (keep or work) / f"{self.scratch}.gguf"
         self.written = tuple(dict.fromkeys([*targets.values(), *self.direct.values()]))
         self.total = sum(expected_bytes(self.info, name) for name in {*targets, *self.direct})
 
@@ -101,8 +107,13 @@ class _Making:
         return Conversion(
             tuple(files), found["pre"], found["recognised"],
             tuple(Sample(each["text"], tuple(each["ids"]), each["is_conversation"]) for each in found["samples"]),
-            tuple(found["strange"]),
+            tuple(found["strange"]), self._kept(seconds),
         )  # fmt: skip
+
+    def _kept(self, seconds: Mapping[str, float]) -> GgufFile | None:
+        if not (self.scratch and self.is_kept):
+            return None
+        return measured(self.direct[self.scratch], self.scratch, seconds[self.scratch])
 
     def _timed(self, work: Callable[[], Any], seconds: dict[str, float], *names: str) -> Any:
         started = time.monotonic()

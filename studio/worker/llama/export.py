@@ -40,7 +40,7 @@ def export(desk: Desk) -> None:
     with outputs.draft(desk.run_dir, "gguf", last_call=desk.requests.protect) as draft:
         targets = {outtype: draft / f"{name}-{outtype}.gguf" for outtype in config.outtype}
         desk.reporter.phase("converting")
-        made = convert_all(model, targets, plans.facts(store, config), Teller(desk))
+        made = convert_all(model, targets, plans.facts(store, config), Teller(desk), desk.run_dir / "tmp")
         desk.reporter.phase("verifying")
         found = proof.prove(model, made, desk.run_dir / "tmp", desk.reporter.progress)
         told = report(model, made, found)
@@ -108,9 +108,17 @@ def _files(found: Proof) -> Section:
     return Section(
         "Files",
         "KL is how far the file's next tokens are from the original's, in nats a token (0 is equal)"
-        + (f"; the original was computed in {found.computed_in}." if found.computed_in else "."),
+        + (f"; the original was computed in {found.computed_in}." if found.computed_in else ".")
+        + _source(found.source),
         table=Table(COLUMNS, tuple(_row(proven) for proven in found.files), chart=("bits a weight", "KL")),
     )
+
+
+def _source(proven: Proven | None) -> str:
+    if proven is None:
+        return ""
+    far = "" if proven.trial.kl is None else f" (KL {proven.trial.kl:.2g})"
+    return f" They were made of a {proven.file.outtype} file, which was put to the same test{far} and not kept."
 
 
 def _row(proven: Proven) -> tuple[str, ...]:

@@ -75,9 +75,10 @@ def export(desk: Desk) -> None:
     with outputs.draft(desk.run_dir, "ollama", last_call=desk.requests.protect) as draft:
         file = draft / f"{called}-{config.outtype}.gguf"
         desk.reporter.phase("converting", config.outtype)
-        made = convert_all(found.folder, {config.outtype: file}, gguf_plans.facts(store, asked), Teller(desk))
+        facts, work = gguf_plans.facts(store, asked), desk.run_dir / "tmp"
+        made = convert_all(found.folder, {config.outtype: file}, facts, Teller(desk), work)
         desk.reporter.phase("verifying")
-        proven = proof.prove(found.folder, made, desk.run_dir / "tmp", desk.reporter.progress)
+        proven = proof.prove(found.folder, made, work, desk.reporter.progress)
         desk.reporter.phase("comparing", "tokens of three conversations under Transformers and Ollama")
         turns, parities = _settled(file, found, config.template)
         written = _modelfile(config, found, file, turns)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from studio import models
-from studio.config.gguf import FLOATS
+from studio.config.gguf import BITS, FLOATS
 from studio.errors import ModelError
 from studio.files import read_record
 from studio.worker.llama.conversion import Conversion, GgufFile, send
@@ -18,7 +18,7 @@ from studio.worker.llama.trial import Said, Trial
 
 # in nats a token, by the arithmetic of the original: what rounding may cost, and what only a broken file does
 FLOAT_LIMITS = {"float32": 0.02, "bfloat16": 0.06}
-EIGHT_BITS_LIMIT = 0.1
+BITS_LIMITS = ((8, 0.1), (5.5, 0.3), (4.6, 0.7))  # of types with at least so many bits a weight
 BROKEN_LIMIT = 2.0
 
 
@@ -34,15 +34,19 @@ class Proven:
 
 @dataclass(frozen=True)
 class Proof:
-    """All files. `computed_in` is the arithmetic of the original, empty where it could not be asked: `why` tells."""
+    """All files. `computed_in` is the arithmetic of the original, empty where it could not be asked: `why` tells.
+
+    `source` is the float file that they were made of: what the coarse types cost can hide a faulty conversion.
+    """
 
     files: tuple[Proven, ...]
     computed_in: str
     why: str
+    source: Proven | None = None
 
     @property
     def wrong(self) -> list[str]:
-        return [proven.wrong for proven in self.files if proven.wrong]
+        return [proven.wrong for proven in (self.source, *self.files) if proven and proven.wrong]
 
 
 def prove(model: Path, conversion: Conversion, work: Path, tell: Callable[[str], None]) -> Proof:
@@ -60,8 +64,9 @@ def prove(model: Path, conversion: Conversion, work: Path, tell: Callable[[str],
             dtype, why = "", f"Transformers cannot compute with the original here ({error})"
     else:
         why = "the original does not fit into this machine's memory"
-    tried = _tried(conversion, kept if dtype else None, work, dtype, tell)
-    return Proof(tuple(tried), dtype, why)
+    tried = {proven.file: proven for proven in _tried(conversion, kept if dtype else None, work, dtype, tell)}
+    source = tried.pop(conversion.source) if conversion.source else None
+    return Proof(tuple(tried.values()), dtype, why, source)
 
 
 def affordable_dtype(model: Path) -> str:
@@ -74,7 +79,7 @@ def _tried(
     conversion: Conversion, reference: Path | None, work: Path, dtype: str, tell: Callable[[str], None]
 ) -> Iterator[Proven]:
     answer = work / "trial.json"
-    for file in conversion.files:
+    for file in (*([conversion.source] if conversion.source else []), *conversion.files):
         tell(f"{file.outtype} in llama.cpp")
         started = time.monotonic()
         request = {
@@ -97,10 +102,16 @@ def objection(outtype: str, trial: Trial, conversion: Conversion, dtype: str) ->
         return f"{outtype}: llama.cpp reads {strange[0][:60]!r} as other tokens than Transformers does."
     if trial.kl is None:
         return ""
-    limit = FLOAT_LIMITS[dtype] if outtype in FLOATS else EIGHT_BITS_LIMIT if outtype == "q8_0" else BROKEN_LIMIT
+    limit = _limit(outtype, dtype)
     if trial.kl <= limit:
         return ""
     return f"{outtype}: llama.cpp computes another model (KL {trial.kl:.2g} nats a token, {limit} is the limit)."
+
+
+def _limit(outtype: str, dtype: str) -> float:
+    if outtype in FLOATS:
+        return FLOAT_LIMITS[dtype]
+    return next((limit for bits, limit in BITS_LIMITS if BITS[outtype] >= bits), BROKEN_LIMIT)
 
 
 def _nothing() -> None:

@@ -23,6 +23,7 @@ def trial(kl: float | None, *strange: str) -> Trial:
 @pytest.mark.parametrize(
     ("outtype", "kl", "why"),
     [("bf16", 1e-4, ""), ("bf16", 0.03, "another model"), ("q8_0", 0.03, ""), ("q8_0", 0.2, "another model"),
+     ("q4_k_m", 0.4, ""), ("q4_k_m", 1.1, "another model"), ("q6_k", 0.4, "another model"),
      ("q2_k", 0.8, ""), ("q2_k", 2.5, "another model"), ("q2_k", None, "")],
 )  # fmt: skip
 def test_a_type_may_cost_so_much(outtype: str, kl: float | None, why: str) -> None:
