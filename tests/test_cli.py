@@ -26,6 +26,7 @@ from studio.config.train import TrainConfig
 from studio.models import check
 from studio.runs.store import Store
 from studio.settings import ROOT
+from tests.forks import Forks
 
 SHORT = ["dataset=alpaca_demo", "max_samples=16", "cutoff_len=64", "gradient_accumulation_steps=1"]
 WAIT_S = 120.0
@@ -47,14 +48,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def studio(home: Path) -> Studio:
+def studio(home: Path, commands: Forks) -> Studio:
     """`studio("runs", "--json")` runs that command to its end."""
 
-    def call(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "studio", *words]
-        return subprocess.run(
-            command, cwd=ROOT, env=variables(home), capture_output=True, text=True, check=False, timeout=280, **options
-        )
+    def call(*words: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        return commands.run(["studio", *words], ROOT, variables(home), input)
 
     return call
 
