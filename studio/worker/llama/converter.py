@@ -7,7 +7,6 @@ that it does not know is recognised here by behaviour, or refused.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import re
@@ -21,7 +20,7 @@ import numpy as np
 
 from studio.errors import ModelError, SeedbedError
 from studio.exports.gguf import CONVERTER
-from studio.files import write_json
+from studio.files import read_record, write_json
 from studio.worker import imports
 from studio.worker.llama import texts
 from studio.worker.llama.library import LlamaError, Model
@@ -29,6 +28,7 @@ from studio.worker.llama.texts import Sample
 
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
 PRE, SPACED = "tokenizer.ggml.pre", "tokenizer.ggml.add_space_prefix"
+ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")  # where llama.cpp ends an answer too
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # kinds of tokens in a file
 WIDTH = 32  # of the tiny model that carries a vocabulary
 NAMED = re.compile(r'res = "([\w.-]+)"')
@@ -40,6 +40,7 @@ class Tokens:
 
     `strange` are texts that llama.cpp splits otherwise than Transformers. `spaced` is False where llama.cpp must be
     told not to put a space behind special tokens, as it does for SentencePiece and Transformers no longer does.
+    `ends` are tokens at which the original stops and llama.cpp by itself would not.
     """
 
     pre: str | None
@@ -47,6 +48,7 @@ class Tokens:
     spaced: bool
     samples: tuple[Sample, ...]
     strange: tuple[str, ...]
+    ends: tuple[int, ...] = ()
 
 
 def main() -> int:
@@ -106,7 +108,8 @@ def examine(model: Any, gguf: Any, scratch: Path) -> Tokens:
         if not strange or (recognised and not conversations):
             pre = attempt[PRE].value if PRE in attempt else None
             spaced = SPACED not in attempt or bool(attempt[SPACED].value)
-            return Tokens(pre, recognised, spaced, tuple(samples), tuple(sample.text for sample in strange))
+            ends = tuple(_unknown_ends(gguf, attempt, model.dir_model, scratch))
+            return Tokens(pre, recognised, spaced, tuple(samples), tuple(sample.text for sample in strange), ends)
     raise ModelError(_refusal(recognised, conversations))
 
 
@@ -124,14 +127,17 @@ def _settle(model: Any, tokens: Tokens) -> None:
     """Have the converter write what was found to be right."""
     if tokens.pre and not tokens.recognised:
         model.get_vocab_base_pre = lambda _: tokens.pre
-    write = functools.partial(_set_vocabulary, model)
 
-    def write_unspaced() -> None:
-        write()
-        model.gguf_writer.remove_key(SPACED)
-        model.gguf_writer.add_bool(SPACED, False)
+    def write() -> None:
+        _set_vocabulary(model)
+        if not tokens.spaced:
+            model.gguf_writer.remove_key(SPACED)
+            model.gguf_writer.add_bool(SPACED, False)
+        for key, token in zip(ENDS, tokens.ends, strict=False):
+            model.gguf_writer.remove_key(key)
+            model.gguf_writer.add_uint32(key, token)
 
-    model.set_vocab = write if tokens.spaced else write_unspaced
+    model.set_vocab = write
 
 
 def _set_vocabulary(model: Any) -> None:
@@ -195,6 +201,16 @@ def _strange(gguf: Any, vocabulary: dict[str, Any], samples: Sequence[Sample], s
         return None
     finally:
         scratch.unlink()
+
+
+def _unknown_ends(gguf: Any, vocabulary: dict[str, Any], folder: Path, scratch: Path) -> Iterator[int]:
+    """Tokens at which Transformers ends an answer and llama.cpp, which knows many by their names, would go on."""
+    stated = [read_record(folder / name).get("eos_token_id") for name in ("generation_config.json", "config.json")]
+    first: Any = next((each for each in stated if each is not None), [])
+    _carry(gguf, vocabulary, scratch)
+    with Model(scratch) as model:
+        yield from (token for token in (first if isinstance(first, list) else [first]) if not model.ends(token))
+    scratch.unlink()
 
 
 def _carry(gguf: Any, vocabulary: dict[str, Any], path: Path) -> None:

@@ -89,6 +89,7 @@ def _compare(model: Model, kept: Arrays, strange: tuple[str, ...], path: Path) -
     wanted = np.concatenate([kept[f"logits{number}"] for number in numbers])
     got = np.concatenate([_led(model, kept[f"prompt{n}"], kept[f"answer{n}"]) for n in numbers])[:, : wanted.shape[1]]
     _require_numbers(got, path)
+    _require_ends(model, kept, path)
     return Trial(
         strange,
         kl=divergence(wanted, got),
@@ -133,6 +134,17 @@ def _greedy(model: Model, tokens: list[int]) -> Iterator[int]:
         if model.ends(token):
             return
         tokens = [token]
+
+
+def _require_ends(model: Model, kept: Arrays, path: Path) -> None:
+    """An answer shorter than it might be ended because of its last token."""
+    answers = (kept[f"answer{number}"].tolist() for number in range(len(PROMPTS)))
+    ends = {answer[-1] for answer in answers if len(answer) < ANSWER_TOKENS}
+    if missed := sorted(token for token in ends if not model.ends(token)):
+        raise ModelError(
+            f"{path.name} would not stop in llama.cpp where the original does (token {missed[0]}): make that the "
+            "eos_token in tokenizer_config.json"
+        )
 
 
 def _require_numbers(logits: NDArray[np.float32], path: Path) -> None:

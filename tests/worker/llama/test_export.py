@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from gguf import GGUFReader
@@ -17,8 +18,9 @@ from studio.exports import gguf, report
 from studio.files import write_json
 from studio.settings import ASSETS
 from studio.worker.door import Clock, Desk
-from studio.worker.llama import conversion, export, proof
+from studio.worker.llama import conversion, export, proof, trial
 from studio.worker.llama.library import Model
+from studio.worker.llama.texts import PROMPTS
 from studio.worker.report import Reporter
 from studio.worker.stop import STOPPED, Requests
 from tests.worker.conftest import CHATML, TEXT, Finished, make_model, spawn
@@ -110,6 +112,21 @@ def test_what_coarse_types_would_hide_is_seen_in_the_file_that_they_are_made_of(
     bad = proof.prove(model, made, work, lambda what: None)
     assert len(bad.wrong) == 1
     assert "computes another model" in bad.wrong[0]
+
+
+def test_answers_end_in_llama_cpp_where_the_original_ends_them(tmp_path: Path, model: Path) -> None:
+    """A token whose name says nothing, named by generation_config.json alone."""
+    folder = shutil.copytree(model, tmp_path / "m")
+    write_json(folder / "generation_config.json", {"eos_token_id": [7, 2]})
+    conversion.convert(folder, tmp_path / "m.gguf", "f16", lambda done, total: None)
+    with Model(tmp_path / "m.gguf") as loaded:
+        assert loaded.ends(7)
+        assert loaded.ends(2)
+        assert not loaded.ends(8)
+        answers = {f"answer{number}": np.array([5, 7], np.int32) for number in range(len(PROMPTS))}
+        trial._require_ends(loaded, answers, tmp_path / "m.gguf")
+        with pytest.raises(ModelError, match=r"m\.gguf would not stop .* \(token 8\)"):
+            trial._require_ends(loaded, {**answers, "answer0": np.array([8], np.int32)}, tmp_path / "m.gguf")
 
 
 def test_sentencepiece_with_tokens_added_by_transformers(tmp_path: Path) -> None:
