@@ -10,7 +10,7 @@ import pytest
 
 from studio.models import check_adapter
 from studio.worker import outputs
-from tests.worker.conftest import Disk, Start, Worker, make_model, spawn, write_config
+from tests.worker.conftest import Disk, Start, Train, Worker, make_model, spawn, write_config
 
 
 def whole_checkpoints(run_dir: Path) -> list[int]:
@@ -31,11 +31,10 @@ def test_a_training_from_run_directory_to_adapter(start: Start, tiny_model: Path
     assert not (worker.run_dir / "tmp").exists()
 
 
-def test_old_checkpoints_are_deleted(start: Start) -> None:
-    worker = start(max_steps=6, save_steps=1, save_total_limit=2)
-    assert worker.wait() == 0, worker.log
-    assert whole_checkpoints(worker.run_dir) == [5, 6]
-    assert len(worker.events("checkpoint")) == 6
+def test_old_checkpoints_are_deleted(train: Train) -> None:
+    run = train(max_steps=6, save_steps=1, save_total_limit=2)
+    assert whole_checkpoints(run.run_dir) == [5, 6]
+    assert len(run.events("checkpoint")) == 6
 
 
 def card(worker: Worker) -> str:
