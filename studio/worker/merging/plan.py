@@ -6,8 +6,10 @@ merge that is silently wrong is worse than none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from studio.errors import ModelError
 from studio.worker.merging import adapter as adapters
@@ -89,17 +91,39 @@ def _put(sheet: Sheet, adapter: Adapter, share: float) -> None:
 
 
 def _require_complete(sheet: Sheet, adapter: Adapter) -> None:
-    """An adapter that says it changes a kind of layer has something for all of that kind."""
-    targets, options = adapter.options.get("target_modules"), adapter.options
-    if not isinstance(targets, list) or any(options.get(key) for key in ("layers_to_transform", "exclude_modules")):
+    """An adapter that says it changes a kind of layer has something for all of that kind.
+
+    Only in the stacks of layers that it changes, and of what is loaded of them: some bases also store layers that
+    predict several tokens at once, behind the others or in a stack of their own, or keys that the layers share.
+    """
+    if any(adapter.options.get(key) for key in ("layers_to_transform", "exclude_modules")):
         return
-    endings = tuple(f".{target}.weight" for target in targets)
-    linear = [name for name, tensor in sheet.tensors.items() if is_linear(name, tensor.shape)]
-    if lacking := [name for name in linear if name.endswith(endings) and not sheet.is_touched(name)]:
+    linear = {name: _place(name) for name, tensor in sheet.tensors.items() if is_linear(name, tensor.shape)}
+    kinds = {(stack, tail) for name, (stack, _, tail) in linear.items() if sheet.is_touched(name)}
+    is_meant = _meant(adapter.options.get("target_modules"), {tail for _, tail in kinds})
+    stacks = {stack for stack, _ in kinds}
+    here = [name for name, (stack, number, tail) in linear.items() if stack in stacks and sheet.is_loaded(number, tail)]
+    if lacking := [name for name in here if is_meant(name) and not sheet.is_touched(name)]:
         raise ModelError(
             f"{adapter.folder} is incomplete: by its target_modules it changes {some(lacking)}, and it holds nothing "
             "for that. Copy it again from where it was trained"
         )
+
+
+def _place(name: str) -> tuple[str, int, str]:
+    """The stack that a weight's layer is in, its number there, and what the weight is called in the layer."""
+    stack, number, tail = re.split(r"\.(\d+)\.", name, maxsplit=1)
+    return stack, int(number), tail
+
+
+def _meant(targets: Any, touched: Collection[str]) -> Callable[[str], bool]:
+    """Whether target_modules mean a weight, as PEFT reads them. Of all-linear those `touched` in other layers count."""
+    if targets == "all-linear":
+        return lambda name: _place(name)[2] in touched
+    if isinstance(targets, str):
+        return lambda name: re.fullmatch(targets, name.removesuffix(".weight")) is not None
+    endings = tuple(f".{target}.weight" for target in targets or ())
+    return lambda name: name.endswith(endings)
 
 
 def _put_whole(sheet: Sheet, name: str, whole: Held) -> bool:

@@ -63,6 +63,14 @@ class Sheet:
         size = self._text.get("vocab_size")
         return [name for name, tensor in self.tensors.items() if tensor.shape[:1] == (size,)]
 
+    def is_loaded(self, number: int, weight: str) -> bool:
+        """Whether the text's stack has a layer of that number, and that a `weight` of its own."""
+        layers, shared = self._text.get("num_hidden_layers"), self._text.get("num_kv_shared_layers") or 0
+        if not isinstance(layers, int):
+            return True
+        is_taken_over = number >= layers - shared and weight.startswith(("self_attn.k_", "self_attn.v_"))
+        return number < layers and not is_taken_over
+
     def next_adapter(self) -> None:
         """What comes is of another adapter than what came."""
         self._touched_before |= self._touched

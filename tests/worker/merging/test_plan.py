@@ -209,6 +209,31 @@ def test_the_text_part_of_a_model_that_also_sees(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(got), logits(tuned), atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("place", ["mtp.layers.0.", "model.layers.2."], ids=["own stack", "behind the others"])
+def test_layers_that_predict_more_tokens_stay_as_they_are(bases: dict[str, Path], tmp_path: Path, place: str) -> None:
+    """They are stored and not loaded, so no adapter has anything for them."""
+    base = copy(bases["untied"], tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    more = {key.replace("model.layers.1.", place): value.clone() for key, value in tensors.items() if ".1." in key}
+    rewrite(base, "model", **more)
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules=SOME)
+    merged(base, [Share(adapter)], tmp_path / "merged")
+    torch.testing.assert_close(logits(load(tmp_path / "merged")), live(base, adapter), atol=TOLERANCE, rtol=0)
+    kept = load_file(tmp_path / "merged/model.safetensors")
+    assert all(torch.equal(kept[key], value) for key, value in more.items())
+
+
+def test_keys_that_a_layer_shares_with_those_before_it(bases: dict[str, Path], tmp_path: Path) -> None:
+    base = copy(bases["untied"], tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "num_kv_shared_layers": 1}))
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules=["q_proj", "k_proj"])
+    rewrite(adapter, without="layers.1.self_attn.k_proj")
+    changed = {tensor.name for tensor in plan(base, [Share(adapter)]).tensors if tensor.changes}
+    attention = {"0.self_attn.q_proj", "0.self_attn.k_proj", "1.self_attn.q_proj"}
+    assert changed == {f"model.layers.{module}.weight" for module in attention}
+
+
 class Convolutions(nn.Module):
     """One of each dimension."""
 

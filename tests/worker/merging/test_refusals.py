@@ -99,6 +99,14 @@ def test_an_adapter_in_a_pickle_is_not_opened(bases: dict[str, Path], adapter: P
         plan(bases["untied"], [Share(adapter)])
 
 
+@pytest.mark.parametrize("targets", ["all-linear", r".*layers\.\d+\..*(q_proj|down_proj)"], ids=["all", "pattern"])
+def test_a_layer_too_few_for_other_targets(bases: dict[str, Path], adapter: Path, targets: str) -> None:
+    rewrite(adapter, "layers.1.self_attn")
+    restate(adapter, target_modules=targets)
+    with pytest.raises(ModelError, match=r"incomplete: .* changes model\.layers\.1\.self_attn\.q_proj\.weight, and"):
+        plan(bases["untied"], [Share(adapter)])
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_without_arithmetic_is_named(bases: dict[str, Path], adapter: Path, name: str) -> None:
     options, told = OPTIONS[name]
