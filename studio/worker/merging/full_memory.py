@@ -84,7 +84,8 @@ def _require_right(sheet: Sheet, share: Share) -> None:
     ends.require_known(sheet, share.adapter)
     own = {names.leaf(end) for end in (sheet.embedding, sheet.head) if end}
     changed = [key for key in models.read_header(share.adapter / models.ADAPTER_WEIGHTS) if own & set(key.split("."))]
-    adapted = [key for key in changed if not own & set(key.split(".")[-2:-1])]  # the others are an end itself
+    whole = tuple(f".{end}.{part}" for end in own for part in ("weight", "bias"))
+    adapted = [key for key in changed if not key.endswith(whole)]
     if sheet.is_tied and [key for key in adapted if not any(part in key for part in ALONE)]:
         raise ModelError(
             f"{share.adapter} adapts the embedding or the head of {sheet.folder}, which are one weight, and PEFT would "
