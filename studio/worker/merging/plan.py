@@ -123,7 +123,7 @@ def _meant(targets: Any, touched: Collection[str]) -> Callable[[str], bool]:
     if isinstance(targets, str):
         return lambda name: re.fullmatch(targets, name.removesuffix(".weight")) is not None
     endings = tuple(f".{target}.weight" for target in targets or ())
-    return lambda name: name.endswith(endings)
+    return lambda name: f".{name}".endswith(endings)
 
 
 def _put_whole(sheet: Sheet, name: str, whole: Held) -> bool:

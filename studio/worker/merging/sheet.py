@@ -144,6 +144,7 @@ class Sheet:
 
     def _read(self) -> list[Tensor]:
         files = models.weight_files(self.folder)
+        _require_one(self.folder, files)
         tensors = [
             Tensor(
                 name,
@@ -159,9 +160,23 @@ class Sheet:
         return tensors
 
 
+def _require_one(folder: Path, files: list[str]) -> None:
+    """Transformers loads model.safetensors where it is there, and others what the index names."""
+    if models.WEIGHTS not in files and (folder / models.WEIGHTS).exists():
+        raise ModelError(
+            f"{folder} holds two sets of weights, {models.WEIGHTS} and those that {models.WEIGHTS_INDEX} names, and "
+            "not every program loads the same: remove the one that is not the model's"
+        )
+
+
 def _require_indexed(folder: Path, tensors: list[Tensor]) -> None:
     """Every tensor that the index names is in the file where it says."""
     index = (read_json(folder / models.WEIGHTS_INDEX) or {}).get("weight_map", {})
+    if index and models.WEIGHTS not in index.values() and (folder / models.WEIGHTS).exists():
+        raise ModelError(
+            f"{folder} holds its weights twice, in {models.WEIGHTS} and in the files of {models.WEIGHTS_INDEX}, and "
+            "loaders do not agree on which they take: move away what is not this model's"
+        )
     there = {tensor.name: tensor.source.path.name for tensor in tensors if tensor.source}
     if missing := [name for name, file in index.items() if there.get(name) != file]:
         raise ModelError(

@@ -99,8 +99,12 @@ def test_an_adapter_in_a_pickle_is_not_opened(bases: dict[str, Path], adapter: P
         plan(bases["untied"], [Share(adapter)])
 
 
-@pytest.mark.parametrize("targets", ["all-linear", r".*layers\.\d+\..*(q_proj|down_proj)"], ids=["all", "pattern"])
-def test_a_layer_too_few_for_other_targets(bases: dict[str, Path], adapter: Path, targets: str) -> None:
+@pytest.mark.parametrize(
+    "targets",
+    ["all-linear", r".*layers\.\d+\..*(q_proj|down_proj)", ["model.layers.1.self_attn.q_proj"]],
+    ids=["all", "pattern", "whole names"],
+)
+def test_a_layer_too_few_for_other_targets(bases: dict[str, Path], adapter: Path, targets: str | list[str]) -> None:
     rewrite(adapter, "layers.1.self_attn")
     restate(adapter, target_modules=targets)
     with pytest.raises(ModelError, match=r"incomplete: .* changes model\.layers\.1\.self_attn\.q_proj\.weight, and"):
@@ -193,4 +197,13 @@ def test_a_base_that_lacks_a_tensor_of_its_index(bases: dict[str, Path], adapter
     index = {"weight_map": dict.fromkeys([*load_file(base / "model.safetensors"), "lost"], "model.safetensors")}
     (base / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match=r"lacks lost, which model\.safetensors\.index\.json says is in"):
+        plan(base, [Share(adapter)])
+
+
+def test_a_base_of_which_two_sets_of_weights_are_there(bases: dict[str, Path], adapter: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(bases["untied"], tmp_path / "base"))
+    shutil.copy(base / "model.safetensors", base / "model-00001-of-00001.safetensors")
+    index = {"weight_map": dict.fromkeys(load_file(base / "model.safetensors"), "model-00001-of-00001.safetensors")}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"holds two sets of weights, .*remove the one that is not the model's"):
         plan(base, [Share(adapter)])
