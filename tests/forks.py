@@ -1,7 +1,7 @@
 """Programs of the studio as processes forked from one that has imported what they need: real, without the imports.
 
-As a program it is that process: it reads requests from its standard input, a JSON object in each line, and answers
-with the process it has forked and, when that has ended, its exit code.
+As a program it is that process: it reads requests from its standard input, a JSON object in each line, forks for each
+and answers with the exit code.
 """
 
 from __future__ import annotations
