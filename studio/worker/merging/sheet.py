@@ -172,11 +172,6 @@ def _require_one(folder: Path, files: list[str]) -> None:
 def _require_indexed(folder: Path, tensors: list[Tensor]) -> None:
     """Every tensor that the index names is in the file where it says."""
     index = (read_json(folder / models.WEIGHTS_INDEX) or {}).get("weight_map", {})
-    if index and models.WEIGHTS not in index.values() and (folder / models.WEIGHTS).exists():
-        raise ModelError(
-            f"{folder} holds its weights twice, in {models.WEIGHTS} and in the files of {models.WEIGHTS_INDEX}, and "
-            "loaders do not agree on which they take: move away what is not this model's"
-        )
     there = {tensor.name: tensor.source.path.name for tensor in tensors if tensor.source}
     if missing := [name for name, file in index.items() if there.get(name) != file]:
         raise ModelError(
