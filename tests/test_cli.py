@@ -141,12 +141,18 @@ def test_what_is_asked_wrongly_is_said_in_a_line(studio: Studio, words: list[str
 
 
 @pytest.mark.parametrize(
-    "words",
-    [["runs", "show", "20990101"], ["runs", "stop", "../etc"], ["merge", "nonsense"], ["data", "preview", "nonsense"]],
+    ("words", "code"),
+    [
+        (["runs", "show", "20990101"], 1),
+        (["runs", "stop", "../etc"], 1),
+        (["merge", "nonsense"], 2),
+        (["export", "gguf", "nonsense"], 2),
+        (["data", "preview", "nonsense"], 1),
+    ],
 )
-def test_what_is_not_there_is_said_in_a_line(studio: Studio, words: list[str]) -> None:
+def test_what_is_not_there_is_said_in_a_line(studio: Studio, words: list[str], code: int) -> None:
     done = studio(*words)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert words[-1] in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -53,7 +53,7 @@ def _usage(first: str) -> int:
     out = sys.stdout if is_asked else sys.stderr
     if not is_asked:
         print(f"There is no export {first!r}.", file=out)
-    print("python -m studio export KIND ... or FILE.yaml, with --help for each kind:\n", file=out)
+    print("usage: python -m studio export KIND ... | FILE.yaml, with --help for each kind:\n", file=out)
     for kind, (_, help_text) in KINDS.items():
         print(f"  {kind:<9}  {help_text}", file=out)
     return 0 if is_asked else ASKED_WRONGLY
