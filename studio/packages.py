@@ -50,6 +50,6 @@ def missing_overlay() -> str:
     if (OVERLAY / "llmcompressor").is_dir():
         return ""
     return (
-        f"llmcompressor is not in {OVERLAY}: run `make run` once more, or "
+        f"llmcompressor is not in {OVERLAY}: run `make extras` once, with a network, or "
         f"pip install --no-deps --target {OVERLAY} -r requirements-quantize.lock"
     )

@@ -116,3 +116,5 @@ class OllamaConfig(Config):
             )
         if self.default_system and '"""' in self.default_system:
             yield Problem("default_system", 'a Modelfile cannot hold """ in a text: use other quotes')
+        elif self.default_system and self.default_system.endswith('"'):
+            yield Problem("default_system", 'a text in a Modelfile cannot end with ": end it with another character')

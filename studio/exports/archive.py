@@ -75,7 +75,7 @@ def archive(folder: Path, name: str) -> Archive:
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
         status, inner = path.stat(), f"{name}/{path.relative_to(folder).as_posix()}"
         offset = entries[-1].end if entries else 0
-        entries.append(Entry(inner.encode(), path, status.st_size, status.st_mtime_ns, offset))
+        entries.append(Entry(os.fsencode(inner), path, status.st_size, status.st_mtime_ns, offset))
     return Archive(tuple(entries))
 
 

@@ -105,6 +105,13 @@ def test_files_and_places_beyond_four_gigabytes(tmp_path, monkeypatch):
             assert inner.read(10) == bytes(10)
 
 
+def test_a_name_that_is_no_text_is_kept_as_its_bytes(tmp_path):
+    (tmp_path / os.fsdecode(b"old-\xff.bin")).write_bytes(b"1")
+    [entry] = archive.archive(tmp_path, "模型").entries
+    assert entry.name == "模型/".encode() + b"old-\xff.bin"
+    assert b"".join(archive.read(Archive((entry,))))
+
+
 def test_an_empty_folder_is_an_empty_zip(tmp_path):
     with zipfile.ZipFile(io.BytesIO(whole(archive.archive(tmp_path, "x")))) as opened:
         assert opened.namelist() == []

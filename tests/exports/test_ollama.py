@@ -120,3 +120,8 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         config(**WRONG)
     assert {problem.where for problem in raised.value.problems} == set(WRONG)
+
+
+def test_a_system_prompt_that_would_lose_its_last_quote_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot end with"):
+        config(default_system='Say "yes"')

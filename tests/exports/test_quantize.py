@@ -24,6 +24,7 @@ from studio.models import check
 from studio.runs.store import Store
 from studio.settings import ASSETS, ROOT
 
+pytestmark = pytest.mark.skipif(bool(packages.missing_overlay()), reason="llmcompressor is not installed: make extras")
 SEEDLING = ASSETS / "seedling"
 
 
