@@ -32,6 +32,7 @@ TOKENIZER_FILES = (
 OTHER_TEMPLATES = "additional_chat_templates"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM_BYTES = 1_000_000
+REPLACED = ".old"  # what had the name of a finished folder, until that has it
 
 
 class DiskFull(RunError):
@@ -82,7 +83,7 @@ def sync(folder: Path) -> None:
 def publish(folder: Path, target: Path) -> None:
     """Give a finished folder its name, in place of what had it, which is whole until then and gone afterwards."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    old = folder.with_name(f"{folder.name}.old")
+    old = folder.with_name(f"{folder.name}{REPLACED}")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)

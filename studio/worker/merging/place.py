@@ -45,7 +45,7 @@ def draft(target: Path, config: MergeConfig, desk: Desk) -> Iterator[Path]:
         with outputs.draft(desk.run_dir, target.name, last_call=desk.requests.protect) as folder:
             yield folder
         return
-    with _beside(target, desk) as unfinished:
+    with _beside(target, config, desk) as unfinished:
         with outputs.draft_at(target, unfinished, last_call=lambda: _last_call(target, config, desk)) as folder:
             yield folder
         link = desk.run_dir / "model"
@@ -73,13 +73,14 @@ def _last_call(target: Path, config: MergeConfig, desk: Desk) -> None:
 
 
 @contextmanager
-def _beside(target: Path, desk: Desk) -> Iterator[Path]:
+def _beside(target: Path, config: MergeConfig, desk: Desk) -> Iterator[Path]:
     """The unfinished folder for `target`, held as long as this process lives; those of dead ones are cleared away."""
     unfinished = target.with_name(f".{target.name}.{desk.run_dir.name}{UNFINISHED}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for old in target.parent.glob(f".{glob.escape(target.name)}.*{UNFINISHED}*"):
-            _clear(old)
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*{UNFINISHED}*"):
+            _restore(left, target) if left.name.endswith(outputs.REPLACED) else _clear(left)
+        require(target, config)
         unfinished.mkdir(exist_ok=True)
     except OSError as error:
         raise ModelError(f"export_dir: {target} cannot be written ({error.strerror}): choose another folder") from error
@@ -90,6 +91,14 @@ def _beside(target: Path, desk: Desk) -> Iterator[Path]:
         yield unfinished
     finally:
         os.close(held)
+
+
+def _restore(replaced: Path, target: Path) -> None:
+    """What a merge was about to replace when it was killed gets its name back, if nothing has it yet."""
+    if target.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+    else:
+        replaced.rename(target)
 
 
 def _clear(unfinished: Path) -> None:

@@ -182,10 +182,8 @@ def test_quarantine_of_a_model_on_another_disk_stays_there(adapter: Path, disk: 
 def test_leftovers_of_a_killed_merge_are_cleared_and_those_of_a_living_one_are_not(
     adapter: Path, tmp_path: Path
 ) -> None:
-    dead, alive, replaced = (
-        tmp_path / f".target.{name}" for name in ("1.unfinished", "2.unfinished", "3.unfinished.old")
-    )
-    for folder in (dead, alive, replaced):
+    dead, alive = (tmp_path / f".target.{name}" for name in ("1.unfinished", "2.unfinished"))
+    for folder in (dead, alive):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
     held = os.open(alive, os.O_RDONLY)
@@ -193,8 +191,21 @@ def test_leftovers_of_a_killed_merge_are_cleared_and_those_of_a_living_one_are_n
     merge(tmp_path / "run", adapter, export_dir=str(tmp_path / "target"))
     os.close(held)
     assert not dead.exists()
-    assert not replaced.exists()
     assert alive.exists()
+
+
+def test_what_a_killed_merge_was_replacing_gets_its_name_back(adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Killed after the old model was put aside and before the new one had its name."""
+    old, target = tmp_path / ".target.1.unfinished.old", tmp_path / "target"
+    shutil.copytree(tiny_model, old)
+    with pytest.raises(ModelError, match="target"):
+        merge(tmp_path / "run", adapter, export_dir=str(target))
+    assert not old.exists()
+    assert (target / "model.safetensors").read_bytes() == (tiny_model / "model.safetensors").read_bytes()
+    old.mkdir()
+    merge(tmp_path / "again", adapter, export_dir=str(target), overwrite_output_dir=True)
+    assert not old.exists()
+    assert (target / "model.safetensors").read_bytes() != (tiny_model / "model.safetensors").read_bytes()
 
 
 def test_a_base_in_the_layout_of_the_hubs_cache(adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
