@@ -91,8 +91,11 @@ def test_every_sub_page_can_be_drawn_opened_and_says_what_is_missing(ctx: Contex
     updates = sheet.on_open(ctx, kind, None)
     assert len(updates) == len(drawn.pickers)
     told, shell, yaml, button = sheet.on_change(ctx, kind, drawn.form, *drawn.form.write({}))
-    assert told.startswith("### Not ready")
+    assert told == kind.need[0]
     assert (shell, yaml, button["interactive"]) == ("", "", False)
+    nowhere = ["/nowhere"] if kind.subject == "adapter_name_or_path" else "/nowhere"
+    told, *_ = sheet.on_change(ctx, kind, drawn.form, *drawn.form.write({kind.subject: nowhere}))
+    assert told.startswith("### Not ready\n- **")
     look = results.on_look(ctx, kind, "", "")
     assert look is not None
     assert (look["runs"], look["chosen"]) == ([], None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -95,8 +95,7 @@ def on_change(ctx: Context, kind: Kind, form: Form, *values: Any) -> tuple[str, 
     try:
         config, plan = _asked(ctx, kind, form, values)
     except ConfigError as error:
-        lines = "\n".join(f"- **{problem.where}**: {problem.what}" for problem in error.problems)
-        return f"### Not ready\n{lines}", "", "", gr.update(interactive=False)
+        return _objection(kind, form.read(values), error), "", "", gr.update(interactive=False)
     return _verdict(ctx, plan), command(config), load.dump(config), gr.update(interactive=True)
 
 
@@ -139,6 +138,13 @@ def _asked(ctx: Context, kind: Kind, form: Form, values: Sequence[Any]) -> tuple
         given["dataset_dir"] = str(ctx.registry.data_dir)
     config = names.settled(load.parse(kind.config, given))
     return config, kind.plan(ctx.store, config)
+
+
+def _objection(kind: Kind, given: Mapping[str, Any], error: ConfigError) -> str:
+    """What is wrong; where nothing is chosen yet, what to do first."""
+    if not any(given.get(key) for key in (*MODELS, ADAPTERS)):
+        return kind.need[0]
+    return "\n".join(["### Not ready", *(f"- **{problem.where}**: {problem.what}" for problem in error.problems)])
 
 
 def _verdict(ctx: Context, plan: Plan) -> str:
