@@ -149,3 +149,9 @@ class RestartNeeded(ServingError):
 
 class AdapterRefused(ServingError):
     """The model server cannot serve this kind of adapter: it must be merged, or served by another server."""
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of `names` for a sentence: `a, b, c`, or of many `a, b, c and 40 more`."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -12,7 +12,7 @@ import psutil
 
 from studio import machine, models, packages
 from studio.config.quantize import QuantizeConfig
-from studio.errors import ConfigError, DatasetError, ModelError, Problem
+from studio.errors import ConfigError, DatasetError, ModelError, Problem, some
 from studio.exports import lineage
 from studio.exports.plan import Plan, require_room, size
 from studio.exports.texts import filled, find
@@ -25,7 +25,6 @@ STORED_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
 SCALE_BYTES = 2.5  # a scale in 16 bits and a zero point
 KERNEL_SIZE = 32  # of which both sides of a matrix must be multiples for 4 bits on a CPU
 HEADROOM = 1.3  # of the weights: one layer's Hessians and the answers of all rows so far
-TOLD = 3
 # what vLLM reads as one matrix, and so quantises as one
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 TURNED = ("GPT2LMHeadModel", "OpenAIGPTLMHeadModel")  # whose matrices are Conv1D
@@ -82,7 +81,7 @@ def unserved(config: QuantizeConfig, layers: Layers, has_gpu: bool) -> str:
         return "vLLM has no kernel for W8A16 on a CPU, only on GPUs: there take 4 bits, or the method int8"
     odd = [name for name, shape in layers.taken.items() if any(side % KERNEL_SIZE for side in shape)]
     return (
-        f"vLLM's 4-bit kernel for CPUs takes sizes that are multiples of {KERNEL_SIZE}: not {_some(odd)}" if odd else ""
+        f"vLLM's 4-bit kernel for CPUs takes sizes that are multiples of {KERNEL_SIZE}: not {some(odd)}" if odd else ""
     )
 
 
@@ -155,7 +154,7 @@ def _layers(config: QuantizeConfig, layers: Layers) -> Iterator[Problem]:
     if config.is_grouped and size > 0:
         odd = [name for name, (_, columns) in layers.taken.items() if columns % size]
         if odd:
-            what = f"{_some(odd)} have inputs that are no multiple of {size}"
+            what = f"{some(odd)} have inputs that are no multiple of {size}"
             yield Problem("group_size", f"{what}: take a smaller group, -1, or leave them out")
     for names in JOINED:
         yield from _joined(names, layers)
@@ -168,7 +167,7 @@ def _joined(names: tuple[str, ...], layers: Layers) -> Iterator[Problem]:
         if name in names:
             places.setdefault(place, set()).add(path in layers.taken)
     if torn := [place for place, found in places.items() if len(found) > 1]:
-        what = f"leaves out some of {', '.join(names)} in {_some(torn)}, and vLLM reads them as one matrix"
+        what = f"leaves out some of {', '.join(names)} in {some(torn)}, and vLLM reads them as one matrix"
         yield Problem("modules_to_not_convert", f"{what}: leave out all of them or none")
 
 
@@ -206,7 +205,7 @@ def _warnings(config: QuantizeConfig, info: ModelInfo, layers: Layers) -> Iterat
         yield f"It takes about {size(_needed(info))} of memory, {size(available)} are free: stop servers first"
     unmatched = [name for name in config.modules_to_not_convert if name != "lm_head" and not _matches(name, layers)]
     if unmatched:
-        yield f"No linear layer is called {_some(unmatched)}: nothing is left out for it"
+        yield f"No linear layer is called {some(unmatched)}: nothing is left out for it"
     if config.bits == 8 and config.is_grouped and config.group_size > 0:
         yield "With 8 bits a group_size of -1 loses next to nothing and is faster"
 
@@ -222,8 +221,3 @@ def _has_gpu() -> bool:
 
 def _uses_gpu(config: QuantizeConfig) -> bool:
     return config.export_device == "auto" and _has_gpu()
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-    return ", ".join(names[:TOLD]) + more

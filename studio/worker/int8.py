@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from studio import models
-from studio.errors import ModelError
+from studio.errors import ModelError, some
 from studio.files import read_record, write_json
 
 REST = (*models.TOKENIZER_PATTERNS, "generation_config.json")
@@ -90,7 +90,7 @@ def inspect(source: Path) -> Layers:
     if strange := sorted((matrices - layers.left) ^ layers.linear):
         raise ModelError(
             f"{source}: int8 is made of models whose weights are all those of linear layers (nn.Linear), and "
-            f"{_some(strange)} are not: take another variant, or the folder of a checkpoint that is quantised already"
+            f"{some(strange)} are not: take another variant, or the folder of a checkpoint that is quantised already"
         )
     return layers
 
@@ -148,11 +148,6 @@ def _write_rest(source: Path, draft: Path, head: str | None) -> None:
         quantization_status=QuantizationStatus.COMPRESSED,
     )  # fmt: skip
     write_json(draft / "config.json", read_record(source / "config.json") | {"quantization_config": scheme.to_dict()})
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 if __name__ == "__main__":

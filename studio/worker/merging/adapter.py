@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import models
-from studio.errors import ModelError
+from studio.errors import ModelError, some
 from studio.worker.merging.work import Source
 
 PREFIX = "base_model.model."
@@ -147,12 +147,6 @@ def read(folder: Path) -> Adapter:
         copied={_plain(key): whole[key] for key in whole if key in copied},
         trained={_plain(key): whole[key] for key in whole if key not in copied},
     )
-
-
-def some(names: list[str]) -> str:
-    """The first of `names`, in words."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def require_stored_base(options: Mapping[str, Any]) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.errors import ModelError
+from studio.errors import ModelError, some
 from studio.worker.merging import adapter as adapters
 from studio.worker.merging import ends, names, parameters
-from studio.worker.merging.adapter import Adapter, Held, Layer, some
+from studio.worker.merging.adapter import Adapter, Held, Layer
 from studio.worker.merging.lora import Bias, LowRank, Remainder
 from studio.worker.merging.quantised import Rounded, Rounding, is_linear
 from studio.worker.merging.sheet import Sheet

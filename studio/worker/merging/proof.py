@@ -11,12 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
-from studio.errors import ModelError
+from studio.errors import ModelError, some
 from studio.runs.process import die_with_parent
 from studio.settings import ROOT
 
@@ -25,7 +25,6 @@ MODULE = "studio.worker.merging.verification"
 # changes anything: three steps of training moved a model by 1.4e-4, its rounding to bfloat16 by 1.6e-5
 LIMITS = {"float32": (0.01, 1e-3), "bfloat16": (0.05, 5e-3)}
 LOST_SHARE = 0.1  # of the way from base to base plus adapter; above that, this much of the adapter may be gone
-NAMED = 3
 
 
 class Unproven(ModelError):
@@ -98,9 +97,9 @@ def objections(comparison: Comparison) -> tuple[str, ...]:
     limit, floor = LIMITS[comparison.computed_in]
     found = []
     if comparison.not_finite:
-        found.append(f"{_some(comparison.not_finite)} holds NaN or infinite numbers")
+        found.append(f"{some(comparison.not_finite)} holds NaN or infinite numbers")
     if comparison.wrong:
-        found.append(f"{_some(comparison.wrong)} differs by more than rounding explains")
+        found.append(f"{some(comparison.wrong)} differs by more than rounding explains")
     if not all(map(math.isfinite, (comparison.kl, comparison.kl_base, comparison.max_difference))):
         found.append("its answers, or those of base plus adapter, are not numbers")
     elif comparison.kl > min(limit, max(floor, LOST_SHARE * comparison.kl_base)):
@@ -176,8 +175,3 @@ def _read(line: str) -> dict[str, Any]:
 def _comparison(found: Mapping[str, Any]) -> Comparison:
     lists = {key: tuple(found[key]) for key in ("wrong", "not_finite")}
     return Comparison(**{**found, **lists, "asked": tuple(Asked(**each) for each in found["asked"])})
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
