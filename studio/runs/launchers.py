@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 from studio.config.load import RunConfig
+from studio.config.train import TrainConfig
 from studio.errors import AlreadyStarted, RunError
+from studio.parallel.strategies import STRATEGIES
 from studio.runs.process import RUN_VARIABLE
 from studio.runs.run import Run
 from studio.runs.store import Store
@@ -26,6 +28,7 @@ WORKERS = {
     "adapter": "studio.worker.adapter",
     "push": "studio.worker.push",
 }
+LAUNCH = "studio.worker.launch"  # of a training of several processes
 # the kinds that wait for one another; a server shares the machine on purpose
 QUEUED_KINDS = frozenset({"train"})
 
@@ -66,9 +69,14 @@ def start(run: Run, wait: bool = False) -> None:
     if wait:
         run.request("WAIT")
     try:
-        _launch(run, [sys.executable, "-m", WORKERS[kind], str(run.path)])
+        _launch(run, [sys.executable, "-m", _worker(run.config), str(run.path)])
     except (OSError, subprocess.CalledProcessError) as error:
         raise RunError(f"{run.id} could not be started: {error}. Its log says more: {run.log}") from error
+
+
+def _worker(config: RunConfig) -> str:
+    several = isinstance(config, TrainConfig) and STRATEGIES[config.parallel_strategy].is_distributed
+    return LAUNCH if several else WORKERS[config.kind]
 
 
 def _claim(run: Run) -> None:

@@ -18,7 +18,9 @@ from pathlib import Path
 import psutil
 
 from studio.errors import SeedbedError
+from studio.runs.process import die_with_parent
 from studio.worker import cards
+from studio.worker.ranks import Rank
 from studio.worker.report import Reporter, say
 from studio.worker.stop import STOPPED, Requests
 
@@ -52,21 +54,26 @@ class Clock:
 
 @dataclass(frozen=True)
 class Desk:
-    """What a worker is handed: its run directory, where to report, where requests arrive, and a clock."""
+    """What a worker is handed: its run directory, where to report, where requests arrive, a clock, and which of the
+    run's processes it is."""
 
     run_dir: Path
     reporter: Reporter
     requests: Requests
     clock: Clock
+    rank: Rank = field(default_factory=Rank)
 
 
 def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
     """Do `work`, which returns whether it was stopped, and return the exit code of the process."""
-    clock = Clock()
-    reporter = Reporter(run_dir)
-    requests = Requests(run_dir, last_words=lambda: _farewell(reporter))
+    clock, rank = Clock(), Rank.of()
+    if rank.world > 1:
+        rank.folder(run_dir).mkdir(parents=True, exist_ok=True)
+        die_with_parent()
+    reporter = Reporter(rank.desk_folder(run_dir))
+    requests = Requests(run_dir, last_words=lambda: _farewell(reporter), heeds=rank.is_first)
     try:
-        stopped = work(Desk(run_dir, reporter, requests, clock))
+        stopped = work(Desk(run_dir, reporter, requests, clock, rank))
     except KeyboardInterrupt:
         return STOPPED
     except SeedbedError as error:
@@ -80,7 +87,8 @@ def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
     else:
         return STOPPED if stopped else COMPLETED
     finally:
-        shutil.rmtree(run_dir / "tmp", ignore_errors=True)  # what a failure leaves there may be a whole model
+        if rank.is_first:
+            shutil.rmtree(run_dir / "tmp", ignore_errors=True)  # what a failure leaves there may be a whole model
         reporter.close()
 
 

@@ -25,9 +25,10 @@ class Requests:
     Args:
         run_dir: the run.
         last_words: called on the watching thread right before it ends the process (writes a last status).
+        heeds: False for a process that is told by the first of its training what to do, and when.
     """
 
-    def __init__(self, run_dir: Path, last_words: Callable[[], None]) -> None:
+    def __init__(self, run_dir: Path, last_words: Callable[[], None], heeds: bool = True) -> None:
         self._stop = run_dir / "STOP"
         self._save = run_dir / "SAVE"
         self._unfinished = [run_dir / "tmp"]
@@ -36,7 +37,8 @@ class Requests:
         self._protected = False
         self._stopping = threading.Event()
         self._saving = threading.Event()
-        threading.Thread(target=self._watch, name="requests", daemon=True).start()
+        if heeds:
+            threading.Thread(target=self._watch, name="requests", daemon=True).start()
 
     @property
     def stop(self) -> bool:

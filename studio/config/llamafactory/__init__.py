@@ -17,6 +17,9 @@ __all__ = ["INSTEAD", "OWN", "TRANSLATED", "VALUES_INSTEAD", "WITHOUT_EFFECT", "
 OWN = frozenset(
     {
         "adalora_init_r", "epsilon", "kl_coef", "layers_to_transform", "max_completion_length", "model_author",
+        "devices", "hostfile", "launcher", "master_addr", "master_port", "nnodes", "nproc_per_node", "nvme_path",
+        "offload_optimizer", "offload_param", "parallel_strategy", "resume_scope", "save_minutes", "slurm_options",
+        "slurm_partition", "slurm_time",
         "model_name", "num_generations", "num_iterations", "quantization_compute_dtype", "resumed_from", "reward_funcs",
         "reward_length", "reward_pattern", "reward_weights", "sample_prompts", "sample_steps", "trust_reward_code",
         "use_adalora", "z_loss_coef",

@@ -63,8 +63,8 @@ WITHOUT_EFFECT: dict[str, str] = {
     ),
     **_all(
         ONE_PROCESS,
-        "ddp_timeout", "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph",
-        "ddp_backend", "local_rank", "average_tokens_across_devices", "save_on_each_node", "master_addr", "master_port",
+        "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph",
+        "ddp_backend", "local_rank", "average_tokens_across_devices", "save_on_each_node",
         "fsdp_config", "fsdp_transformer_layer_cls_to_wrap", "ray_num_workers", "ray_num_cpus_per_worker",
         "ray_init_kwargs",
     ),

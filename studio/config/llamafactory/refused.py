@@ -11,7 +11,6 @@ BY_MODEL = "model_name_or_path: a local folder that holds that model"
 
 INSTEAD: dict[str, str] = {
     # distribution
-    "deepspeed": ONE_PROCESS,
     "fsdp": ONE_PROCESS,
     "accelerator_config": ONE_PROCESS,
     "parallelism_config": ONE_PROCESS,

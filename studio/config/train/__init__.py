@@ -12,6 +12,7 @@ from studio.config.train.method import MethodOptions
 from studio.config.train.model import ModelOptions
 from studio.config.train.optimisation import OptimisationOptions
 from studio.config.train.optimizer import OptimizerOptions
+from studio.config.train.parallel import ParallelOptions
 from studio.config.train.precision import PrecisionOptions
 from studio.config.train.preference import PreferenceOptions
 from studio.config.train.quantisation import QuantisationOptions
@@ -23,6 +24,7 @@ from studio.errors import Problem
 
 class TrainConfig(
     SavingOptions,
+    ParallelOptions,
     EvaluationOptions,
     PrecisionOptions,
     OptimizerOptions,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from studio.config.option import Config, Names, option
+
+Scope = Literal["all", "no_scheduler", "no_optimizer", "weights"]
 
 
 class SavingOptions(Config):
@@ -11,6 +15,13 @@ class SavingOptions(Config):
     logging_steps: int = option(
         1, en="Steps between two points of the charts.", zh="图表记录间隔（步）。", group="advanced", ge=1
     )
+    save_strategy: Literal["steps", "epoch", "no"] = option(
+        "steps",
+        en="When checkpoints are saved: every save_steps steps, after each epoch, or not on the way.",
+        zh="何时保存检查点：每 save_steps 步、每轮结束，或中途不保存。",
+        group="saving",
+        label=("Save", "保存时机"),
+    )
     save_steps: int = option(
         100,
         en="Save a checkpoint every so many steps; 0 saves none on the way.",
@@ -18,6 +29,14 @@ class SavingOptions(Config):
         group="saving",
         label=("Save every (steps)", "保存间隔（步）"),
         ge=0,
+    )
+    save_minutes: float | None = option(
+        None,
+        en="Save a checkpoint too when so many minutes have passed since the last one.",
+        zh="距上次保存超过多少分钟时也保存检查点。",
+        group="saving",
+        label=("Save every (minutes)", "保存间隔（分钟）"),
+        gt=0,
     )
     save_total_limit: int = option(
         3,
@@ -39,6 +58,13 @@ class SavingOptions(Config):
         None,
         en="Set by the studio when a run is resumed: the checkpoint inside the run's own folder.",
         zh="恢复训练时由系统设置：本运行文件夹内的检查点。",
+        group="internal",
+    )
+    resume_scope: Scope = option(
+        "all",
+        en="What a resumed run takes of the checkpoint: all of it, or the weights with the optimizer's states, the "
+        "schedule, or both begun anew.",
+        zh="恢复时取用检查点的哪些内容：全部，或只取权重并重新开始优化器状态、学习率调度或两者。",
         group="internal",
     )
     resumed_from: str | None = option(

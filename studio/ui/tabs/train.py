@@ -28,7 +28,7 @@ from studio.ui.text import said
 
 GROUPS = (
     "model", "method", "lora", "freeze", "quantisation", "data", "preference", "reward", "optimisation", "evaluation",
-    "optimizer", "precision", "saving", "trackers", "advanced",
+    "optimizer", "precision", "parallel", "saving", "trackers", "advanced",
 )  # fmt: skip
 # what most people set; the rest of a section is behind its "More"
 FIRST = (
