@@ -16,10 +16,11 @@ import sys
 import time
 from collections.abc import Iterator
 
+from bench import _shapes
 from studio.runs import events
 from studio.runs.run import Run
 from studio.runs.store import Store
-from studio.settings import ASSETS, ROOT
+from studio.settings import ROOT
 
 FOLDER = ROOT / "bench" / "output" / "gpu"
 LLAMA = FOLDER / "llama-1.1b"
@@ -61,7 +62,7 @@ def llama() -> Rows:
     """A random Llama of 1.1 billion parameters learns the demo rows."""
     started = time.monotonic()
     if not LLAMA.exists():
-        _make_llama()
+        _shapes.llama("1.1b", LLAMA)
         yield "1.1B Llama made, s", f"{time.monotonic() - started:.1f}"
     for rows in ROWS_A_STEP:
         keys = (f"model_name_or_path={LLAMA}", "dataset=alpaca_demo", f"per_device_train_batch_size={rows}")
@@ -141,23 +142,6 @@ def _newest(kind: str, name: str = "") -> Run:
     if not found:
         raise CommandFailed(f"there is no {kind} run {name}: run that stage before")
     return found[0]
-
-
-def _make_llama() -> None:
-    # imported here: the other stages need no torch in this process
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    sizes = {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22}
-    heads = {"num_attention_heads": 32, "num_key_value_heads": 4}
-    ends = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0}
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=32_000, max_position_embeddings=4096, **sizes, **heads, **ends))
-    model.to(torch.bfloat16).save_pretrained(LLAMA)
-    for path in (ASSETS / "seedling").iterdir():
-        if path.name.startswith(("tokenizer", "chat_template", "special_tokens")):
-            shutil.copy(path, LLAMA / path.name)
 
 
 def _smi(field: str) -> str:
