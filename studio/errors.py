@@ -16,7 +16,8 @@ SeedbedError
 │   ├── RunNotFound        no such run directory
 │   ├── AlreadyStarted     a run is started at most once
 │   ├── NotResumable       no complete checkpoint to go on from
-│   └── RewardError        a reward that cannot be given
+│   ├── RewardError        a reward that cannot be given
+│   └── ParallelError      processes that cannot train together as asked
 └── ServingError
     ├── SidecarNotReady    the model server is not up (yet, or any more)
     ├── RequestFailed      the model server refused or broke off a request
@@ -120,6 +121,10 @@ class NotResumable(RunError):
 
 class RewardError(RunError):
     """A reward cannot be given: a name, file or pattern that does not serve, or a function that failed."""
+
+
+class ParallelError(RunError):
+    """Processes cannot train together as it was asked for."""
 
 
 class ServingError(SeedbedError):

@@ -13,6 +13,7 @@ from studio import models
 from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
 from studio.files import read_record
+from studio.parallel.strategies import STRATEGIES
 from studio.worker import imports
 from studio.worker.door import Desk, leave, serve
 
@@ -40,7 +41,8 @@ def _needed(run_dir: Path) -> set[str]:
     folder = models.folder_of(config.model_name_or_path)
     stored = folder and read_record(folder / "config.json").get("quantization_config")
     is_quantised = stored or config.quantization_bit or config.optim in imports.OF_BITSANDBYTES
-    return {*config.report_to, *(("bitsandbytes",) if is_quantised else ())}
+    extra = {"bitsandbytes": is_quantised, "deepspeed": STRATEGIES[config.parallel_strategy].is_deepspeed}
+    return {*config.report_to, *(name for name, wanted in extra.items() if wanted)}
 
 
 def _take_one_device() -> None:

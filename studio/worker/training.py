@@ -16,7 +16,7 @@ from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.errors import NotResumable
 from studio.models import ModelInfo
-from studio.worker import methods, mixing, needs, outputs, stages
+from studio.worker import methods, mixing, needs, outputs, sharding, stages
 from studio.worker.door import Desk
 from studio.worker.mixing import Rows
 from studio.worker.pool import Tokens
@@ -36,15 +36,19 @@ def train(desk: Desk) -> bool:
     """
     config = load_run_config(desk.run_dir / "config.yaml")
     assert isinstance(config, TrainConfig)
+    held = sharding.of(config, desk.rank, desk.run_dir)
+    held.prepare()
     checkpoint = _checkpoint(desk, config)
     info = methods.prepare(config, methods.find(config.model_name_or_path), desk.run_dir)
     tokenizer, data = _prepare_rows(desk, config, info)
     desk.reporter.phase("loading model", config.model_name_or_path)
     stage, precision = stages.of(config), methods.precision(config)
-    model, adapter = methods.attach(config, methods.load(config, info, tokenizer, stage.head), desk.run_dir)
+    model = methods.load(config, info, tokenizer, stage.head, held)
+    model, adapter = methods.attach(config, model, desk.run_dir)
     needs.check_tokens(data, len(model.get_input_embeddings().weight))
     desk.clock.lap("model")
-    trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision))
+    trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision, held))
+    held.check(trainer)
     desk.clock.lap("trainer")
     started = time.monotonic()
     stopped = _run(desk, trainer, checkpoint)

@@ -36,12 +36,13 @@ def load(config: TrainConfig, folder: Path) -> Any:
     from peft import get_peft_model
 
     from studio import models
-    from studio.worker import methods
+    from studio.worker import methods, sharding
+    from studio.worker.ranks import Rank
     from studio.worker.tokenizer import load as load_tokenizer
 
     head = "reward" if config.stage == "rm" else "causal"
     tokenizer = load_tokenizer(folder, False)
-    model = methods.load(config, models.check(folder), tokenizer, head)
+    model = methods.load(config, models.check(folder), tokenizer, head, sharding.of(config, Rank(), folder))
     model, adapter = methods.attach(config, model, folder)
     return get_peft_model(model, adapter) if adapter else model
 

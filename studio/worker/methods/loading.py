@@ -17,12 +17,15 @@ from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.models import ModelInfo
 from studio.worker.methods import quantised
+from studio.worker.sharding import Sharding
 
 Head = Literal["causal", "reward"]
 FLASH = {"fa2": ("flash_attn", "flash_attention_2"), "fa3": ("flash_attn_interface", "flash_attention_3")}
 
 
-def load(config: TrainConfig, info: ModelInfo, tokenizer: PreTrainedTokenizerBase, head: Head) -> PreTrainedModel:
+def load(
+    config: TrainConfig, info: ModelInfo, tokenizer: PreTrainedTokenizerBase, head: Head, sharding: Sharding
+) -> PreTrainedModel:
     """The weights, on the device: in the type of the computation where they stay as they are, else as wide as asked.
 
     A reward head gives one number for a text, from its last token on.
@@ -31,6 +34,7 @@ def load(config: TrainConfig, info: ModelInfo, tokenizer: PreTrainedTokenizerBas
         ModelError: the folder does not make a model, or something that is asked for is not installed.
     """
     computed_in = precision(config)
+    sharding.begin(computed_in)
     trained_whole = config.finetuning_type == "full" and not config.pure_bf16
     keys: dict[str, Any] = {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id} if head == "reward" else {}
     torch.manual_seed(config.seed)  # a new head is made by chance
@@ -42,6 +46,7 @@ def load(config: TrainConfig, info: ModelInfo, tokenizer: PreTrainedTokenizerBas
             attn_implementation=_attention(config, computed_in),
             trust_remote_code=config.trust_remote_code,
             **quantised.keys(config, info.path, computed_in),
+            **sharding.loading(),
             **keys,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -49,7 +54,7 @@ def load(config: TrainConfig, info: ModelInfo, tokenizer: PreTrainedTokenizerBas
     _balance_experts(config, model)
     if quantised.is_quantised(model):
         return quantised.settle(model)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return sharding.place(model)
 
 
 def precision(config: TrainConfig) -> torch.dtype:

@@ -82,7 +82,7 @@ def _as_stored(config: TrainConfig, folder: Path, method: str) -> dict[str, Any]
 
 
 def _placement() -> dict[str, Any]:
-    return {"": 0 if torch.cuda.is_available() else "cpu"}
+    return {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}
 
 
 def _require(package: str, what: str, distribution: str = "") -> None:

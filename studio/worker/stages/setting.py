@@ -18,6 +18,7 @@ from studio.models import ModelInfo
 from studio.worker import needs
 from studio.worker.door import Desk
 from studio.worker.mixing import Rows
+from studio.worker.sharding import Sharding
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Setting:
     tokenizer: PreTrainedTokenizerBase
     data: Rows
     precision: torch.dtype
+    sharding: Sharding
 
     def autocast(self) -> torch.autocast:
         """The model in here computes as it does in the trainer, its weights of several types included."""
@@ -84,6 +86,7 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "disable_tqdm": True,
         "report_to": _trackers(setting),
         "run_name": setting.desk.run_dir.name,
+        **setting.sharding.arguments(),
     }
 
 

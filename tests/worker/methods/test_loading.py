@@ -13,13 +13,15 @@ from studio import models
 from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
-from studio.worker import methods
+from studio.worker import methods, sharding
+from studio.worker.ranks import Rank
 from tests.worker.conftest import Train
 
 
 def load(folder: Path, head: Any = "causal", **keys: Any) -> Any:
     config = parse(TrainConfig, {"dataset": ["demo"], **keys})
-    return methods.load(config, models.check(folder), AutoTokenizer.from_pretrained(folder), head)
+    tokenizer, alone = AutoTokenizer.from_pretrained(folder), sharding.of(config, Rank(), folder)
+    return methods.load(config, models.check(folder), tokenizer, head, alone)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from studio import models
 from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
-from studio.worker import methods
+from studio.worker import methods, sharding
+from studio.worker.ranks import Rank
 from tests.worker.conftest import Start, Train
 
 SEEDLING = models.folder_of("seedling")
@@ -33,7 +34,8 @@ FOUR = [
 
 def load(folder: Path, **keys: Any) -> Any:
     config = parse(TrainConfig, {"dataset": ["demo"], **keys})
-    return methods.load(config, models.check(folder), AutoTokenizer.from_pretrained(folder), "causal")
+    tokenizer, alone = AutoTokenizer.from_pretrained(folder), sharding.of(config, Rank(), folder)
+    return methods.load(config, models.check(folder), tokenizer, "causal", alone)
 
 
 def dequantised(model: Any) -> Any:
