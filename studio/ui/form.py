@@ -153,6 +153,7 @@ def draw(
     groups: Sequence[str],
     prefix: str = "option",
     first: Sequence[str] = (),
+    insets: Mapping[str, gr.HTML] | None = None,
 ) -> Form:
     """Draw the options of `groups`, a section each.
 
@@ -162,6 +163,7 @@ def draw(
         groups: the sections in order; those that few people need start closed.
         prefix: of the widgets' ids in the page, `option-lora_rank`; two forms on a page need two.
         first: keys that are at once in sight, in this order; a section that has some keeps its others behind "More".
+        insets: by group, what is not rendered yet and comes below the options that are at once in sight.
     """
     declared = _alone([option for option in options(config) if option.group in groups])
     there = applying(declared, {})
@@ -173,7 +175,7 @@ def draw(
         shown = _any_of(members, there)
         title, elem_id = group_title(group), f"{prefix}-section-{group}"
         with gr.Accordion(title, open=group not in CLOSED_GROUPS, visible=shown, elem_id=elem_id) as heading:
-            drawn |= _divided(members, first, brush)
+            drawn |= _divided(members, first, brush, (insets or {}).get(group))
         sections.append(Section(group, heading, members))
     components = tuple(drawn[option.key] for option in declared)
     return Form(config, declared, components, tuple(sections), frozenset(choices))
@@ -195,13 +197,17 @@ def _alone(declared: Sequence[Option]) -> tuple[Option, ...]:
     )
 
 
-def _divided(members: Sequence[Option], first: Sequence[str], brush: _Brush) -> dict[str, gr.components.Component]:
-    """The widgets of a section: the first ones in their order, the others folded."""
+def _divided(
+    members: Sequence[Option], first: Sequence[str], brush: _Brush, inset: gr.HTML | None
+) -> dict[str, gr.components.Component]:
+    """The widgets of a section: the first ones in their order, the inset, the others folded."""
     ranked = sorted((option for option in members if option.key in first), key=lambda option: first.index(option.key))
     rest = [option for option in members if option.key not in first]
+    drawn = brush.row(ranked or rest)
+    if inset:
+        inset.render()
     if not ranked or not rest:
-        return brush.row(ranked or rest)
-    drawn = brush.row(ranked)
+        return drawn
     with gr.Accordion(said("More", "更多"), open=False, elem_classes="more"):
         return drawn | brush.row(rest)
 

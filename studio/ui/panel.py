@@ -28,6 +28,7 @@ def draw(
     value: str = "",
     elem_id: str | None = None,
     elem_classes: str = "",
+    render: bool = True,
 ) -> gr.HTML:
     """The component of `assets/web/NAME.js`, which may call `functions`; its `value` says what it is about.
 
@@ -39,7 +40,7 @@ def draw(
     script = "".join((ASSETS / "web" / f"{part}.js").read_text(encoding="utf-8") for part in parts)
     return gr.HTML(
         value, html_template='<div class="panel"></div>', js_on_load=script,
-        elem_id=elem_id or name.replace("_", "-"), elem_classes=elem_classes,
+        elem_id=elem_id or name.replace("_", "-"), elem_classes=elem_classes, render=render,
         server_functions=[_answered(function) for function in functions],
     )  # fmt: skip
 

@@ -107,7 +107,10 @@ def visible(form: Form, **values: Any) -> tuple[set[str], set[str]]:
 
 
 def test_sections_come_and_go_with_what_they_are_for(form: Form) -> None:
-    always = {"model", "method", "data", "optimisation", "evaluation", "optimizer", "precision", "saving", "trackers"}
+    always = {
+        "model", "method", "data", "optimisation", "evaluation", "optimizer", "precision", "parallel", "saving",
+        "trackers",
+    }  # fmt: skip
     assert visible(form)[0] - {"advanced"} == always | {"lora"}
     assert visible(form, finetuning_type="freeze")[0] - {"advanced"} == always | {"freeze"}
     assert visible(form, stage="dpo", quantization_bit=4)[0] - {"advanced"} == always | {

@@ -166,7 +166,8 @@ def test_rows_only_when_something_changed(ctx: Context) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["charts.js", "remarks.js", "runs.js", "strip.js", "train_find.js", "train_outlook.js"]
+    "name",
+    ["charts.js", "remarks.js", "runs.js", "strip.js", "train_find.js", "train_outlook.js", "train_parallel.js"],
 )
 def test_scripts_ask_no_other_host(name: str) -> None:
     text = (Path(live.WEB) / name).read_text()

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from studio import machine
 from studio.config import load
 from studio.config.load import preset_names
 from studio.config.merge import MergeConfig
@@ -16,7 +17,8 @@ from studio.config.option import split_names
 from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
 from studio.files import write_json
-from studio.machine import GB, Machine
+from studio.machine import GB, Gpu, Machine
+from studio.parallel.strategies import STRATEGIES
 from studio.runs import launchers, process
 from studio.runs.run import State
 from studio.ui.context import Context
@@ -48,14 +50,14 @@ def filled(form: Form, **values: Any) -> list[Any]:
 
 def test_all_problems_are_listed_and_start_is_off(ctx: Context, form: Form) -> None:
     values = filled(form, dataset=[], learning_rate=7, eval_steps=3)
-    told, _, _, shell, yaml, button = train.on_change(ctx, form, False, None, *values)
+    told, _, _, shell, yaml, _, button = train.on_change(ctx, form, False, None, *values)
     problems = {problem["where"]: problem["group"] for problem in json.loads(told)["problems"]}
     assert problems == {"dataset": "data", "learning_rate": "optimisation", "eval_steps": "evaluation"}
     assert (shell, yaml, button["interactive"]) == ("", "", False)
 
 
 def test_a_good_form_shows_command_and_yaml(ctx: Context, form: Form) -> None:
-    told, question, _, shell, yaml, button = train.on_change(ctx, form, False, None, *filled(form))
+    told, question, _, shell, yaml, _, button = train.on_change(ctx, form, False, None, *filled(form))
     assert json.loads(told)["state"] == "ready"
     assert question["visible"] is False
     assert "python -m studio train" in shell
@@ -94,7 +96,7 @@ def test_doubtful_data_is_asked_about_and_then_trained_on(ctx: Context, form: Fo
     )
     ctx.registry.path.write_text('{"gaps": {"file_name": "gaps.jsonl"}}')
     values = filled(form, dataset=["gaps"])
-    told, question, _, shell, _, button = train.on_change(ctx, form, False, None, *values)
+    told, question, _, shell, *_, button = train.on_change(ctx, form, False, None, *values)
     [warning] = json.loads(told)["problems"]
     assert (warning["where"], warning["what"][:26]) == ("gaps", "Fields that are empty (1).")
     assert (question["visible"], button["interactive"]) == (True, False)
@@ -150,9 +152,9 @@ def test_broken_yaml_names_the_line(form: Form, tmp_path: Path) -> None:
 
 def test_all_that_is_wrong_in_a_file_is_listed_and_the_form_stays(form: Form, tmp_path: Path) -> None:
     path = tmp_path / "theirs.yaml"
-    path.write_text("stage: ppo\ndeepspeed: <z3>.json\nlearning_rat: 1\ndataset: identity\n")
+    path.write_text("stage: ppo\nuse_unsloth: <true>\nlearning_rat: 1\ndataset: identity\n")
     _, told, *others = train.on_upload(form, str(path))
-    assert all(f"<li>{key}: " in told for key in ("stage", "deepspeed", "learning_rat"))
+    assert all(f"<li>{key}: " in told for key in ("stage", "use_unsloth", "learning_rat"))
     assert len(others) == len(form.filled)
     assert all(update == gr.skip() for update in others)
 
@@ -220,6 +222,33 @@ def test_sections_say_what_is_changed(ctx: Context, form: Form) -> None:
     assert changed["data"] == ["dataset", "model_name", "model_author"]
 
 
+def several(ctx: Context, form: Form, **values: Any) -> dict[str, Any]:
+    """What the section of several devices says of a form."""
+    told: dict[str, Any] = json.loads(train.on_change(ctx, form, False, None, *filled(form, **values))[-2])
+    return told
+
+
+def test_a_strategy_is_told_in_a_sentence_also_where_the_form_has_faults(ctx: Context, form: Form) -> None:
+    assert several(ctx, form)["distributed"] is False
+    told = several(ctx, form, parallel_strategy="zero2", learning_rate=7)
+    assert told["sentence"] == list(STRATEGIES["zero2"].sentence)
+    assert (told["distributed"], told["rows"]) == (True, None)
+
+
+def test_processes_and_nodes_multiply_the_rows_of_a_step(ctx: Context, form: Form) -> None:
+    batch = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 4}
+    assert several(ctx, form, **batch)["rows"] == [3, 4, 1, 1]
+    assert several(ctx, form, **batch, parallel_strategy="ddp", nproc_per_node=2, nnodes=3)["rows"] == [3, 4, 6, 3]
+
+
+def test_gpus_are_offered_with_their_free_memory(ctx: Context, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [Gpu(index, "Card", int(80 * GB), int(used * GB), 0) for index, used in ((0, 5), (1, 70))]
+    monkeypatch.setattr(machine, "gpus", lambda: iter(cards))
+    told = several(ctx, form, devices="1", parallel_strategy="ddp")
+    assert [(gpu["index"], round(gpu["free_gb"])) for gpu in told["gpus"]] == [("0", 75), ("1", 10)]
+    assert told["devices"] == ["1"]
+
+
 def test_a_failed_run_is_tried_again_with_what_its_card_says(ctx: Context, form: Form) -> None:
     config = TrainConfig(dataset=("identity",), model_name="A", model_author="B", lora_rank=5, run_name="big <try>")
     run = ctx.store.create(config)
@@ -262,9 +291,11 @@ def test_what_is_found_says_when_it_matters() -> None:
 
 def test_what_becomes_of_keys_of_llamafactory_is_told() -> None:
     told = {
-        each["key"]: each["fate"] for text in ("use galore", "deepsp", "ddp_timeout") for each in train_find.fates(text)
+        each["key"]: each["fate"]
+        for text in ("use galore", "use_unsl", "disable_tq")
+        for each in train_find.fates(text)
     }
     assert told["use_galore"].endswith("read as: optim: galore_adamw")
-    assert "here instead: nothing" in told["deepspeed"]
-    assert "left out" in told["ddp_timeout"]
+    assert "here instead: nothing" in told["use_unsloth"]
+    assert "left out" in told["disable_tqdm"]
     assert train_find.fates(" ") == train_find.fates("lora_rank") == []  # nothing was asked; an option as any other

@@ -23,7 +23,7 @@ from studio.ui import choices
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
-from studio.ui.tabs import train_find, train_outlook, train_servers
+from studio.ui.tabs import train_find, train_outlook, train_parallel, train_servers
 from studio.ui.text import said
 
 GROUPS = (
@@ -38,6 +38,7 @@ FIRST = (
     "pref_loss", "pref_beta", "simpo_gamma", "kto_chosen_weight", "kto_rejected_weight",
     "reward_funcs", "reward_pattern", "reward_length", "reward_model", "num_generations", "max_completion_length",
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "parallel_strategy", "nproc_per_node", "nnodes", "launcher", "offload_optimizer", "offload_param",
 )  # fmt: skip
 DOUBLE_CLICK_S = 3.0
 BLANK = "(blank)"
@@ -96,7 +97,8 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
             preset, upload = _loading_row()
             told = gr.HTML(elem_id="train-told", elem_classes="maybe")
             train_find.draw()
-            form = draw(TrainConfig, choices.training(ctx), GROUPS, first=FIRST)
+            several = train_parallel.draw()
+            form = draw(TrainConfig, choices.training(ctx), GROUPS, first=FIRST, insets={"parallel": several})
         with gr.Column(scale=2, min_width=300, elem_classes="sticky"):
             outlook = train_outlook.draw()
             anyway = gr.Checkbox(False, label=said("Train anyway", "仍然训练"), visible=False, elem_id="train-anyway")
@@ -108,7 +110,7 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
             with gr.Accordion(said("As YAML (LLaMA-Factory's keys)", "YAML（LLaMA-Factory 键名）"), open=False):
                 yaml = gr.Code(language="yaml", interactive=False, show_label=False)
 
-    checked = [outlook, anyway, room, shell, yaml, start]
+    checked = [outlook, anyway, room, shell, yaml, several, start]
     fields, answers = list(form.components), [anyway, room]
     look, edits = partial(on_change, ctx, form), [anyway.input, room.input, *form.edits()]
     gr.on(edits, look, [*answers, *fields], checked, trigger_mode="always_last", **QUIET)
@@ -118,6 +120,8 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     filling.on(preset.input, partial(on_preset, ctx, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
+    for event, key in ((several.pick, "devices"), (several.edit, "deepspeed")):
+        event(_sent, None, form.component(key), **QUIET).then(look, [*answers, *fields], checked, **QUIET)
     tab.select(
         partial(on_open, ctx, form), [*answers, *fields], [*(form.component(key) for key in PICKERS), *checked], **QUIET
     )
@@ -127,21 +131,27 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
 
 def on_change(
     ctx: Context, form: Form, anyway: bool, room: str | None, *values: Any
-) -> tuple[str, Any, Any, str, str, Any]:
+) -> tuple[str, Any, Any, str, str, str, Any]:
     """Everything that follows from the form: what is wrong or will happen, the questions whether to train anyway and
-    what becomes of model servers, the command, the YAML, the button."""
+    what becomes of model servers, the command, the YAML, what is said of several devices, the button."""
     given = form.read(values)
     try:
         config = preflight.train_config(given, ctx.registry)
     except ConfigError as error:
         told, silent = train_outlook.problems(error, form.changed(given)), train_servers.question((), None)
-        return told, _question(False, False), silent, "", "", gr.update(interactive=False)
+        several = train_parallel.told(given, None)
+        return told, _question(False, False), silent, "", "", several, gr.update(interactive=False)
     seen = _look(ctx, config, room)
     doubtful = bool(seen.outlook.warnings)
     told = train_outlook.ready(config, seen.outlook, seen.plan, form.changed(given))
     may_start = gr.update(interactive=(anyway or not doubtful) and bool(room or not seen.neighbours))
     questions = _question(doubtful, anyway), train_servers.question(seen.neighbours, room)
-    return told, *questions, command(config), load.dump(config), may_start
+    return told, *questions, command(config), load.dump(config), train_parallel.told(given, config), may_start
+
+
+def _sent(event: gr.EventData) -> str:
+    """What a person gave on a panel for an option."""
+    return str(event.text)
 
 
 def on_shift(form: Form, *values: Any) -> list[Any]:

@@ -1,0 +1,51 @@
+"""What the section "Several devices" says below its pickers: the strategy in a sentence, the GPUs, the processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+import msgspec
+
+from studio import machine
+from studio.config.option import split_names
+from studio.config.train import TrainConfig
+from studio.machine import GB
+from studio.parallel.strategies import STRATEGIES
+from studio.ui import panel
+
+
+def draw() -> gr.HTML:
+    """The panel, not rendered yet. Its value is what `told` gives; `pick` fires with the GPUs that a person ticked,
+    `edit` with settings of DeepSpeed, both as `text`."""
+    return panel.draw("train_parallel", [], elem_id="train-parallel", render=False)
+
+
+def told(given: Mapping[str, Any], config: TrainConfig | None) -> str:
+    """The panel for the values of the form; `config` is what they make where they are sound."""
+    strategy = STRATEGIES[str(given.get("parallel_strategy", "single"))]
+    answer = {
+        "strategy": strategy.name,
+        "distributed": strategy.is_distributed,
+        "sentence": strategy.sentence,
+        "gpus": [_gpu(gpu) for gpu in machine.gpus()],
+        "devices": split_names(str(given.get("devices", ""))),
+        "rows": _rows(config) if config else None,
+    }
+    return msgspec.json.encode(answer).decode()
+
+
+def _rows(config: TrainConfig) -> tuple[int, int, int, int]:
+    """What makes the rows of a step: of a batch, batches, processes; and on how many nodes these are."""
+    return config.per_device_train_batch_size, config.gradient_accumulation_steps, _processes(config), config.nnodes
+
+
+def _processes(config: TrainConfig) -> int:
+    if not STRATEGIES[config.parallel_strategy].is_distributed:
+        return 1
+    return config.nnodes * (config.nproc_per_node or 2)
+
+
+def _gpu(gpu: machine.Gpu) -> dict[str, Any]:
+    return {"index": str(gpu.index), "name": gpu.name, "free_gb": gpu.free / GB, "total_gb": gpu.total / GB}
