@@ -13,7 +13,9 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -23,6 +25,9 @@ from studio.worker import cards
 from studio.worker.ranks import Rank
 from studio.worker.report import Reporter, say
 from studio.worker.stop import STOPPED, Requests
+
+if TYPE_CHECKING:
+    from studio.worker.consensus import Consensus
 
 COMPLETED, FAILED = 0, 1
 LAST_WORDS_S = 1.0
@@ -62,6 +67,13 @@ class Desk:
     requests: Requests
     clock: Clock
     rank: Rank = field(default_factory=Rank)
+
+    @cached_property
+    def consensus(self) -> Consensus:
+        """What this process agrees on with the others of its training. It takes torch to do so."""
+        from studio.worker.consensus import Consensus
+
+        return Consensus(self.rank, self.requests)
 
 
 def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:

@@ -56,20 +56,24 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         self._mark(state)
 
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        control.should_training_stop |= self._desk.requests.stop
+        self._hear(control)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._desk.requests.protect()  # from the first step on there is something to save
-        control.should_training_stop |= self._desk.requests.stop
-        control.should_save |= self._desk.requests.take_save()
+        self._hear(control)
+        control.should_save |= self._desk.consensus.take_save()
         # a checkpoint of broken weights is worse than none: look at the loss first
         control.should_log |= control.should_save or control.should_training_stop
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        if self._desk.requests.stop:
+        if self._desk.consensus.heed():
             raise Interrupted
+
+    def _hear(self, control: TrainerControl) -> None:
+        self.tokens += self._desk.consensus.end()
+        control.should_training_stop |= self._desk.consensus.stop
 
     def on_log(
         self,
@@ -107,7 +111,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             tokens=self.tokens,
             tokens_per_s=tokens_per_s,
             epoch=float(state.epoch or 0),
-            memory_gb=memory_gb(),
+            memory_gb=max(self._desk.consensus.memory_gb, default=0.0),
             at=time.time(),
             metrics=metrics_of(logs),
         )

@@ -38,6 +38,7 @@ def train(desk: Desk) -> bool:
     assert isinstance(config, TrainConfig)
     held = sharding.of(config, desk.rank, desk.run_dir)
     held.prepare()
+    desk.consensus.join(config.ddp_timeout)
     checkpoint = _checkpoint(desk, config)
     info = methods.prepare(config, methods.find(config.model_name_or_path), desk.run_dir)
     tokenizer, data = _prepare_rows(desk, config, info)
@@ -55,13 +56,15 @@ def train(desk: Desk) -> bool:
     train_seconds = time.monotonic() - started
     if trainer.state.global_step:
         output = _save(desk, config, trainer, info, tokenizer)
-        _conclude(desk, trainer, output, train_seconds, stopped)
+        if desk.rank.is_first:
+            _conclude(desk, trainer, output, train_seconds, stopped)
     return stopped
 
 
 def _checkpoint(desk: Desk, config: TrainConfig) -> Path | None:
     """The checkpoint to go on from: the one asked for, or the newest whole one before it."""
-    shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
+    if desk.rank.is_first:
+        shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
     if config.resume_from_checkpoint is None:
         return None
     wanted = desk.run_dir / config.resume_from_checkpoint
@@ -137,7 +140,7 @@ def _run(desk: Desk, trainer: Recorded, checkpoint: Path | None) -> bool:
         say("stopped in the middle of a validation or an answer")
     finally:
         trackers.close(tuple(trainer.args.report_to))
-    stopped = desk.requests.stop and trainer.state.global_step < trainer.state.max_steps
+    stopped = desk.consensus.stop and trainer.state.global_step < trainer.state.max_steps
     if stopped and trainer.state.global_step:
         trainer._save_checkpoint(trainer.model, None)
     trainer.settle()
@@ -149,7 +152,10 @@ def _save(
 ) -> str:
     """Write adapter/ or model/; returns which."""
     desk.reporter.phase("saving")
-    return methods.save(config, trainer.model, desk.run_dir, info, tokenizer)
+    with desk.consensus.together():
+        if desk.rank.is_first:
+            return methods.save(config, trainer.model, desk.run_dir, info, tokenizer)
+    return ""
 
 
 def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, stopped: bool) -> None:
@@ -161,6 +167,8 @@ def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, 
         tokens=trainer.progress.tokens,
         train_seconds=train_seconds,
         stopped=stopped,
+        world_size=desk.rank.world,
+        memory_gb_per_device=desk.consensus.memory_gb,
         device=needs.own_machine().device,
         **_best(trainer),
     )

@@ -52,8 +52,9 @@ class Online(Recorded):
         return self
 
     def tokens_of(self, inputs: Any) -> int:
-        """Tokens read and written since the last step."""
-        return max(0, int(self.state.num_input_tokens_seen) - self.progress.tokens)
+        """Tokens read and written since the last step; those of all processes, which the first one tells of."""
+        seen = max(0, int(self.state.num_input_tokens_seen) - self.progress.tokens)
+        return seen if self.desk.rank.is_first else 0
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         args, source = self.args, self.train_dataset if dataset is None else dataset

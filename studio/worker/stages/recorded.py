@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +17,7 @@ from studio.runs import events
 from studio.runs.events import Checkpoint
 from studio.worker import optimizers, outputs
 from studio.worker.door import Desk
-from studio.worker.progress import Progress
+from studio.worker.progress import Progress, memory_gb
 from studio.worker.samples import Samples
 from studio.worker.stages.setting import Setting
 
@@ -49,7 +51,7 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
         return self.optimizer
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
-        self.progress.tokens += self.tokens_of(inputs)
+        self.desk.consensus.begin(self.tokens_of(inputs), memory_gb())
         return super().training_step(model, inputs, *rest, **options)
 
     def tokens_of(self, inputs: Any) -> int:
@@ -69,7 +71,7 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
         # of a schedule-free one it is the average that is looked at; training goes back by itself
         self.optimizer.eval()
         try:
-            with outputs.draft(self.desk.run_dir, name) as folder:
+            with self._draft(name) as folder:
                 self.args.output_dir = str(folder.parent)  # the trainer itself appends checkpoint-N
                 Trainer._save_checkpoint(self, model, trial)
         except outputs.DiskFull as error:
@@ -77,8 +79,20 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
             self.desk.reporter.note("warning", f"{error}. The training goes on; last checkpoint: {kept}")
             return
         self.progress.last_checkpoint = name
-        outputs.rotate(self.desk.run_dir, self.keep, self._best_checkpoint())
+        if self.desk.rank.is_first:
+            outputs.rotate(self.desk.run_dir, self.keep, self._best_checkpoint())
         self.desk.reporter.event(Checkpoint(self.state.global_step, name, at=time.time()))
+
+    @contextmanager
+    def _draft(self, name: str) -> Iterator[Path]:
+        """A folder that all processes write into. The first one gives it its name once all are done."""
+        consensus, run_dir = self.desk.consensus, self.desk.run_dir
+        with consensus.together(), ExitStack() as stack:
+            if self.desk.rank.is_first:
+                stack.enter_context(outputs.draft(run_dir, name))
+            consensus.barrier()
+            with consensus.together():
+                yield run_dir / "tmp" / name
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -1,0 +1,127 @@
+"""What the processes of a training agree on: when to stop, when to save, and whether something was done by all.
+
+The first process hears the requests. Its word reaches all others at the same step, over a group of gloo's beside that
+of the gradients: tensors on the CPU, so that no GPU is waited for. What each step needs is sent as its computation
+begins and read when it ends. A process that trains alone agrees with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+from studio.errors import ParallelError
+from studio.worker.outputs import DiskFull
+from studio.worker.ranks import Rank
+from studio.worker.stop import Requests
+
+DONE, FULL, FAILED = 0, 1, 2
+
+
+class Forsaken(ParallelError):
+    """Another process of the training failed in what all were to do; its own card says why."""
+
+
+class Consensus:
+    """Of one process with the others of its training. Every method is called by all of them, in the same order.
+
+    `memory_gb`: what each process takes, by rank.
+    """
+
+    def __init__(self, rank: Rank, requests: Requests) -> None:
+        self.memory_gb: tuple[float, ...] = ()
+        self._rank, self._requests = rank, requests
+        self._group: Any = None
+        self._told_to_stop = self._told_to_save = False
+        self._pending: Any = None
+        self._words = _words(rank.world)
+
+    def join(self, timeout_s: float) -> None:
+        """Make the group, once the processes have found each other; who waits longer than `timeout_s` gives up."""
+        if self._rank.world > 1:
+            self._group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+
+    @property
+    def stop(self) -> bool:
+        """Whether all are to stop; alone, that is known at once."""
+        return self._told_to_stop if self._group else self._requests.stop
+
+    def begin(self, tokens: int, memory_gb: float) -> None:
+        """Send what this process knows: `tokens` since the last time, and the memory that it takes."""
+        is_first = self._rank.is_first
+        asked = (is_first and self._requests.stop, is_first and self._requests.take_save())
+        own = torch.tensor([*map(float, asked), tokens, memory_gb], dtype=torch.float64)
+        if self._group:
+            self._words = _words(self._rank.world)
+            self._pending = distributed.all_gather(list(self._words), own, group=self._group, async_op=True)
+        else:
+            self._words[0] = own
+
+    def end(self) -> int:
+        """Learn what all have sent; the tokens that they sent together."""
+        if self._pending:
+            self._pending.wait()
+            self._pending = None
+        stop, save, tokens, _ = self._words.sum(0).tolist()
+        self._told_to_stop |= stop > 0
+        self._told_to_save |= save > 0
+        self.memory_gb = tuple(self._words[:, 3].tolist())
+        return int(tokens)
+
+    def take_save(self) -> bool:
+        """Whether a checkpoint has been asked for since the last call."""
+        asked, self._told_to_save = self._told_to_save, False
+        return asked
+
+    def heed(self) -> bool:
+        """Whether all are to stop, asked right now."""
+        if self._group:
+            self._told_to_stop = self.any(self._rank.is_first and self._requests.stop)
+        return self.stop
+
+    def any(self, own: bool) -> bool:
+        """Whether it is so for one of all."""
+        return bool(self._largest(int(own)))
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        self._largest(0)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All leave this in the same way.
+
+        Raises:
+            DiskFull: the room was too small for this process or another.
+            Forsaken: another process failed in here, this one did not.
+        """
+        try:
+            yield
+        except DiskFull:
+            self._largest(FULL)
+            raise
+        except BaseException:
+            self._largest(FAILED)
+            raise
+        worst = self._largest(DONE)
+        if worst == FULL:
+            raise DiskFull("another process of the training had no room to write: free some disk space")
+        if worst == FAILED:
+            raise Forsaken("another process of the training failed; its own log says why")
+
+    def _largest(self, own: int) -> int:
+        if not self._group:
+            return own
+        word = torch.tensor([own], dtype=torch.int32)
+        distributed.all_reduce(word, distributed.ReduceOp.MAX, group=self._group)
+        return int(word)
+
+
+def _words(world: int) -> torch.Tensor:
+    """A row for each process: whether to stop, whether to save, tokens, memory in GB."""
+    return torch.zeros(world, 4, dtype=torch.float64)
