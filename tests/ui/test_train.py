@@ -241,6 +241,31 @@ def test_processes_and_nodes_multiply_the_rows_of_a_step(ctx: Context, form: For
     assert several(ctx, form, **batch, parallel_strategy="ddp", nproc_per_node=2, nnodes=3)["rows"] == [3, 4, 6, 3]
 
 
+def test_settings_of_deepspeed_follow_the_form_until_they_are_a_persons_own(ctx: Context, form: Form) -> None:
+    assert several(ctx, form, parallel_strategy="ddp")["zero"] is None
+    generated = several(ctx, form, parallel_strategy="zero3", offload_param="cpu", dataset=[])["zero"]
+    sections = json.loads(generated["text"])["zero_optimization"]
+    assert (sections["stage"], sections["offload_param"]["device"], generated["own"]) == (3, "cpu", False)
+    own = several(ctx, form, parallel_strategy="zero3", deepspeed='{"zero_optimization": {"stage": 3}}')["zero"]
+    assert own == {"text": '{"zero_optimization": {"stage": 3}}', "own": True, "problems": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"gradient_cliping": 1.0}', "gradient_clipping"),
+        ('{"zero_optimization": {"stage": 2}}', "parallel_strategy"),
+        ('{"zero_optimization": ', "neither JSON"),
+    ],
+    ids=["unknown key", "another stage", "no JSON"],
+)
+def test_what_is_wrong_in_settings_of_deepspeed_is_told_beside_them(
+    ctx: Context, form: Form, text: str, told: str
+) -> None:
+    [problem] = several(ctx, form, parallel_strategy="zero3", deepspeed=text)["zero"]["problems"]
+    assert told in problem
+
+
 def test_gpus_are_offered_with_their_free_memory(ctx: Context, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     cards = [Gpu(index, "Card", int(80 * GB), int(used * GB), 0) for index, used in ((0, 5), (1, 70))]
     monkeypatch.setattr(machine, "gpus", lambda: iter(cards))

@@ -13,12 +13,12 @@ async function unfold(accordion) {
 async function goTo(group, key) {
   const section = document.getElementById(`option-section-${group}`);
   if (!section) return false;
-  const widget = () => section.querySelector(`#option-${key}`);
+  const widget = () => section.querySelector(`[data-option="${key}"]`) ?? section.querySelector(`#option-${key}`); // a stand-in goes first
   await unfold(section);
   if (!widget()?.offsetParent) await unfold(section.querySelector(".more"));
   if (!widget()?.offsetParent) return false;
   widget().scrollIntoView({ block: "center" });
-  widget().querySelector("input, textarea")?.focus({ preventScroll: true });
+  (widget().querySelector("input, textarea") ?? widget()).focus({ preventScroll: true });
   widget().classList.add("found");
   setTimeout(() => widget()?.classList.remove("found"), 2000);
   return true;

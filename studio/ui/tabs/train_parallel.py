@@ -1,7 +1,9 @@
-"""What the section "Several devices" says below its pickers: the strategy in a sentence, the GPUs, the processes."""
+"""What the section "Several devices" says below its pickers: the strategy in a sentence, the GPUs, the processes, and
+DeepSpeed's settings in an editor."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +13,9 @@ import msgspec
 from studio import machine
 from studio.config.option import split_names
 from studio.config.train import TrainConfig
+from studio.errors import ConfigError
 from studio.machine import GB
+from studio.parallel import zero
 from studio.parallel.strategies import STRATEGIES
 from studio.ui import panel
 
@@ -32,8 +36,24 @@ def told(given: Mapping[str, Any], config: TrainConfig | None) -> str:
         "gpus": [_gpu(gpu) for gpu in machine.gpus()],
         "devices": split_names(str(given.get("devices", ""))),
         "rows": _rows(config) if config else None,
+        "zero": _zero(given) if strategy.is_deepspeed else None,
     }
     return msgspec.json.encode(answer).decode()
+
+
+def _zero(given: Mapping[str, Any]) -> dict[str, Any]:
+    """DeepSpeed's settings: a person's `own` with what is wrong with them, or what is generated from the form."""
+    options, own = TrainConfig.model_construct(**given), str(given.get("deepspeed", ""))
+    if not own:
+        return {"text": json.dumps(zero.settings(options), indent=2), "own": False, "problems": []}
+    return {"text": own, "own": True, "problems": _problems(options, own)}
+
+
+def _problems(options: TrainConfig, own: str) -> list[str]:
+    try:
+        return [*zero.problems(zero.parse(own)), *zero.contradictions(options)]
+    except ConfigError as error:
+        return [problem.what for problem in error.problems]
 
 
 def _rows(config: TrainConfig) -> tuple[int, int, int, int]:
