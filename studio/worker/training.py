@@ -46,7 +46,7 @@ def train(desk: Desk) -> bool:
     stage, precision = stages.of(config), methods.precision(config)
     model = methods.load(config, info, tokenizer, stage.head, held)
     model, adapter = methods.attach(config, model, desk.run_dir)
-    needs.check_tokens(data, len(model.get_input_embeddings().weight))
+    needs.check_tokens(data, held.rows(model.get_input_embeddings().weight))
     desk.clock.lap("model")
     trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision, held))
     held.check(trainer)
@@ -153,8 +153,9 @@ def _save(
     """Write adapter/ or model/; returns which."""
     desk.reporter.phase("saving")
     with desk.consensus.together():
+        weights = trainer.setting.sharding.collected(trainer.model)
         if desk.rank.is_first:
-            return methods.save(config, trainer.model, desk.run_dir, info, tokenizer)
+            return methods.save(config, trainer.model, desk.run_dir, info, tokenizer, weights)
     return ""
 
 

@@ -21,6 +21,7 @@ from studio.worker.bases import find
 from studio.worker.methods import adapters, freeze, leaving, pissa, quantised, vocabulary
 from studio.worker.methods.base import prepare
 from studio.worker.methods.loading import load, precision
+from studio.worker.sharding import Weights
 
 __all__ = ["attach", "find", "load", "precision", "prepare", "save"]
 
@@ -55,18 +56,26 @@ def attach(config: TrainConfig, model: PreTrainedModel, run_dir: Path) -> tuple[
     return _in_full_width(tuned), None
 
 
-def save(config: TrainConfig, model: Any, run_dir: Path, info: ModelInfo, tokenizer: PreTrainedTokenizerBase) -> str:
+def save(
+    config: TrainConfig,
+    model: Any,
+    run_dir: Path,
+    info: ModelInfo,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: Weights | None = None,
+) -> str:
     """Leave the trained adapter or model, with its tokenizer, in `run_dir`; returns the folder's name.
 
-    `info` is what `prepare` gave. What a plain adapter cannot hold (merged adapters, new tokens, modules trained whole)
-    goes into a model folder base/ beside it, which the adapter then belongs to.
+    `info` is what `prepare` gave, `weights` are the model's where it holds none itself (`Sharding.collected`). What a
+    plain adapter cannot hold (merged adapters, new tokens, modules trained whole) goes into a model folder base/ beside
+    it, which the adapter then belongs to.
     """
     name = "adapter" if config.finetuning_type == "lora" else "model"
     with outputs.draft(run_dir, name) as draft:
         if name == "adapter":
-            leaving.adapter(config, model, run_dir, draft, info)
+            leaving.adapter(config, model, run_dir, draft, info, weights)
         else:
-            leaving.model(model, draft, info)
+            leaving.model(model, draft, info, weights)
         outputs.copy_tokenizer(info.path, draft, tokenizer)
     return name
 

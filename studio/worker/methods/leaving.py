@@ -18,24 +18,37 @@ from studio.models import ModelInfo
 from studio.worker import outputs
 from studio.worker.methods import base, budget, pissa
 from studio.worker.methods.vocabulary import NEW_ROWS
+from studio.worker.sharding import Weights
 
-Weights = dict[str, torch.Tensor]
 PREFIX = "base_model.model."
 NEW_TOKENS = ".token_adapter.trainable_tokens_delta"
 BASE = "base"  # folder in the run's, beside adapter/
 
 
-def model(trained: PreTrainedModel, draft: Path, info: ModelInfo) -> None:
-    """Write a model into the folder `draft`, in the type in which the one it was made from is stored."""
-    trained.to(base.STORED.get(info.dtype, torch.float32)).save_pretrained(draft)
+def model(trained: PreTrainedModel, draft: Path, info: ModelInfo, weights: Weights | None = None) -> None:
+    """Write a model into the folder `draft`, in the type in which the one it was made from is stored.
+
+    `weights` are those of the model where it holds none itself.
+    """
+    dtype = base.STORED.get(info.dtype, torch.float32)
+    if weights is None:
+        trained.to(dtype).save_pretrained(draft)
+    else:
+        trained.config.dtype = dtype
+        trained.save_pretrained(draft, state_dict={name: weight.to(dtype) for name, weight in weights.items()})
     config = read_record(draft / "config.json")
     write_json(draft / "config.json", {key: value for key, value in config.items() if key != NEW_ROWS})
 
 
-def adapter(config: TrainConfig, trained: PeftModel, run_dir: Path, draft: Path, info: ModelInfo) -> None:
-    """Write an adapter into the folder `draft`, and base/ into `run_dir` if it belongs to a model of its own."""
+def adapter(
+    config: TrainConfig, trained: PeftModel, run_dir: Path, draft: Path, info: ModelInfo, live: Weights | None = None
+) -> None:
+    """Write an adapter into the folder `draft`, and base/ into `run_dir` if it belongs to a model of its own.
+
+    `live` are the trained weights by their names in `trained`, where it does not hold them itself.
+    """
     described = copy.deepcopy(trained.peft_config["default"])
-    weights = get_peft_model_state_dict(trained, adapter_name="default", save_embedding_layers=False)
+    weights = get_peft_model_state_dict(trained, live, adapter_name="default", save_embedding_layers=False)
     if isinstance(described, AdaLoraConfig):
         weights, described = budget.as_plain(weights, described)
     residual: Weights = {}

@@ -34,7 +34,7 @@ def load(
         ModelError: the folder does not make a model, or something that is asked for is not installed.
     """
     computed_in = precision(config)
-    sharding.begin(computed_in)
+    sharding.begin(computed_in, info)
     trained_whole = config.finetuning_type == "full" and not config.pure_bf16
     keys: dict[str, Any] = {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id} if head == "reward" else {}
     torch.manual_seed(config.seed)  # a new head is made by chance

@@ -12,15 +12,16 @@ from studio.config.train import TrainConfig
 from studio.parallel.strategies import STRATEGIES
 from studio.worker.ranks import Rank
 from studio.worker.sharding.copies import Copies
-from studio.worker.sharding.whole import Sharding
-from studio.worker.sharding.zero import Zero
+from studio.worker.sharding.whole import Sharding, Weights
 
-__all__ = ["Sharding", "of"]
+__all__ = ["Sharding", "Weights", "of"]
 
 
 def of(config: TrainConfig, rank: Rank, run_dir: Path) -> Sharding:
     """How the training of `config` is held by its process `rank`."""
     strategy = STRATEGIES[config.parallel_strategy]
     if strategy.is_deepspeed:
+        from studio.worker.sharding.zero import Zero  # a second, for few trainings
+
         return Zero(config, rank, run_dir)
     return (Copies if strategy.is_distributed else Sharding)(config, rank, run_dir)

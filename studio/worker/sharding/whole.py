@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
+from torch import nn
 from transformers import PreTrainedModel, Trainer
 
 from studio.config.train import TrainConfig
 from studio.errors import ParallelError
+from studio.models import ModelInfo
 from studio.worker.ranks import Rank
+
+Weights = dict[str, torch.Tensor]
 
 
 class Sharding:
@@ -37,8 +41,8 @@ class Sharding:
     def prepare(self) -> None:
         """Called first of all, before rows are read or weights are loaded: processes find each other here."""
 
-    def begin(self, precision: torch.dtype) -> None:
-        """Called right before the model is loaded; `precision` is the type to compute in."""
+    def begin(self, precision: torch.dtype, info: ModelInfo) -> None:
+        """Called right before the model of `info` is loaded; `precision` is the type to compute in."""
 
     def loading(self) -> dict[str, Any]:
         """What from_pretrained is told of it."""
@@ -66,10 +70,26 @@ class Sharding:
                 f"processes where {wanted[0].value} of {wanted[1]} was asked for; the libraries' versions may not fit"
             )
 
+    def rows(self, weight: nn.Parameter) -> int:
+        """Rows of a weight, of which this process may hold none."""
+        return len(weight)
+
     @contextmanager
-    def gathered(self, weights: Iterable[torch.nn.Parameter], changed: bool = False) -> Iterator[None]:
+    def gathered(self, weights: Iterable[nn.Parameter], changed: bool = False) -> Iterator[None]:
         """In here `weights` are whole in every process; if `changed`, what the first does to them stays.
 
         All processes must enter and leave it together.
         """
         yield
+
+    @contextmanager
+    def computing(self, model: nn.Module) -> Iterator[None]:
+        """In here `model` may be called before its trainer is made, with the same rows in all processes."""
+        yield
+
+    def collected(self, model: nn.Module) -> Weights | None:
+        """Whole weights on the CPU, by name: those that are trained of an adapter's model, else all of them.
+
+        All processes call it, and the first one gets them; the others get none. None where `model` itself has them.
+        """
+        return None

@@ -2,14 +2,108 @@
 
 from __future__ import annotations
 
-from accelerate.utils import DistributedType
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import deepspeed
+import torch
+from accelerate.utils import DistributedType
+from deepspeed.utils import safe_get_full_fp32_param
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.integrations import HfDeepSpeedConfig
+
+from studio.files import read_record, write_json
+from studio.models import ModelInfo
+from studio.parallel import zero
+from studio.parallel.strategies import STRATEGIES
 from studio.worker.sharding.copies import Copies
+from studio.worker.sharding.whole import Weights
+
+RECORD = "deepspeed.json"  # in the run directory: the settings that the training runs with
 
 
 class Zero(Copies):
-    """Stages 1 to 3."""
+    """Stages 1 to 3; in the third, no process holds all weights."""
+
+    _settings: zero.Settings
+    _loading: HfDeepSpeedConfig  # from_pretrained deals out the weights for as long as this lives
+
+    @property
+    def is_sharded(self) -> bool:  # type: ignore[override]
+        return STRATEGIES[self.config.parallel_strategy].is_sharded
 
     @property
     def kind(self) -> DistributedType:
         return DistributedType.DEEPSPEED
+
+    def prepare(self) -> None:
+        super().prepare()
+        # sums through shared memory would be compiled first, which takes a compiler and 17 s; gloo needs neither
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # without this DeepSpeed reckons with one process while the weights are dealt out
+        deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), auto_mpi_discovery=False)
+
+    def begin(self, precision: torch.dtype, info: ModelInfo) -> None:
+        described = read_record(info.path / "config.json")
+        hidden = (described.get("text_config") or described).get("hidden_size", 1024)
+        name = str(precision).removeprefix("torch.")
+        self._settings = zero.filled(zero.settings(self.config), self.config, self.rank.world, name, hidden)
+        if self.rank.is_first:
+            write_json(self.run_dir / RECORD, self._settings)
+        self._loading = HfDeepSpeedConfig(self._settings)
+
+    def place(self, model: PreTrainedModel) -> PreTrainedModel:
+        if not self.is_sharded:
+            return super().place(model)
+        for buffer in model.buffers():
+            buffer.data = buffer.data.to(self.device)
+        return model
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "deepspeed": self._settings}
+
+    def rows(self, weight: nn.Parameter) -> int:
+        return int(getattr(weight, "ds_shape", weight.shape)[0])
+
+    @contextmanager
+    def gathered(self, weights: Iterable[nn.Parameter], changed: bool = False) -> Iterator[None]:
+        with deepspeed.zero.GatheredParameters(list(weights), modifier_rank=0 if changed else None):
+            yield
+
+    @contextmanager
+    def computing(self, model: nn.Module) -> Iterator[None]:
+        owners = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
+        handles = [handle for module in owners for handle in _whole_while_called(module)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def collected(self, model: nn.Module) -> Weights:
+        """See Sharding; as wide as the optimizer has them."""
+        weights: Weights = {}
+        everything = self.config.finetuning_type != "lora"
+        for name, weight in model.named_parameters():
+            if not (everything or weight.requires_grad):
+                continue
+            whole = self._wide(weight)
+            if self.rank.is_first:
+                weights[name] = whole.detach().to("cpu", copy=True)
+        return weights
+
+    def _wide(self, weight: nn.Parameter) -> torch.Tensor:
+        """A whole weight; of a trained one, what the optimizer works on."""
+        if weight.requires_grad and (wide := safe_get_full_fp32_param(weight)) is not None:
+            return wide
+        with self.gathered([weight]):
+            return weight.detach().clone()
+
+
+def _whole_while_called(module: nn.Module) -> Iterator[Any]:
+    """Hooks that gather the module's own weights for the time of its forward pass."""
+    whole = deepspeed.zero.GatheredParameters(list(module.parameters(recurse=False)))
+    yield module.register_forward_pre_hook(lambda *_: whole.__enter__())
+    yield module.register_forward_hook(lambda *_: whole.__exit__(None, None, None))

@@ -61,7 +61,7 @@ def build(setting: Setting) -> Recorded:
         ModelError: rows are to be packed for a model that would let them see each other.
     """
     config = setting.config
-    with setting.autocast():
+    with setting.autocast(), setting.sharding.computing(setting.model):
         flat = keeps_rows_apart(setting.model, *(row["input_ids"] for row in setting.data.ends))
     if not flat:
         _pad_instead(setting)
@@ -115,7 +115,7 @@ def keeps_rows_apart(model: PreTrainedModel, one: list[int], other: list[int]) -
     """Whether two rows of tokens laid end to end give the logits that each gives alone."""
     first, second = (torch.tensor([ids[:64]]) for ids in (one, other))
     positions = [torch.arange(ids.shape[1])[None] for ids in (first, second)]
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.no_grad():
         alone = model(input_ids=second.to(model.device), use_cache=False).logits
         flat = model(
             input_ids=torch.cat([first, second], 1).to(model.device),
