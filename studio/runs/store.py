@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from studio.config.load import RunConfig, dump, save
-from studio.config.train import TrainConfig
-from studio.errors import ConfigError, NotResumable, PathError, RunError, RunNotFound
-from studio.files import inside, read_record, safe_name
-from studio.runs import events
+from studio.config.train.saving import Scope
+from studio.errors import ConfigError, PathError, RunError, RunNotFound
+from studio.files import inside, safe_name
+from studio.runs import checkpoints, events, resumption
 from studio.runs.run import Run, newest_first
 
 KEPT_DATA_RUNS = 40
@@ -64,22 +64,25 @@ class Store:
         text, since = dump(config), time.time() - within_s
         return next((run for run in self._runs() if _requested_since(run, since) and _says(run, text)), None)
 
-    def resume(self, run: Run) -> Run:
-        """A new run that goes on from the last complete checkpoint of `run`, its curves included.
+    def resume(self, run: Run, step: int | None = None, scope: Scope = "all", **changes: Any) -> Run:
+        """A new run that goes on from a checkpoint of `run`, its curves included; see `resumption.judge`.
+
+        The checkpoints before that one come along, for the case that it turns out to be damaged.
 
         Raises:
-            NotResumable: it still runs, is no training, or has no checkpoint.
+            NotResumable: it still runs, is no training, has no checkpoint, or cannot go on so.
+            ConfigError: `changes` do not make a configuration.
         """
-        config, checkpoint = _resumable(run)
-        name = checkpoint.relative_to(run.path)
-        update = {"resume_from_checkpoint": str(name), "resumed_from": run.id}
+        found = resumption.judge(run, step, scope, **changes)
 
         def inherit(draft: Path) -> None:
-            for path in {checkpoint, _best(checkpoint)}:
-                shutil.copytree(path, draft / path.relative_to(run.path), copy_function=_link)
-            _copy_metrics(run, Run(draft), until_step=int(checkpoint.name.rpartition("-")[2]))
+            for checkpoint in checkpoints.listed(run):
+                if checkpoint.is_complete and checkpoint.step <= found.step:
+                    path = checkpoint.path
+                    shutil.copytree(path, draft / path.relative_to(run.path), copy_function=_link)
+            _copy_metrics(run, Run(draft), until_step=found.step)
 
-        return self._create(config.model_copy(update=update), inherit)
+        return self._create(found.config, inherit)
 
     def trash(self, run: Run) -> Path:
         """Move an ended run to the trash. `restore` undoes it.
@@ -142,25 +145,6 @@ def _new_id(name: str | None) -> str:
     """Sortable by time, unique, readable: 20261122-013055-9f2c1a-identity."""
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     return f"{stamp}-{safe_name(name)[:40].replace(' ', '-')}" if name else stamp
-
-
-def _resumable(run: Run) -> tuple[TrainConfig, Path]:
-    config = run.config
-    if not isinstance(config, TrainConfig):
-        raise NotResumable(f"{run.id} is a {run.kind} run: only trainings can be resumed")
-    if run.is_active:
-        raise NotResumable(f"{run.id} is still {run.state}: stop it first")
-    checkpoints = run.checkpoints()
-    if not checkpoints:
-        raise NotResumable(f"{run.id} has no complete checkpoint: start it again, with a smaller save_steps")
-    return config, checkpoints[-1]
-
-
-def _best(checkpoint: Path) -> Path:
-    """The checkpoint that was the best when `checkpoint` was written; itself where none is known or kept."""
-    step = read_record(checkpoint / "trainer_state.json").get("best_global_step")
-    best = checkpoint.with_name(f"checkpoint-{step}")
-    return best if (best / "trainer_state.json").exists() else checkpoint
 
 
 def _requested_since(run: Run, at: float) -> bool:

@@ -10,12 +10,12 @@ import pytest
 from studio.config.merge import MergeConfig
 from studio.config.train import TrainConfig
 from studio.errors import NotResumable, PathError, RunError, RunNotFound
-from studio.files import write_json
 from studio.runs import events, launchers
 from studio.runs.run import Run, State
 from studio.runs.store import Store
 from studio.runs.summary import summaries
 from studio.settings import ROOT
+from tests.checkpoints import make_checkpoint
 
 CONFIG = TrainConfig(dataset="identity", run_name="first try")
 
@@ -25,12 +25,8 @@ def end(run, reason="completed"):
     return run
 
 
-def add_checkpoint(run, step):
-    folder = run.path / "checkpoints" / f"checkpoint-{step}"
-    (folder / "deep").mkdir(parents=True)
-    for name in ("trainer_state.json", "model.safetensors", "deep/rng.pth"):
-        (folder / name).write_text(f"{name} at {step}")
-    return folder
+def add_checkpoint(run, step, **state):
+    return make_checkpoint(run.path / "checkpoints" / f"checkpoint-{step}", step, **state)
 
 
 # create
@@ -193,6 +189,7 @@ def test_resume_goes_on_from_the_last_checkpoint_with_its_curves(store):
     run = end(store.create(CONFIG), "stopped")
     add_checkpoint(run, 9)
     last = add_checkpoint(run, 20)
+    (add_checkpoint(run, 25) / "model.safetensors").unlink()
     (run.path / "checkpoints" / "checkpoint-30").mkdir()  # not complete
     rows = [{"type": "step", "step": step, "loss": 1.0} for step in range(1, 26)]
     odd = [{"type": "note", "text": "old"}, {"type": "step", "step": None}, {"type": "future"}]
@@ -207,17 +204,23 @@ def test_resume_goes_on_from_the_last_checkpoint_with_its_curves(store):
     linked = new.path / "checkpoints" / "checkpoint-20"
     assert (linked / "deep" / "rng.pth").read_text() == "deep/rng.pth at 20"
     assert (linked / "model.safetensors").samefile(last / "model.safetensors")
-    assert [path.name for path in new.checkpoints()] == ["checkpoint-20"]
+    assert [path.name for path in new.checkpoints()] == ["checkpoint-9", "checkpoint-20"]
 
 
-def test_the_best_checkpoint_is_handed_over_with_the_last(store):
+def test_checkpoints_before_the_chosen_one_come_along(store):
     run = end(store.create(CONFIG))
     for step in (3, 9, 12):
-        add_checkpoint(run, step)
-    write_json(run.path / "checkpoints/checkpoint-12/trainer_state.json", {"global_step": 12, "best_global_step": 3})
-    new = store.resume(run)
-    assert [path.name for path in new.checkpoints()] == ["checkpoint-3", "checkpoint-12"]
-    assert new.config.resume_from_checkpoint == "checkpoints/checkpoint-12"
+        add_checkpoint(run, step, best_global_step=3)
+    new = store.resume(run, step=9)
+    assert [path.name for path in new.checkpoints()] == ["checkpoint-3", "checkpoint-9"]
+    assert new.config.resume_from_checkpoint == "checkpoints/checkpoint-9"
+
+
+def test_what_is_changed_is_asked_of_the_new_run(store):
+    run = end(store.create(CONFIG))
+    add_checkpoint(run, 9)
+    new = store.resume(run, scope="no_scheduler", learning_rate=3e-5)
+    assert (new.config.learning_rate, new.config.resume_scope) == (3e-5, "no_scheduler")
 
 
 def test_the_first_run_keeps_its_checkpoint_when_the_second_deletes_its_own(store):
