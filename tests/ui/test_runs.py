@@ -35,7 +35,7 @@ def ended(ctx: Context, reason: str, **files: object) -> Run:
 def test_failure_shows_reason_and_hint_escaped(ctx: Context) -> None:
     run = ended(ctx, "failed", error={"message": "row 3: <b>bad</b>", "hint": "fix it"})
     shown = runs.on_select(ctx, run.id)
-    status = shown[7]
+    status = shown[8]
     assert "row 3: &lt;b&gt;bad&lt;/b&gt; fix it" in status
     assert "<b>bad" not in status
 
@@ -167,7 +167,16 @@ def test_rows_only_when_something_changed(ctx: Context) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["charts.js", "remarks.js", "runs.js", "strip.js", "train_find.js", "train_outlook.js", "train_parallel.js"],
+    [
+        "charts.js",
+        "remarks.js",
+        "runs.js",
+        "runs_processes.js",
+        "strip.js",
+        "train_find.js",
+        "train_outlook.js",
+        "train_parallel.js",
+    ],
 )
 def test_scripts_ask_no_other_host(name: str) -> None:
     text = (Path(live.WEB) / name).read_text()

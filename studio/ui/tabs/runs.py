@@ -21,10 +21,12 @@ from studio.runs.summary import of as summary_of
 from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
+from studio.ui.tabs import runs_processes
 from studio.ui.text import said
 
 POLL_S = 1.0
 LOG_BYTES = 16_000
+PANELS = 3  # that hold the id of the chosen run and ask for themselves
 RETRY = said("Retry with", "重试，改用")
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -71,6 +73,7 @@ def build(ctx: Context) -> RunsTab:
     status = gr.HTML(elem_id="run-status")
     actions = _actions()
     confirm = _deletion(ctx, table, actions.delete)
+    processes = runs_processes.draw(ctx)
     live.notes()
     charts, remarks = live.curves(ctx), live.remarks(ctx)
     with gr.Accordion(said("Log", "日志"), open=False):
@@ -84,7 +87,7 @@ def build(ctx: Context) -> RunsTab:
         [table.select, table.change],
         partial(on_select, ctx),
         table,
-        [charts, remarks, yaml, shell, confirm, *ticking],
+        [charts, remarks, processes, yaml, shell, confirm, *ticking],
         **QUIET,
     )
     timer.tick(partial(on_tick, ctx), [table, seen], ticking, **QUIET)
@@ -138,10 +141,10 @@ def on_select(ctx: Context, run_id: str) -> list[Any]:
     """Everything about a run that was just chosen."""
     run = _find(ctx, run_id)
     if run is None:
-        return ["", "", "", "", gr.update(visible=False), *_nothing()]
-    if run.kind == UNKNOWN_KIND:  # its config cannot be read; its state says so
-        return [run.id, run.id, "", "", gr.update(visible=False), *_view(ctx, run)]
-    return [run.id, run.id, load.dump(run.config), command(run.config), gr.update(visible=False), *_view(ctx, run)]
+        return [*[""] * PANELS, "", "", gr.update(visible=False), *_nothing()]
+    known = run.kind != UNKNOWN_KIND  # if not, its config cannot be read; its state says so
+    told = (load.dump(run.config), command(run.config)) if known else ("", "")
+    return [*[run.id] * PANELS, *told, gr.update(visible=False), *_view(ctx, run)]
 
 
 def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:

@@ -77,7 +77,7 @@ def draw(ctx: Context) -> gr.HTML:
     def inspect(run_id: str) -> Answer:
         return on_inspect(ctx, run_id)
 
-    shared = ("plot", "servers_load", "servers_api")
+    shared = ("plot", "copying", "servers_load", "servers_api")
     return panel.draw("servers", [look, act, load, api, inspect], shared, elem_id="servers-list")
 
 
