@@ -24,4 +24,8 @@ def of(config: TrainConfig, rank: Rank, run_dir: Path) -> Sharding:
         from studio.worker.sharding.zero import Zero  # a second, for few trainings
 
         return Zero(config, rank, run_dir)
+    if config.parallel_strategy == "fsdp2":
+        from studio.worker.sharding.fsdp import Fsdp
+
+        return Fsdp(config, rank, run_dir)
     return (Copies if strategy.is_distributed else Sharding)(config, rank, run_dir)

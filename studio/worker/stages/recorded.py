@@ -19,10 +19,11 @@ from studio.worker import optimizers, outputs
 from studio.worker.door import Desk
 from studio.worker.progress import Progress, memory_gb
 from studio.worker.samples import Samples
+from studio.worker.sharding.parted import Parted
 from studio.worker.stages.setting import Setting
 
 
-class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
+class Recorded(Parted):
     """Mixed into a trainer of TRL, before it: checkpoints appear whole or not at all, and every token is counted.
 
     Rows come encoded, as the page shows them; no trainer has a part in that.
@@ -96,7 +97,7 @@ class Recorded(Trainer):  # type: ignore[misc]  # transformers is untyped
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if isinstance(self.model, PeftModel) and len(self.model.peft_config) > 1:
+        if isinstance(self.model, PeftModel) and len(self.model.peft_config) > 1 and not self.is_fsdp_enabled:
             # beside a second adapter, which TRL keeps as the reference, transformers forgets the one that is trained
             self.model.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
 

@@ -37,7 +37,7 @@ class Setting:
 
     def autocast(self) -> torch.autocast:
         """The model in here computes as it does in the trainer, its weights of several types included."""
-        return torch.autocast(self.model.device.type, self.precision, enabled=self.precision != torch.float32)
+        return torch.autocast(self.sharding.device.type, self.precision, enabled=self.precision != torch.float32)
 
     @property
     def parts(self) -> dict[str, Any]:

@@ -62,7 +62,9 @@ def build(setting: Setting) -> Recorded:
     """
     config = setting.config
     with setting.autocast(), setting.sharding.computing(setting.model):
-        flat = keeps_rows_apart(setting.model, *(row["input_ids"] for row in setting.data.ends))
+        apart = keeps_rows_apart(setting.model, *(row["input_ids"] for row in setting.data.ends))
+    # where the first process alone has read the weights, it alone can tell
+    flat = not setting.desk.consensus.any(setting.desk.rank.is_first and not apart)
     if not flat:
         _pad_instead(setting)
     packs = flat and (config.packing or config.stage == "pt")

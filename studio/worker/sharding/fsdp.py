@@ -1,0 +1,86 @@
+"""PyTorch's fully sharded training (FSDP2): every process holds its part of each weight, gathered layer by layer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import PartialState, cpu_offload
+from accelerate.hooks import remove_hook_from_submodules
+from accelerate.utils import DistributedType
+from torch import nn
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from studio.errors import ParallelError
+from studio.models import ModelInfo
+from studio.worker.sharding import parts
+from studio.worker.sharding.copies import Copies
+from studio.worker.sharding.whole import Weights
+
+
+class Fsdp(Copies):
+    """The first process reads the weights into its memory; from there each part goes to the device that holds it."""
+
+    is_sharded = True
+    _precision: torch.dtype
+
+    @property
+    def kind(self) -> DistributedType:
+        return DistributedType.FSDP
+
+    def begin(self, precision: torch.dtype, info: ModelInfo) -> None:
+        self._precision = precision
+        # by these two transformers knows that only the first process reads weights, and the others wait for theirs
+        os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_CPU_RAM_EFFICIENT_LOADING="true")
+
+    def place(self, model: PreTrainedModel) -> PreTrainedModel:
+        return model  # in the memory of the machine until it is in parts
+
+    def arguments(self) -> dict[str, Any]:
+        # Accelerate shards on devices of any kind, but takes processes on CPUs for copies without a word
+        PartialState(cpu=not torch.cuda.is_available()).distributed_type = DistributedType.MULTI_GPU
+        return {
+            **super().arguments(),
+            "fsdp": True,
+            "fsdp_config": {"reshard_after_forward": True, "cpu_ram_efficient_loading": True},
+            "accelerator_config": {"use_configured_state": True},
+        }
+
+    def check(self, trainer: Trainer) -> None:
+        super().check(trainer)
+        plugin = trainer.accelerator.state.fsdp_plugin
+        if self._precision != torch.float32 and not self.config.pure_bf16:
+            # Accelerate's own policy would sum gradients, and give the loss, in half precision
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(self._precision, torch.float32)
+        if self.config.offload_param == "cpu":
+            plugin.cpu_offload = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
+        trainer.add_callback(Sharded())
+
+    @contextmanager
+    def computing(self, model: nn.Module) -> Iterator[None]:
+        if self.device.type == "cpu":
+            yield
+            return
+        cpu_offload(model, self.device, offload_buffers=True)  # layer by layer to the device and back
+        try:
+            yield
+        finally:
+            remove_hook_from_submodules(model)
+
+    def collected(self, model: nn.Module) -> Weights:
+        return parts.collected(model, trained_only=self.config.finetuning_type == "lora")
+
+
+class Sharded(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Sees to it that all weights came out in parts."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+    ) -> None:
+        if whole := [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]:
+            raise ParallelError(f"parallel_strategy: fsdp2 left {whole[0]} whole; the libraries' versions may not fit")

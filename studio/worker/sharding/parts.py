@@ -1,0 +1,97 @@
+"""Weights and optimizer states of a model in parts, to and from the files of a checkpoint.
+
+Weights lie there as one process would leave them, for everyone to read. States of the optimizer, twice as large, lie in
+parts as the processes had them, in the format of torch.distributed.checkpoint: it deals them out anew to any number of
+processes, and to one that holds all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
+from torch import distributed, nn
+from torch.distributed import checkpoint as storage
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim import Optimizer
+from transformers.trainer import OPTIMIZER_NAME
+
+from studio import models
+from studio.errors import NotResumable
+from studio.worker.sharding.parted import STATES
+from studio.worker.sharding.whole import Weights
+
+
+def save_states(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
+    """Write the states of `optimizer` into the checkpoint `folder`, every process its part."""
+    storage.save({STATES: get_optimizer_state_dict(model, optimizer)}, checkpoint_id=folder / STATES)
+
+
+def collected(model: nn.Module, trained_only: bool) -> Weights:
+    """Whole weights by their names, on the CPU of the first process; nothing in the others."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
+    weights: Weights = get_model_state_dict(model, options=options)
+    return weights
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Deal out the weights of the checkpoint `folder`, which the first process reads.
+
+    Raises:
+        NotResumable: it has weights that `model` has not.
+    """
+    weights = _stored(model, folder) if distributed.get_rank() == 0 else {}
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+    set_model_state_dict(model, weights, options=options)
+
+
+def load_states(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
+    """Give `optimizer` its states in the checkpoint `folder`, whole ones or in parts."""
+    if (folder / STATES).is_dir():
+        states = {STATES: get_optimizer_state_dict(model, optimizer)}
+        storage.load(states, checkpoint_id=folder / STATES)
+        set_optimizer_state_dict(model, optimizer, states[STATES])
+    else:
+        whole = torch.load(folder / OPTIMIZER_NAME, weights_only=True, mmap=True)
+        options = StateDictOptions(full_state_dict=True)
+        set_optimizer_state_dict(model, optimizer, _by_name(model, optimizer, whole), options=options)
+
+
+def _stored(model: nn.Module, folder: Path) -> Weights:
+    """The weights in the files of `folder` by their names in `model`."""
+    weights: Weights = {}
+    is_adapter = isinstance(model, PeftModel)
+    for file in [SAFETENSORS_WEIGHTS_NAME] if is_adapter else models.weight_files(folder):
+        weights.update(load_file(folder / file))
+    if is_adapter:
+        names = _adapter_names(model)
+        weights = {names.get(key, key): weight for key, weight in weights.items()}
+    if unknown := sorted(weights.keys() - model.state_dict().keys()):
+        raise NotResumable(f"{folder} does not fit the model: it has weights for {unknown[0]}")
+    return weights
+
+
+def _adapter_names(model: PeftModel) -> dict[str, str]:
+    """Names in the model of what PEFT leaves out the adapter's name of in files."""
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    saved = get_peft_model_state_dict(model, trained, adapter_name="default", save_embedding_layers=False)
+    names = {id(weight): name for name, weight in trained.items()}
+    return {key: names[id(weight)] for key, weight in saved.items()}
+
+
+def _by_name(model: nn.Module, optimizer: Optimizer, states: dict[str, Any]) -> dict[str, Any]:
+    """What an optimizer left that numbers its weights, for one that names them; both have them in the same order."""
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    order = [names[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
+    groups = [{**group, "params": [order[number] for number in group["params"]]} for group in states["param_groups"]]
+    return {"state": {order[number]: state for number, state in states["state"].items()}, "param_groups": groups}
