@@ -19,7 +19,7 @@ from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.tabs import runs
 
-BUTTONS = ("stop", "stop_now", "save", "resume", "chat", "merge", "push", "again", "delete", "retry")
+BUTTONS = ("stop", "stop_now", "save", "resume", "change", "chat", "merge", "push", "again", "delete", "retry")
 CONFIG = TrainConfig(dataset=("identity",))
 
 
@@ -35,7 +35,7 @@ def ended(ctx: Context, reason: str, **files: object) -> Run:
 def test_failure_shows_reason_and_hint_escaped(ctx: Context) -> None:
     run = ended(ctx, "failed", error={"message": "row 3: <b>bad</b>", "hint": "fix it"})
     shown = runs.on_select(ctx, run.id)
-    status = shown[8]
+    status = shown[9]
     assert "row 3: &lt;b&gt;bad&lt;/b&gt; fix it" in status
     assert "<b>bad" not in status
 
@@ -62,7 +62,9 @@ def test_buttons_follow_the_state(ctx: Context) -> None:
     (run.path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     (run.path / "checkpoints" / "checkpoint-2" / "trainer_state.json").write_text("{}")
     updates = dict(zip(BUTTONS, runs.on_select(ctx, run.id)[-len(BUTTONS) :], strict=True))
-    assert {name for name, update in updates.items() if update.get("interactive")} == {"resume", "again", "delete"}
+    assert {name for name, update in updates.items() if update.get("interactive")} == {
+        "resume", "change", "again", "delete",
+    }  # fmt: skip
     assert updates["retry"]["visible"] is False
 
 

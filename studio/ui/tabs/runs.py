@@ -21,13 +21,14 @@ from studio.runs.summary import of as summary_of
 from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
-from studio.ui.tabs import runs_processes
+from studio.ui.tabs import runs_checkpoints, runs_processes
 from studio.ui.text import said
 
 POLL_S = 1.0
 LOG_BYTES = 16_000
-PANELS = 3  # that hold the id of the chosen run and ask for themselves
+PANELS = 4  # that hold the id of the chosen run and ask for themselves
 RETRY = said("Retry with", "重试，改用")
+ASK_HOW = "() => document.querySelector('#run-checkpoints .panel').dispatchEvent(new Event('seedbed:resume'))"
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -53,6 +54,7 @@ class Actions:
     stop_now: gr.Button
     save: gr.Button
     resume: gr.Button
+    change: gr.Button
     chat: gr.Button
     merge: gr.Button
     push: gr.Button
@@ -62,7 +64,7 @@ class Actions:
 
     @property
     def buttons(self) -> list[gr.Button]:
-        running = [self.stop, self.stop_now, self.save, self.resume]
+        running = [self.stop, self.stop_now, self.save, self.resume, self.change]
         return [*running, self.chat, self.merge, self.push, self.again, self.delete, self.retry]
 
 
@@ -76,6 +78,7 @@ def build(ctx: Context) -> RunsTab:
     processes = runs_processes.draw(ctx)
     live.notes()
     charts, remarks = live.curves(ctx), live.remarks(ctx)
+    kept = runs_checkpoints.draw(ctx)
     with gr.Accordion(said("Log", "日志"), open=False):
         log = gr.Textbox(lines=14, max_lines=14, show_label=False, autoscroll=True, elem_id="run-log", buttons=["copy"])
     with gr.Accordion(said("Configuration", "配置"), open=False):
@@ -87,13 +90,19 @@ def build(ctx: Context) -> RunsTab:
         [table.select, table.change],
         partial(on_select, ctx),
         table,
-        [charts, remarks, processes, yaml, shell, confirm, *ticking],
+        [charts, remarks, processes, kept, yaml, shell, confirm, *ticking],
         **QUIET,
     )
     timer.tick(partial(on_tick, ctx), [table, seen], ticking, **QUIET)
     for button, name in ((actions.stop, "STOP"), (actions.stop_now, "STOP_NOW"), (actions.save, "SAVE")):
         button.click(partial(on_request, ctx, name), table, None, api_name=f"{name.lower()}_run")
     actions.resume.click(partial(on_resume, ctx), table, table, api_name="resume_run")
+    actions.change.click(None, js=ASK_HOW)
+
+    def resume(event: gr.EventData) -> str:
+        return runs_checkpoints.on_resume(ctx, event.run, event.step, event.scope, event.changes)
+
+    kept.resume(resume, None, table, api_visibility="private")
     return RunsTab(table, timer, actions.merge, actions.push, actions.chat, actions.again, actions.retry)
 
 
@@ -105,6 +114,7 @@ def _actions() -> Actions:
             _action("Stop now", "立即停止", "run-stop-now"),
             _action("Save now", "立即保存", "run-save"),
             _action("Resume", "继续训练", "run-resume"),
+            _action("Resume with changes …", "更改后继续…", "run-resume-changed"),
             _action("Chat with it", "对话", "run-chat"),
             _action("Merge", "合并", "run-merge"),
             _action("Upload", "上传", "run-push"),
@@ -217,7 +227,7 @@ def _view(ctx: Context, run: Run) -> list[Any]:
 
 def _nothing() -> list[Any]:
     hint = '<p class="empty">Choose a run above to see its curves, its log and what can be done with it.</p>'
-    none = [*[gr.update(interactive=False)] * 9, gr.update(visible=False)]
+    none = [*[gr.update(interactive=False)] * 10, gr.update(visible=False)]
     return [gr.Timer(active=False), "", hint, "", gr.update(visible=False), *none]
 
 
@@ -228,7 +238,7 @@ def _buttons(run: Run, state: State) -> list[Any]:
         active and training and state is not State.STOPPING,
         active,
         training and state is State.RUNNING,
-        training and not active and bool(run.checkpoints()),
+        *[training and not active and bool(run.checkpoints())] * 2,
         output is not None and output.name in ("adapter", "model"),
         output is not None and output.name == "adapter",
         output is not None,
