@@ -17,7 +17,9 @@ SeedbedError
 │   ├── AlreadyStarted     a run is started at most once
 │   ├── NotResumable       no complete checkpoint to go on from
 │   ├── RewardError        a reward that cannot be given
-│   └── ParallelError      processes that cannot train together as asked
+│   ├── ParallelError      processes that cannot train together as asked
+│   └── SlurmError         SLURM refuses what it is asked for
+│       └── SlurmSilent    SLURM does not answer at the moment
 └── ServingError
     ├── SidecarNotReady    the model server is not up (yet, or any more)
     ├── RequestFailed      the model server refused or broke off a request
@@ -125,6 +127,14 @@ class RewardError(RunError):
 
 class ParallelError(RunError):
     """Processes cannot train together as it was asked for."""
+
+
+class SlurmError(RunError):
+    """SLURM refuses what it is asked for, or is not there."""
+
+
+class SlurmSilent(SlurmError):
+    """SLURM does not answer at the moment; it may again."""
 
 
 class ServingError(SeedbedError):

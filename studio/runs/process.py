@@ -61,7 +61,7 @@ def lives(run: Path, name: str) -> bool:
     identity = Identity.read(run / f"{name}.json")
     if identity is None:
         return False
-    return is_alive(identity) if identity.host == socket.gethostname() else _has_heartbeat(run)
+    return is_alive(identity) if identity.host == socket.gethostname() else has_heartbeat(run)
 
 
 def is_alive(identity: Identity) -> bool:
@@ -124,7 +124,8 @@ def _boot() -> str:
         return ""
 
 
-def _has_heartbeat(run: Path) -> bool:
+def has_heartbeat(run: Path) -> bool:
+    """Whether the status of a run was written a moment ago."""
     at = read_record(run / "status.json").get("at")
     return isinstance(at, int | float) and time.time() - at < HEARTBEAT_MAX_AGE_S
 

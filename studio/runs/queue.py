@@ -25,10 +25,15 @@ def holds_devices(run: Path) -> bool:
 
 
 def is_attended(run: Path) -> bool:
-    """Whether somebody looks after a run: its nanny or worker lives, or the nanny is about to say so."""
+    """Whether somebody looks after a run: its nanny or worker lives, or the nanny is about to say so, or a job of SLURM
+    goes on that nobody here watches any more."""
     if not (run / "nanny.json").exists():
         return abs(time.time() - _claimed_ns(run) / 1e9) < STARTING_S
-    return process.lives(run, "nanny") or process.lives(run, "worker")
+    return process.lives(run, "nanny") or process.lives(run, "worker") or _is_job(run)
+
+
+def _is_job(run: Path) -> bool:
+    return (run / "slurm.json").exists() and process.has_heartbeat(run)
 
 
 def _is_before(other: Path, run: Path) -> bool:

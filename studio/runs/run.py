@@ -13,7 +13,9 @@ from typing import Any
 from studio.config.load import RunConfig, load_run_config
 from studio.errors import ConfigError
 from studio.files import read_json, read_record, tail
-from studio.runs import process, queue
+from studio.parallel import slurm
+from studio.runs import cluster, process, queue
+from studio.runs.waiting import is_asked_to_stop
 
 
 class State(StrEnum):
@@ -121,6 +123,8 @@ class Run:
         state = self.state
         if state is State.FAILED:
             return self._failure()
+        if state is State.STOPPED:  # by SLURM, as its time was up: nobody here has asked for it
+            return _sentence(self.error)
         if state is State.DAMAGED:
             return f"{self.damage}. Put the file right, or delete the run."
         if state is State.LOST:
@@ -159,12 +163,16 @@ class Run:
     def stop(self) -> None:
         """Ask the run to save and stop."""
         self.request("STOP")
+        if not self.process_alive("nanny") and (ticket := cluster.Ticket.of(self.path)):
+            cluster.cancel_waiting(ticket)
 
     def stop_now(self) -> None:
         """End the run without saving. Without a nanny to do it, the worker is signalled here."""
         self.request("STOP_NOW")
         if not self.process_alive("nanny"):
             process.kill(process.of_run(self.path), signal.SIGKILL)
+            if ticket := cluster.Ticket.of(self.path):
+                cluster.cancel(ticket)
 
     @property
     def ran_out_of_memory(self) -> bool:
@@ -179,9 +187,10 @@ class Run:
     def _living(self) -> State | None:
         if not queue.is_attended(self.path):
             return None
-        if self._is_asked_to_stop():
+        if is_asked_to_stop(self.path):
             return State.STOPPING
-        return State.QUEUED if (self.path / "WAIT").exists() else State.RUNNING
+        is_waiting = (self.path / "WAIT").exists() or self._json(cluster.FILE).get("state") in slurm.WAITING
+        return State.QUEUED if is_waiting else State.RUNNING
 
     def _unattended(self) -> State:
         """No exit.json and nobody alive: never started, or the nanny was killed. A result is written last, so it
@@ -192,16 +201,13 @@ class Run:
             return State.STOPPED if result.get("stopped") else State.COMPLETED
         if self.error:
             return State.FAILED
-        if self._is_asked_to_stop():
+        if is_asked_to_stop(self.path):
             return State.STOPPED
         return State.LOST if (self.path / "CLAIM").exists() else State.QUEUED
 
-    def _is_asked_to_stop(self) -> bool:
-        return (self.path / "STOP").exists() or (self.path / "STOP_NOW").exists()
-
     def _failure(self) -> str:
         if error := self.error:
-            return " ".join(str(error[key]) for key in ("message", "hint") if error.get(key))
+            return _sentence(error)
         if number := self.exit.get("signal"):
             return KERNEL_KILL if self.ran_out_of_memory else _signal_sentence(int(number))
         last = next(reversed([line for line in tail(self.log, 4000).splitlines() if line.strip()]), "")
@@ -209,6 +215,10 @@ class Run:
 
     def _json(self, name: str) -> dict[str, Any]:
         return read_record(self.path / name)
+
+
+def _sentence(card: dict[str, Any]) -> str:
+    return " ".join(str(card[key]) for key in ("message", "hint") if card.get(key))
 
 
 def _step(checkpoint: Path) -> int:
