@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from studio.config import llamafactory
+from studio.config import beside, llamafactory
 from studio.config.adapter import AdapterConfig
 from studio.config.arena import ArenaConfig
 from studio.config.bench import BenchConfig
@@ -28,6 +28,7 @@ from studio.config.serve import ServeConfig
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError, Problem
 from studio.files import write_text
+from studio.parallel.foreign import Reading
 from studio.settings import PRESETS
 
 RunConfig = (
@@ -89,15 +90,17 @@ def parse(kind: type[C], values: Mapping[str, Any]) -> C:
 
 
 def without_effect(values: Mapping[str, Any], kind: type[Config] = TrainConfig) -> list[Problem]:
-    """Keys of a LLaMA-Factory file that `parse` leaves out, each with the reason, to be told to the user."""
-    inert = llamafactory.WITHOUT_EFFECT if kind is TrainConfig else {}
-    if kind in EXPORTS:
-        inert = exporting.without_effect(values, kind.model_fields)
+    """Keys of other programs' files that `parse` leaves out or does in another way, each with the reason, to be told
+    to the user."""
+    if kind is TrainConfig:
+        found = _read_in(values)
+        return [*llamafactory.without_effect(found.options), *found.notes]
+    inert = exporting.without_effect(values, kind.model_fields) if kind in EXPORTS else {}
     return [Problem(key, why) for key, why in inert.items() if values.get(key) not in (None, False)]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping.
+    """A YAML file's mapping. Files that it names are taken from its own folder before all others.
 
     Raises:
         ConfigError: no such file, or the line and column where it breaks.
@@ -108,7 +111,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError([Problem(str(path), "there is no such file")]) from error
     except (OSError, ValueError) as error:
         raise ConfigError([Problem(str(path), f"is not a text file that can be read ({error})")]) from error
-    return parse_yaml(text, str(path))
+    return beside.anchored(parse_yaml(text, str(path)), path.parent)
 
 
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
@@ -190,10 +193,16 @@ def _load(path: Path) -> RunConfig:
 def _foreign(kind: type[Config], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """`values` in our words, with what is refused of LLaMA-Factory's."""
     if kind is TrainConfig:
-        return llamafactory.read(values, kind.model_fields)
+        found = _read_in(values)
+        known, problems = llamafactory.read(found.options, kind.model_fields)
+        return known, found.problems + problems
     if kind in EXPORTS:
         return exporting.read(values, kind.model_fields)
     return dict(values), []
+
+
+def _read_in(values: Mapping[str, Any]) -> Reading:
+    return beside.read_in(values, read_yaml)
 
 
 def _cross(config: Config) -> list[Problem]:

@@ -15,8 +15,8 @@ IMAGES = ("image_max_pixels", "video_max_pixels")
 # the keys that need what this project does not have, by example
 REFUSALS: dict[str, tuple[str, ...]] = {
     "extras/adam_mini/qwen2_full_sft.yaml": ("use_adam_mini",),
-    "extras/fp8/llama3_fp8_deepspeed_sft.yaml": ("fp8", "deepspeed"),
-    "extras/fp8/llama3_fp8_fsdp_sft.yaml": ("fp8", "fsdp"),
+    "extras/fp8/llama3_fp8_deepspeed_sft.yaml": ("fp8",),
+    "extras/fp8/llama3_fp8_fsdp_sft.yaml": ("fp8",),
     "extras/mod/llama3_full_sft.yaml": ("mixture_of_depths",),
     "extras/oft/qwen2_5vl_oft_sft.yaml": (*IMAGES, "finetuning_type"),
     "extras/qoft/llama3_oft_sft_awq.yaml": ("finetuning_type",),
@@ -24,8 +24,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "ktransformers/train_lora/deepseek_v2_lora_sft_kt.yaml": ("use_kt",),
     "ktransformers/train_lora/deepseek_v3_int8_lora_sft_kt.yaml": ("use_kt",),
     "ktransformers/train_lora/qwen3moe_lora_sft_kt.yaml": ("use_kt",),
-    "train_full/qwen3_full_sft.yaml": ("deepspeed",),
-    "train_full/qwen3vl_full_sft.yaml": (*IMAGES, "freeze_vision_tower", "freeze_multi_modal_projector", "deepspeed"),
+    "train_full/qwen3vl_full_sft.yaml": (*IMAGES, "freeze_vision_tower", "freeze_multi_modal_projector"),
     "train_lora/qwen3_preprocess.yaml": ("tokenized_path",),
     "train_lora/qwen3vl_lora_sft.yaml": IMAGES,
 }

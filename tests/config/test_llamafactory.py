@@ -44,7 +44,8 @@ def test_every_key_has_a_fate():
 def test_no_key_has_two_fates():
     fates = [OPTIONS | OWN, set(TRANSLATED) - SEVERAL_FATES, set(WITHOUT_EFFECT), set(INSTEAD)]
     assert sum(map(len, fates)) == len(set().union(*fates))
-    assert {"stage", "optim", "warmup_steps", "add_tokens", "add_special_tokens"} == SEVERAL_FATES
+    spelled = {"stage", "optim", "warmup_steps", "add_tokens", "add_special_tokens", "save_strategy"}
+    assert spelled | {"deepspeed", "ddp_timeout"} == SEVERAL_FATES
     assert OWN <= OPTIONS
 
 
@@ -105,8 +106,9 @@ def test_an_alternative_names_something_that_exists(sentence):
         ({"eval_strategy": "steps", "logging_steps": 5, "val_size": 0.1}, {"eval_steps": 5}),
         ({"eval_strategy": "epoch", "eval_steps": 7, "val_size": 0.1}, {"eval_steps": None}),
         ({"evaluation_strategy": "no", "eval_steps": 7}, {"eval_steps": None}),
-        ({"save_strategy": "no", "save_steps": 5}, {"save_steps": 0}),
-        ({"save_strategy": False}, {"save_steps": 0}),
+        ({"save_strategy": "no", "save_steps": 5}, {"save_strategy": "no"}),
+        ({"save_strategy": False}, {"save_strategy": "no"}),
+        ({"save_strategy": "epoch"}, {"save_strategy": "epoch"}),
         ({"save_strategy": "steps", "save_steps": 5}, {"save_steps": 5}),
         ({"save_strategy": "best", "val_size": 0.1}, {"load_best_model_at_end": True}),
         ({"warmup_steps": 0.1}, {"warmup_ratio": 0.1, "warmup_steps": 0}),

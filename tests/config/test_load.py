@@ -48,7 +48,7 @@ def test_every_problem_is_reported_at_once():
     assert found["learning_rate"] == "input should be a valid number, unable to parse string as a number (got 'fast')"
     assert found["finetuning_type"] == "input should be 'lora', 'full' or 'freeze' (got 'lara')"
     assert found["lerning_rate"] == "there is no such option; did you mean learning_rate?"
-    assert found["deepspeed"].startswith("is not supported; use instead: ")
+    assert found["deepspeed"].startswith("there is no file 'ds_z3.json'")
     assert found["dataset"].startswith("choose at least one dataset")
     assert "keep bf16" in found["fp16"]
     assert "not both" in found["warmup_ratio"]

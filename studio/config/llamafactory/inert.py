@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-ONE_PROCESS = "a training is one process for now"
+OWN_COPIES = "processes that hold copies are set up as PyTorch does by itself"
+OWN_SHARDS = "it only tunes how weights are sharded, which is done layer by layer"
+LAUNCHED = "processes are started by torchrun or SLURM, not by Ray"
 OWN_TIME = "rows are prepared before the first step"
 SERVING = "chat and serving have settings of their own"
 EXPORT = "merging and exporting are runs of their own"
@@ -41,7 +43,6 @@ WITHOUT_EFFECT: dict[str, str] = {
         "length_column_name",
     ),
     **_all("padding is never trained on", "ignore_pad_token_for_loss"),
-    **_all("checkpoints are always complete, so that every run can be resumed", "save_only_model"),
     **_all("a run that is stopped always saves a checkpoint", "enable_jit_checkpoint"),
     **_all("a resumed run goes on exactly where it was", "ignore_data_skip", "restore_callback_states_from_checkpoint"),
     **_all("models are always saved as safetensors", "save_safetensors"),
@@ -62,12 +63,15 @@ WITHOUT_EFFECT: dict[str, str] = {
         "batch_eval_metrics",
     ),
     **_all(
-        ONE_PROCESS,
+        OWN_COPIES,
         "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph",
-        "ddp_backend", "local_rank", "average_tokens_across_devices", "save_on_each_node",
-        "fsdp_config", "fsdp_transformer_layer_cls_to_wrap", "ray_num_workers", "ray_num_cpus_per_worker",
-        "ray_init_kwargs",
     ),
+    **_all("processes speak over NCCL between GPUs and gloo between CPUs", "ddp_backend"),
+    **_all("each process is told its number by what starts it", "local_rank"),
+    **_all("a loss is always the mean over the tokens of all processes", "average_tokens_across_devices"),
+    **_all("all nodes see the same folder", "save_on_each_node"),
+    **_all(OWN_SHARDS, "fsdp_transformer_layer_cls_to_wrap"),
+    **_all(LAUNCHED, "ray_num_workers", "ray_num_cpus_per_worker", "ray_init_kwargs"),
     **_all(
         SERVING,
         "infer_backend", "infer_dtype", "vllm_maxlen", "vllm_gpu_util", "vllm_enforce_eager", "vllm_max_lora_rank",

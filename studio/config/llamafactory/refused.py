@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TEXT_ONLY = "text data with a text model"
-ONE_PROCESS = "nothing: a training is one process for now, remove the key"
+SHARDED = "parallel_strategy: zero3 or fsdp2, which shard every layer and split none"
 NOTHING = "nothing: remove the key"
 LESS_MEMORY = "optim: adamw_8bit, galore_adamw or apollo_adamw, or finetuning_type: lora"
 ENVIRONMENT = "the environment: HF_TOKEN, which is never written to a run"
@@ -11,12 +11,11 @@ BY_MODEL = "model_name_or_path: a local folder that holds that model"
 
 INSTEAD: dict[str, str] = {
     # distribution
-    "fsdp": ONE_PROCESS,
-    "accelerator_config": ONE_PROCESS,
-    "parallelism_config": ONE_PROCESS,
-    "use_mca": ONE_PROCESS,
-    "use_megatron_bridge": ONE_PROCESS,
-    "use_hyper_parallel": ONE_PROCESS,
+    "accelerator_config": "nothing: rows are dealt out to the processes evenly, in the order of the seed",
+    "parallelism_config": SHARDED,
+    "use_mca": SHARDED,
+    "use_megatron_bridge": SHARDED,
+    "use_hyper_parallel": SHARDED,
     "use_kt": "finetuning_type: lora with quantization_bit: 4",
     # speed and memory
     "enable_liger_kernel": NOTHING,
@@ -111,7 +110,6 @@ NEUTRAL: dict[str, object] = {
     "num_mtp_layers": 0,
     "pref_bco_weight": 0,
     "debug": "",
-    "fsdp": "",
 }
 VALUES_INSTEAD: dict[tuple[str, str], str] = {
     ("stage", "ppo"): "stage: rloo or grpo, with reward_funcs: reward_model",
@@ -121,5 +119,4 @@ VALUES_INSTEAD: dict[tuple[str, str], str] = {
     ("mix_strategy", "interleave_once"): "mix_strategy: concat, which takes every row once",
     ("lr_scheduler_type", "greedy"): "lr_scheduler_type: reduce_lr_on_plateau",
     ("report_to", "all"): "report_to: the names, such as tensorboard,wandb",
-    ("save_strategy", "epoch"): "save_steps: the number of steps of an epoch",
 }

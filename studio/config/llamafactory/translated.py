@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.config.llamafactory import distributed
 from studio.config.train.preference import UNREFERENCED
 
 Values = dict[str, Any]
@@ -57,9 +58,9 @@ def _validation(value: Any, values: Mapping[str, Any]) -> Values:
 
 
 def _saving(value: Any, _: Mapping[str, Any]) -> Values:
-    if value in ("no", False):  # YAML reads a plain no as false
-        return {"save_steps": 0}
-    return {"load_best_model_at_end": True} if value == "best" else {}
+    if value == "best":
+        return {"load_best_model_at_end": True}
+    return {"save_strategy": "no" if value is False else value}  # YAML reads a plain no as false
 
 
 def _warmup(value: Any, _: Mapping[str, Any]) -> Values:
@@ -82,7 +83,7 @@ OPTIMIZERS = {
     "adamw_hf": "adamw_torch",
 }
 # here LLaMA-Factory's key is the stronger one
-OVERRIDING = frozenset({"optim", "pref_loss", "eval_steps", "packing", "save_steps", "resize_vocab"})
+OVERRIDING = frozenset({"optim", "pref_loss", "eval_steps", "packing", "resize_vocab"})
 TRANSLATED = {
     "stage": Translation("`orpo` and `simpo` are `stage: dpo` with that `pref_loss`", _stage),
     "output_dir": Translation("its last part becomes `run_name`: every run has its own folder under saves/", _name),
@@ -96,7 +97,22 @@ TRANSLATED = {
         "`steps` is `eval_steps`; `epoch` and `no` leave it empty: once an epoch", _validation
     ),
     "evaluation_strategy": Translation("as `eval_strategy`", _validation),
-    "save_strategy": Translation("`no` is `save_steps: 0`, `best` is `load_best_model_at_end: true`", _saving),
+    "save_strategy": Translation("`best` is `load_best_model_at_end: true`", _saving),
+    "deepspeed": Translation(
+        "its stage sets `parallel_strategy`, and its offload `offload_optimizer` and `offload_param`, where they are "
+        "not set; stage 0 is `ddp`. A file is looked for beside the YAML, in the folders above, and where the command "
+        "is given; of LLaMA-Factory's own files the name is enough",
+        distributed.deepspeed,
+    ),
+    "ddp_timeout": Translation("more than a day is an hour", distributed.timeout),
+    "fsdp": Translation(
+        "`true` or `full_shard` is `parallel_strategy: fsdp2`, `offload` is `offload_param: cpu`", distributed.fsdp
+    ),
+    "fsdp_config": Translation(
+        "`offload_params` is `offload_param: cpu`, `activation_checkpointing` is `gradient_checkpointing: true`; what "
+        "else it holds is told as without effect, or refused",
+        distributed.fsdp_config,
+    ),
     "warmup_steps": Translation("a share below 1 is `warmup_ratio`", _warmup),
     "add_tokens": Translation("sets `resize_vocab: true`", _tokens("add_tokens")),
     "add_special_tokens": Translation("sets `resize_vocab: true`", _tokens("add_special_tokens")),

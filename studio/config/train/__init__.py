@@ -17,7 +17,7 @@ from studio.config.train.precision import PrecisionOptions
 from studio.config.train.preference import PreferenceOptions
 from studio.config.train.quantisation import QuantisationOptions
 from studio.config.train.reward import RewardOptions
-from studio.config.train.rules import RULES, misplaced
+from studio.config.train.rules import RULES, deepspeed_problems, misplaced
 from studio.config.train.saving import SavingOptions
 from studio.errors import Problem
 
@@ -49,6 +49,7 @@ class TrainConfig(
     def problems(self) -> Iterator[Problem]:
         """Everything that is wrong between fields that are each right alone."""
         yield from misplaced(self)
+        yield from deepspeed_problems(self)
         for rule in RULES:
             if problem := rule(self):
                 yield problem

@@ -29,7 +29,7 @@ class ParallelOptions(Config):
         "single",
         en="How the training is spread over devices: ddp copies it, zero1 to zero3 and fsdp2 shard more and more of "
         "it, device_map deals out the layers of one copy.",
-        zh="训练如何分布到多个设备：ddp 为复制，zero1 至 zero3 与 fsdp2 逐步切分更多内容，device_map 把各层分配到各设备。",
+        zh="训练如何分布到多个设备：ddp 为复制，zero1 至 zero3 与 fsdp2 逐步切分更多，device_map 把各层分到各设备。",
         group="parallel",
         label=("Parallel strategy", "并行策略"),
     )

@@ -21,6 +21,8 @@ DPO = {"stage": "dpo"}
 GRPO = {"stage": "grpo", "reward_funcs": "length"}
 HELD_OUT = {"val_size": 0.1}
 EACH = {"eval_dataset": "b,c", "eval_on_each_dataset": True, "load_best_model_at_end": True}
+DDP = {"parallel_strategy": "ddp"}
+ZERO3 = {"parallel_strategy": "zero3"}
 WSD = {"lr_scheduler_type": "warmup_stable_decay"}
 
 LEGAL = [
@@ -70,6 +72,13 @@ LEGAL = [
     {"metric_for_best_model": "eval_perplexity", "load_best_model_at_end": True, **HELD_OUT},
     {**DPO, "metric_for_best_model": "rewards/margins", "load_best_model_at_end": True, **HELD_OUT},
     {"stage": "rm", "sample_prompts": None},
+    {"devices": "1"},
+    {**DDP, "devices": "0,3", "nproc_per_node": 2, "optim": "muon"},
+    {**ZERO3, "offload_optimizer": "nvme", "offload_param": "nvme", "nvme_path": "/scratch"},
+    {**ZERO3, "deepspeed": {"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "/x"}}},
+     "offload_param": "nvme"},
+    {"parallel_strategy": "fsdp2", "offload_param": "cpu"},
+    {**DDP, "launcher": "slurm", "slurm_time": "1:00:00", "nnodes": 4},
 ]  # fmt: skip
 
 ILLEGAL = [
@@ -160,6 +169,24 @@ ILLEGAL = [
     ({**DPO, "metric_for_best_model": "perplexity"}, "metric_for_best_model", "use loss"),
     ({"metric_for_best_model": "rewards/margins"}, "metric_for_best_model", "use loss"),
     ({"stage": "rm", "sample_prompts": "Who are you?"}, "sample_prompts", "writes none"),
+    ({"devices": "0,1"}, "devices", "set parallel_strategy: ddp"),
+    ({**DDP, "devices": "1,1"}, "devices", "GPU 1 twice"),
+    ({**DDP, "devices": "0,1", "nproc_per_node": 4}, "nproc_per_node", "2 GPUs are named"),
+    ({"nproc_per_node": 2}, "nproc_per_node", "without parallel_strategy: ddp"),
+    ({"nnodes": 2}, "nnodes", "without parallel_strategy: ddp"),
+    ({**DDP, "offload_optimizer": "cpu"}, "offload_optimizer", "without parallel_strategy: zero1"),
+    ({"parallel_strategy": "zero2", "offload_param": "cpu"}, "offload_param", "without parallel_strategy: zero3"),
+    ({"parallel_strategy": "device_map", "deepspeed": "{}"}, "deepspeed", "without parallel_strategy: zero1"),
+    ({**ZERO3, "offload_param": "nvme"}, "nvme_path", "a local NVMe disk"),
+    ({"parallel_strategy": "fsdp2", "offload_param": "nvme"}, "offload_param", "or parallel_strategy: zero3"),
+    ({**ZERO3, "optim": "muon", **FULL}, "optim", "zero3 shards them"),
+    ({**ZERO3, "optim": "adamw_8bit", "offload_optimizer": "cpu"}, "optim", "needs its states on a GPU"),
+    ({"launcher": "slurm"}, "launcher", "set parallel_strategy: ddp"),
+    ({**DDP, "slurm_partition": "gpu"}, "slurm_partition", "launcher: slurm"),
+    ({**ZERO3, "deepspeed": "{"}, "deepspeed", "neither JSON"),
+    ({**ZERO3, "deepspeed": "[1]"}, "deepspeed", "there is no file '[1]'"),
+    ({**ZERO3, "deepspeed": {"zero_optimisation": {"stage": 3}}}, "deepspeed", "do you mean zero_optimization?"),
+    ({**ZERO3, "deepspeed": {"zero_optimization": {"stage": 2}}}, "deepspeed", "parallel_strategy"),
 ]  # fmt: skip
 
 

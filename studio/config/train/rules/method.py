@@ -21,7 +21,8 @@ SWITCHES = frozenset(
         "use_rslora", "use_dora", "pissa_init", "pissa_convert", "loraplus_lr_ratio", "additional_target",
         "layers_to_transform", "use_adalora", "quantization_bit", "freeze_extra_modules", "use_llama_pro",
         "use_dft_loss", "label_smoothing_factor", "z_loss_coef", "pref_ftx", "dpo_label_smoothing", "ld_alpha",
-        "ref_model", "reward_funcs",
+        "ref_model", "reward_funcs", "nproc_per_node", "nnodes", "hostfile", "offload_optimizer", "offload_param",
+        "nvme_path", "deepspeed", "slurm_partition", "slurm_time", "slurm_options",
     }
 )  # fmt: skip
 

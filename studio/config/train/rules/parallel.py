@@ -1,0 +1,95 @@
+"""What is wrong between the options of strategy, devices and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from studio.errors import ConfigError, Problem
+from studio.parallel import zero
+from studio.parallel.strategies import STRATEGIES, Strategy
+
+if TYPE_CHECKING:
+    from studio.config.train import TrainConfig
+
+# they work on whole matrices, where ZeRO leaves each process a piece of one long row of numbers
+WHOLE = ("adafactor", "muon", "galore_adamw", "apollo_adamw")
+ON_GPUS = ("adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit", "adamw_torch_fused")
+
+
+def deepspeed_problems(config: TrainConfig) -> Iterator[Problem]:
+    """What DeepSpeed would not understand of a person's own settings, and where they contradict the options."""
+    strategy = _strategy(config)
+    if not config.deepspeed or not strategy.is_deepspeed:
+        return
+    try:
+        own = zero.parse(config.deepspeed)
+        told = [*zero.problems(own), *zero.contradictions(config)]
+    except ConfigError as error:
+        yield from error.problems
+        return
+    yield from (Problem("deepspeed", sentence) for sentence in told)
+
+
+def _strategy(config: TrainConfig) -> Strategy:
+    return STRATEGIES[config.parallel_strategy]
+
+
+def _distinct_devices(config: TrainConfig) -> Problem | None:
+    numbers = config.devices.split(",") if config.devices else []
+    if twice := next((number for number in numbers if numbers.count(number) > 1), None):
+        return Problem("devices", f"names GPU {twice} twice")
+    if len(numbers) > 1 and config.parallel_strategy == "single":
+        return Problem("devices", "single trains on one GPU: name one, or set parallel_strategy: ddp")
+    return None
+
+
+def _a_device_each(config: TrainConfig) -> Problem | None:
+    if not (_strategy(config).is_distributed and config.devices and config.nproc_per_node):
+        return None
+    named = len(config.devices.split(","))
+    if config.nproc_per_node == named:
+        return None
+    what = f"{named} GPUs are named in devices, one for each process: set {named}, or leave it empty"
+    return Problem("nproc_per_node", what)
+
+
+def _folder_for_nvme(config: TrainConfig) -> Problem | None:
+    if "nvme" not in (config.offload_optimizer, config.offload_param):
+        return None
+    if config.offload_param == "nvme" and config.parallel_strategy == "fsdp2":
+        return Problem("offload_param", "fsdp2 keeps weights in memory only: set cpu, or parallel_strategy: zero3")
+    if config.nvme_path is None and "nvme_path" not in (config.deepspeed or ""):
+        return Problem("nvme_path", "offloading to nvme needs a folder on a local NVMe disk")
+    return None
+
+
+def _whole_matrices(config: TrainConfig) -> Problem | None:
+    if config.optim not in WHOLE or not (_strategy(config).is_deepspeed or config.parallel_strategy == "fsdp2"):
+        return None
+    what = f"{config.optim} works on whole matrices, and {config.parallel_strategy} shards them"
+    return Problem("optim", f"{what}: set optim: adamw_torch, or parallel_strategy: ddp")
+
+
+def _optimizer_on_the_cpu(config: TrainConfig) -> Problem | None:
+    offloads = config.offload_optimizer != "none" or config.offload_param != "none"
+    if not (_strategy(config).is_distributed and offloads and config.optim in ON_GPUS):
+        return None
+    return Problem("optim", f"{config.optim} needs its states on a GPU: set optim: adamw_torch, or offload nothing")
+
+
+def _slurm_of_several(config: TrainConfig) -> Problem | None:
+    if config.launcher != "slurm" or _strategy(config).is_distributed:
+        return None
+    what = f"slurm starts several processes, and {config.parallel_strategy} is one: set parallel_strategy: ddp"
+    return Problem("launcher", f"{what}, with nproc_per_node: 1 for a single GPU")
+
+
+RULES = (
+    _distinct_devices,
+    _a_device_each,
+    _folder_for_nvme,
+    _whole_matrices,
+    _optimizer_on_the_cpu,
+    _slurm_of_several,
+)
