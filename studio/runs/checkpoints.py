@@ -148,20 +148,19 @@ def hashes(
     names: Iterable[str],
     progress: Progress = lambda done, total: None,
     cancelled: Asked = lambda: False,
-    settle: bool = False,
 ) -> dict[str, str]:
-    """The SHA-256 of files in `folder`, several at a time; with `settle` they are on the disk afterwards.
+    """The SHA-256 of files in `folder`, several at a time.
 
     Raises:
         Cancelled: `cancelled` answered yes.
-        OSError: a file cannot be read, or brought to the disk.
+        OSError: a file cannot be read.
     """
     # the largest first: the last thread should not begin the longest file when the others are done
     sizes = {name: (folder / name).stat().st_size for name in names}
     order = sorted(sizes, key=lambda name: sizes[name], reverse=True)
     meter = _Meter(sum(sizes.values()), progress, cancelled)
     with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(order, pool.map(partial(_hash, folder, meter, settle), order), strict=True))
+        return dict(zip(order, pool.map(partial(_hash, folder, meter), order), strict=True))
 
 
 def files_of(folder: Path) -> list[str]:
@@ -186,14 +185,12 @@ class _Meter:
             self._progress(self._done, self._total)
 
 
-def _hash(folder: Path, meter: _Meter, settle: bool, name: str) -> str:
+def _hash(folder: Path, meter: _Meter, name: str) -> str:
     digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK_BYTES))
     with open(folder / name, "rb", buffering=0) as file:
         while count := file.readinto(block):
             digest.update(block[:count])
             meter.add(count)
-        if settle:
-            os.fsync(file.fileno())
     return digest.hexdigest()
 
 

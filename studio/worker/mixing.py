@@ -7,12 +7,13 @@ that one row became are on both sides.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, groupby, islice
 from math import ceil
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy
@@ -34,7 +35,8 @@ class Rows:
     """What is trained and what is validated: nothing, one set, or several by name that are each validated by itself.
 
     Rows have the columns of their stage (see `columns`), sequences of `cutoff_len` tokens at most. `remarks` say what
-    became of those left out. `ends` are two rows, the first and the last (of a stream, the second).
+    became of those left out. `ends` are two rows, the first and the last (of a stream, the second). `files` are those
+    that the rows of each dataset to train on are in.
     """
 
     train: Table
@@ -42,6 +44,7 @@ class Rows:
     remarks: list[str]
     ends: tuple[dict[str, Any], dict[str, Any]]
     cutoff_len: int
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 def mix(config: TrainConfig, parts: Sequence[Prepared], own: Sequence[Prepared], cutoff_len: int) -> Rows:
@@ -59,7 +62,8 @@ def mix(config: TrainConfig, parts: Sequence[Prepared], own: Sequence[Prepared],
         tables, held = _hold_out(tables, config.val_size, config.seed)
         validation = held.remove_columns(ROW)
     tables = [table.remove_columns(ROW) for table in tables]
-    return Rows(_mixed(config, tables), validation, remarks, (tables[0][0], tables[-1][-1]), cutoff_len)
+    files = {part.name: part.files for part in parts}
+    return Rows(_mixed(config, tables), validation, remarks, (tables[0][0], tables[-1][-1]), cutoff_len, files)
 
 
 def stream(
@@ -90,7 +94,8 @@ def stream(
     tables = [table.remove_columns(ROW) for table in tables]
     two = list(islice(tables[0], 2))
     shuffled = [table.shuffle(seed=config.seed, buffer_size=config.buffer_size) for table in tables]
-    return Rows(_mixed(config, shuffled), validation, [], (two[0], two[-1]), cutoff_len)
+    files = {recipe.source.name: (recipe.source.path,) for recipe in recipes}
+    return Rows(_mixed(config, shuffled), validation, [], (two[0], two[-1]), cutoff_len, files)
 
 
 def endless(rows: Rows) -> Rows:

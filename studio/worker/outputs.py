@@ -6,15 +6,14 @@ import errno
 import hashlib
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studio.errors import ModelError, NotResumable, RunError
+from studio.errors import RunError
 from studio.files import read_json, write_json, write_text
-from studio.models import read_header, weights_fingerprint
+from studio.models import weights_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,16 +57,30 @@ def draft_at(target: Path, unfinished: Path, last_call: Callable[[], None] = lam
     """As `draft`, for any `target`; `unfinished` is where it is written: new or empty, and on the same disk."""
     unfinished.mkdir(parents=True, exist_ok=True)
     try:
-        yield unfinished
-        sync(unfinished)
-        last_call()
-        publish(unfinished, target)
-    except BaseException as error:
-        full = isinstance(error, Exception) and is_full(error, unfinished.parent)
+        with room_told(target):
+            yield unfinished
+            sync(unfinished)
+            last_call()
+            publish(unfinished, target)
+    except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
-        if full:
+        raise
+
+
+@contextmanager
+def room_told(target: Path) -> Iterator[None]:
+    """What fails in here for want of room, in whatever words, is a DiskFull on the way to `target`."""
+    try:
+        yield
+    except Exception as error:
+        if is_full(error, existing(target)):
             raise DiskFull(f"no room to write {target}: free some disk space") from error
         raise
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder above `path` that is there."""
+    return next(parent for parent in path.parents if parent.exists())
 
 
 def sync(folder: Path) -> None:
@@ -152,44 +165,3 @@ def write_base(folder: Path, name: str, path: Path) -> None:
     digest = hashlib.sha256((path / "config.json").read_bytes()).hexdigest()
     weights = weights_fingerprint(path)
     write_json(folder / "base.json", {"name": name, "path": str(path), "sha256": digest, "weights": weights})
-
-
-def check_checkpoint(folder: Path) -> int:
-    """The step of a whole checkpoint.
-
-    Raises:
-        NotResumable: a file of it is missing or damaged.
-    """
-    try:
-        state = read_json(folder / "trainer_state.json")
-        weights = sorted(folder.glob("*.safetensors"))
-        for path in weights:
-            read_header(path)
-    except (ValueError, ModelError) as error:
-        raise NotResumable(f"{folder} is damaged ({error}): start again, or resume from an earlier one") from error
-    torn = [name for name in ("optimizer.pt", "scheduler.pt") if not zipfile.is_zipfile(folder / name)]
-    if state is None or not weights or torn:
-        what = ", ".join(torn) or ("weights" if state else "trainer_state.json")
-        raise NotResumable(f"{folder} is incomplete ({what}): start again, or resume from an earlier one")
-    return int(state["global_step"])
-
-
-def checkpoints(run_dir: Path) -> list[Path]:
-    """Checkpoints in a run directory, oldest first."""
-    found = (run_dir / "checkpoints").glob("checkpoint-*")
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def checkpoint(run_dir: Path, step: int) -> Path:
-    """Where the checkpoint of `step` is, if it was written."""
-    return run_dir / "checkpoints" / f"checkpoint-{step}"
-
-
-def rotate(run_dir: Path, keep: int, spared: Path | None = None) -> None:
-    """Delete all but the newest `keep` checkpoints and `spared`, each in one step: out of sight first, then gone."""
-    for path in checkpoints(run_dir)[:-keep]:
-        if path == spared:
-            continue
-        doomed = run_dir / "tmp" / f"old-{path.name}"
-        path.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)

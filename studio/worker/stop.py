@@ -54,6 +54,10 @@ class Requests:
         self._saving.clear()
         return True
 
+    def save(self) -> None:
+        """Ask for a checkpoint, as the file does."""
+        self._saving.set()
+
     def clear(self, folder: Path) -> None:
         """A stop is to remove `folder`, too."""
         self._unfinished.append(folder)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import os
+import socket
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from studio import models, templates, trackers
@@ -14,9 +18,10 @@ from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
 from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
-from studio.errors import NotResumable
+from studio.files import write_json
 from studio.models import ModelInfo
-from studio.worker import methods, mixing, needs, outputs, sharding, stages
+from studio.worker import methods, mixing, needs, sharding, stages
+from studio.worker.checkpoints import choice
 from studio.worker.door import Desk
 from studio.worker.mixing import Rows
 from studio.worker.pool import Tokens
@@ -24,6 +29,7 @@ from studio.worker.prepared import Hooks, Prepared, Recipe, prepare
 from studio.worker.progress import Interrupted
 from studio.worker.report import say
 from studio.worker.rows import Source
+from studio.worker.sharding import Sharding
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting
 
@@ -38,10 +44,12 @@ def train(desk: Desk) -> bool:
     assert isinstance(config, TrainConfig)
     held = sharding.of(config, desk.rank, desk.run_dir)
     held.prepare()
-    desk.consensus.join(config.ddp_timeout)
-    checkpoint = _checkpoint(desk, config)
+    _introduce(desk, held)
+    desk.consensus.join()
+    checkpoint = choice.choose(desk, config)
     info = methods.prepare(config, methods.find(config.model_name_or_path), desk.run_dir)
     tokenizer, data = _prepare_rows(desk, config, info)
+    choice.compare(desk, checkpoint, data.files)
     desk.reporter.phase("loading model", config.model_name_or_path)
     stage, precision = stages.of(config), methods.precision(config)
     model = methods.load(config, info, tokenizer, stage.head, held)
@@ -61,21 +69,14 @@ def train(desk: Desk) -> bool:
     return stopped
 
 
-def _checkpoint(desk: Desk, config: TrainConfig) -> Path | None:
-    """The checkpoint to go on from: the one asked for, or the newest whole one before it."""
-    if desk.rank.is_first:
-        shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
-    if config.resume_from_checkpoint is None:
-        return None
-    wanted = desk.run_dir / config.resume_from_checkpoint
-    for folder in reversed(outputs.checkpoints(desk.run_dir)):
-        try:
-            outputs.check_checkpoint(folder)
-        except NotResumable as error:
-            desk.reporter.note("warning", str(error))
-        else:
-            return folder
-    raise NotResumable(f"{wanted} cannot be resumed: it is missing or damaged, and there is no other; start again")
+def _introduce(desk: Desk, held: Sharding) -> None:
+    """process.json: which of several this is, and where."""
+    rank, device = desk.rank, str(held.device)
+    if held.device.type == "cuda":
+        device += f" {torch.cuda.get_device_name(held.device)}"
+    if rank.world > 1:
+        told = {"pid": os.getpid(), "host": socket.gethostname(), "device": device, **asdict(rank)}
+        write_json(rank.folder(desk.run_dir) / "process.json", {**told, "started": psutil.Process().create_time()})
 
 
 def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[PreTrainedTokenizerBase, Rows]:
@@ -118,7 +119,14 @@ def _prepare(desk: Desk, config: TrainConfig, recipe: Recipe, registry: Registry
         done = min(done, total) if total else done
         desk.reporter.progress(f"tokenising {name}: {done}/{total}" if total else f"tokenising {name}: {done} rows")
 
-    hooks = Hooks(progress, lambda: desk.reporter.note("info", f"another run is tokenising {name}: waiting for it"))
+    def wait() -> None:
+        text = f"another run is tokenising {name}: waiting for it"
+        if desk.rank.world > 1:  # one of ours as a rule
+            desk.reporter.progress(text)
+        else:
+            desk.reporter.note("info", text)
+
+    hooks = Hooks(progress, wait)
     return prepare(
         recipe,
         desk.run_dir.parent / "cache/prepared",
@@ -139,6 +147,7 @@ def _run(desk: Desk, trainer: Recorded, checkpoint: Path | None) -> bool:
     except Interrupted:
         say("stopped in the middle of a validation or an answer")
     finally:
+        trainer.keeper.wait()
         trackers.close(tuple(trainer.args.report_to))
     stopped = desk.consensus.stop and trainer.state.global_step < trainer.state.max_steps
     if stopped and trainer.state.global_step:

@@ -9,17 +9,21 @@ from pathlib import Path
 import pytest
 
 from studio.models import check_adapter
-from studio.worker import outputs
+from studio.runs import checkpoints
+from studio.runs.run import Run
 from tests.worker.conftest import Disk, Start, Train, Worker, make_model, spawn, write_config
 
 
 def whole_checkpoints(run_dir: Path) -> list[int]:
     """Steps of all checkpoints; each must be whole."""
-    return [outputs.check_checkpoint(folder) for folder in outputs.checkpoints(run_dir)]
+    known = checkpoints.listed(Run(run_dir))
+    assert [verify for each in known for verify in checkpoints.verify(each.path, deep=True)] == []
+    assert all(each.manifest for each in known)
+    return [each.step for each in known]
 
 
 def test_a_training_from_run_directory_to_adapter(start: Start, tiny_model: Path) -> None:
-    worker = start()
+    worker = start(cold=True)
     assert worker.wait() == 0, worker.log
     assert [event["step"] for event in worker.events("step")] == [1, 2, 3, 4, 5, 6]
     assert whole_checkpoints(worker.run_dir) == [2, 4, 6]
@@ -62,7 +66,7 @@ def test_a_broken_loss_leaves_an_error_card(start: Start) -> None:
 
 @pytest.mark.parametrize("moment", ["[starting]", "[tokenising]", "[loading model]", "[training]"])
 def test_a_kill_leaves_no_output(start: Start, moment: str) -> None:
-    worker = start(max_steps=100_000, save_steps=0)
+    worker = start(cold=moment == "[starting]", max_steps=100_000, save_steps=0)
     worker.until(lambda: moment in worker.log)
     worker.kill()
     left = {path.name for path in worker.run_dir.iterdir() if not path.name.startswith(".")}

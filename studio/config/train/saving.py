@@ -46,6 +46,13 @@ class SavingOptions(Config):
         label=("Checkpoints kept", "保留检查点数"),
         ge=1,
     )
+    save_only_model: bool = option(
+        False,
+        en="Checkpoints hold the weights only: small, but optimizer and schedule begin anew where one is resumed.",
+        zh="检查点只含权重：体积小，但恢复时优化器与学习率调度重新开始。",
+        group="saving",
+        label=("Weights only", "仅保存权重"),
+    )
     report_to: Names = option(
         ("none",),
         en="Trackers that get the figures too: tensorboard, wandb, mlflow; none means the run's folder only.",

@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from datasets import Dataset, IterableDataset
 from peft import PeftModel
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback
 
 from studio.runs import events
-from studio.runs.events import Checkpoint
-from studio.worker import optimizers, outputs
+from studio.worker import optimizers
+from studio.worker.checkpoints.kept import Kept
 from studio.worker.door import Desk
 from studio.worker.progress import Progress, memory_gb
 from studio.worker.samples import Samples
-from studio.worker.sharding.parted import Parted
 from studio.worker.stages.setting import Setting
 
 
-class Recorded(Parted):
+class Recorded(Kept):
     """Mixed into a trainer of TRL, before it: checkpoints appear whole or not at all, and every token is counted.
 
     Rows come encoded, as the page shows them; no trainer has a part in that.
     """
 
-    desk: Desk
-    progress: Progress
     samples: Samples
-    keep: int
-    setting: Setting
 
     def recorded(self, setting: Setting) -> Self:
         """This trainer, reporting to the run of `setting`."""
-        self.setting, self.desk, self.keep = setting, setting.desk, setting.config.save_total_limit
+        self.setting, self.desk = setting, setting.desk
         held = setting.data.validation
         datasets = tuple(held) if isinstance(held, dict) else ()
         self.progress = Progress(setting.desk, setting.config, _tokens_so_far(setting.desk), datasets)
         self.samples = Samples(setting.desk, setting.config, setting.tokenizer, setting.precision)
+        self.keep_checkpoints()
         self.add_callback(self.progress)
         self.add_callback(self.samples)
         self.remove_callback(PrinterCallback)
@@ -65,36 +57,6 @@ class Recorded(Parted):
     def _send_telemetry(self) -> None:
         """TRL would tell its makers of the training."""
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        name = f"checkpoints/checkpoint-{self.state.global_step}"
-        if (self.desk.run_dir / name).exists():
-            return
-        # of a schedule-free one it is the average that is looked at; training goes back by itself
-        self.optimizer.eval()
-        try:
-            with self._draft(name) as folder:
-                self.args.output_dir = str(folder.parent)  # the trainer itself appends checkpoint-N
-                Trainer._save_checkpoint(self, model, trial)
-        except outputs.DiskFull as error:
-            kept = self.progress.last_checkpoint or "none so far"
-            self.desk.reporter.note("warning", f"{error}. The training goes on; last checkpoint: {kept}")
-            return
-        self.progress.last_checkpoint = name
-        if self.desk.rank.is_first:
-            outputs.rotate(self.desk.run_dir, self.keep, self._best_checkpoint())
-        self.desk.reporter.event(Checkpoint(self.state.global_step, name, at=time.time()))
-
-    @contextmanager
-    def _draft(self, name: str) -> Iterator[Path]:
-        """A folder that all processes write into. The first one gives it its name once all are done."""
-        consensus, run_dir = self.desk.consensus, self.desk.run_dir
-        with consensus.together(), ExitStack() as stack:
-            if self.desk.rank.is_first:
-                stack.enter_context(outputs.draft(run_dir, name))
-            consensus.barrier()
-            with consensus.together():
-                yield run_dir / "tmp" / name
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if isinstance(self.model, PeftModel) and len(self.model.peft_config) > 1 and not self.is_fsdp_enabled:
@@ -104,13 +66,10 @@ class Recorded(Parted):
     def _determine_best_metric(self, *_: Any, **__: Any) -> bool:
         return False  # Progress knows the best; a learning rate that follows the loss would have it judged here too
 
-    def _best_checkpoint(self) -> Path | None:
-        best = self.state.best_global_step
-        return outputs.checkpoint(self.desk.run_dir, best) if best and self.progress.best.is_kept else None
-
     def settle(self) -> None:
         """After the last step: go back to the weights of the best validation if they are kept, and look at answers."""
         self.optimizer.eval()
+        self.settle_checkpoints()
         self._restore_best()
         kept = self.progress.best.is_kept and self.state.best_global_step
         self.samples.take(self.model, kept or self.state.global_step)

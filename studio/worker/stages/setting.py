@@ -79,15 +79,26 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "dataloader_pin_memory": cuda,
         "eval_strategy": validation,
         "eval_steps": config.eval_steps,
-        "save_strategy": "steps" if config.save_steps else "no",
+        "save_strategy": _save_strategy(config),
         "save_steps": config.save_steps or 1,
+        "save_only_model": config.save_only_model,
         "logging_steps": config.logging_steps,
         "logging_nan_inf_filter": False,  # the filter would show the last good loss in place of a NaN
         "disable_tqdm": True,
         "report_to": _trackers(setting),
         "run_name": setting.desk.run_dir.name,
+        "ddp_find_unused_parameters": _is_mixture(setting.model),  # of its experts some may see no token
+        "ddp_broadcast_buffers": False,  # nothing that is trained here changes any
         **setting.sharding.arguments(),
     }
+
+
+def _is_mixture(model: PreTrainedModel) -> bool:
+    return bool(getattr(model.config.get_text_config(), "num_experts_per_tok", None))
+
+
+def _save_strategy(config: TrainConfig) -> str:
+    return config.save_strategy if config.save_steps or config.save_strategy == "epoch" else "no"
 
 
 def _checkpoints(setting: Setting) -> bool:

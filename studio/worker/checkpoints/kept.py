@@ -1,0 +1,122 @@
+"""A trainer whose checkpoints appear whole or not at all, and that goes on from one as it was asked."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer
+from transformers.trainer import SCHEDULER_NAME
+
+from studio.runs.resumption import WITH_OPTIMIZER, WITH_SCHEDULE
+from studio.worker import outputs
+from studio.worker.checkpoints.identity import fingerprints
+from studio.worker.checkpoints.keeper import Keeper, facts
+from studio.worker.door import Desk
+from studio.worker.progress import Progress
+from studio.worker.sharding.parted import Parted
+from studio.worker.stages.setting import Setting
+
+
+class Kept(Parted):
+    """All processes write into one draft; the first one brings it to its place beside the training."""
+
+    desk: Desk
+    progress: Progress
+    setting: Setting
+    keeper: Keeper
+    _saved_step = 0
+
+    def keep_checkpoints(self) -> None:
+        """Begin to."""
+        data = cache(partial(fingerprints, self.setting.data.files))
+        kept = partial(setattr, self.progress, "last_checkpoint")
+        self.keeper = Keeper(self.desk, self.setting.config, data, kept)
+
+    def settle_checkpoints(self) -> None:
+        """The last one has its place, for all processes to see."""
+        with self.desk.consensus.together():
+            self.keeper.wait()
+
+    def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
+        if self.desk.rank.is_first:
+            self.keeper.remind()
+        return super().training_step(model, inputs, *rest, **options)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step, consensus = self.state.global_step, self.desk.consensus
+        if step == self._saved_step:
+            return
+        # of a schedule-free one it is the average that is looked at; training goes back by itself
+        self.optimizer.eval()
+        draft = self.desk.run_dir / "tmp/checkpoints" / f"checkpoint-{step}"
+        with consensus.together():
+            full = self.desk.rank.is_first and not self.keeper.begin(draft)
+        if not consensus.any(full):
+            with consensus.together():
+                full = not self._write(draft)
+        if consensus.any(full):
+            if self.desk.rank.is_first:
+                self.keeper.give_up(draft)
+            return
+        self._saved_step = step
+        if self.desk.rank.is_first:
+            what = facts(self.desk, self.setting.config, step, self.progress.tokens)
+            self.keeper.finish(draft, what, self._best_checkpoint())
+
+    def _write(self, draft: Path) -> bool:
+        """Write what is this process's; whether there was room."""
+        self.args.output_dir = str(draft.parent)  # the trainer itself appends checkpoint-N
+        try:
+            with outputs.room_told(draft):
+                Trainer._save_checkpoint(self, self.model, None)
+        except outputs.DiskFull:
+            return False
+        return True
+
+    def _best_checkpoint(self) -> Path | None:
+        best = self.state.best_global_step
+        return self.desk.run_dir / f"checkpoints/checkpoint-{best}" if best and self.progress.best.is_kept else None
+
+    def _init_training_state(self, max_steps: int, *rest: Any) -> tuple[int, int]:
+        place: tuple[int, int] = super()._init_training_state(max_steps, *rest)
+        self.state.compute_steps(self.args, max_steps)  # the intervals asked for now, not those of the checkpoint
+        self._saved_step = self.state.global_step
+        return place
+
+    def create_scheduler(self, num_training_steps: int, *rest: Any, **options: Any) -> Any:
+        is_anew = self.setting.config.resume_scope not in WITH_SCHEDULE
+        left = num_training_steps - self.state.global_step
+        return super().create_scheduler(left if is_anew else num_training_steps, *rest, **options)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        scope, fresh = self.setting.config.resume_scope, self.lr_scheduler.state_dict()
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        if scope in WITH_OPTIMIZER:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        elif scope in WITH_SCHEDULE:
+            self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
+        if scope not in WITH_SCHEDULE:
+            self.lr_scheduler.load_state_dict(fresh)
+        self._settle_rates(rates, fresh)
+
+    def _settle_rates(self, rates: list[float], fresh: dict[str, Any]) -> None:
+        """The checkpoint's rates are those of the settings then. Where they are a function of the step, they follow
+        from the settings now; one that was lowered on the way stays, unless the schedule begins anew."""
+        scheduler = self.lr_scheduler
+        if isinstance(scheduler, LambdaLR):
+            scheduler.base_lrs = fresh["base_lrs"]
+            rates = [
+                base * factor(scheduler.last_epoch)
+                for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+            ]
+        elif self.setting.config.resume_scope in WITH_SCHEDULE:
+            rates = scheduler.get_last_lr()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates
