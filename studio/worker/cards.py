@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 # as torch, CUDA's libraries and the allocator of a CPU say it
 NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 NO_SUCH_TOKEN = ("index out of range in self", "device-side assert")
+# as gloo, NCCL and the store of torch.distributed say it
+CONNECTIONS = ("DistBackendError", "DistNetworkError", "DistStoreError")
+BROKEN_OFF = ("gloo", "NCCL error", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+TIMED_OUT = ("Timed out waiting", "timed out", "timeout")
+LOST, WAITED, FORSAKEN = "PeerLost", "PeerTimeout", "Forsaken"
+CONSEQUENCES = (LOST, WAITED, FORSAKEN)  # of the end of another process
 READING = ("loading data", "tokenising")
 USUAL_RATE = {"lora": 2e-4, "full": 2e-5}
 
@@ -41,6 +48,8 @@ def of(error: Exception, run_dir: Path, phase: str) -> Card:
         return _out_of_memory(text, run_dir, phase)
     if isinstance(error, OSError) and error.errno in FULL:
         return _disk_full(f"no room to write {error.filename or run_dir}", run_dir)
+    if type(error).__name__ in CONNECTIONS or any(words in text for words in BROKEN_OFF):
+        return _disconnected(text, run_dir)
     if any(words in text for words in NO_SUCH_TOKEN):
         return _mismatch("the tokenizer gives a token that the model does not know", run_dir)
     return Card(type(error).__name__, text, "The log has the details.")
@@ -54,6 +63,43 @@ def _foreseen(error: SeedbedError, text: str, run_dir: Path) -> Card:
     if isinstance(error, DatasetError):
         return Card(kind, text, "The Datasets tab shows the rows under Checks and can repair them.")
     return Card(kind, text)
+
+
+def killed(process: str, number: signal.Signals, out_of_memory: bool, run_dir: Path) -> Card:
+    """The card of a process of several that a signal has ended, by the kernel for lack of memory or by whomever."""
+    if number != signal.SIGKILL:
+        return Card("Killed", f"{process} was ended by {number.name}.", "The last lines of its log say more.")
+    if not out_of_memory:
+        text = f"{process} was killed (SIGKILL), by a person or another program as it seems"
+        return Card("Killed", f"{text}: the kernel tells of no lack of memory.", "Resume the run, or start it again.")
+    config = _training(run_dir)
+    relief = _relief(config) if config else None
+    message = f"The machine ran out of memory and its kernel ended {process[0].lower()}{process[1:]}."
+    hint = "Take fewer processes, a smaller batch or a smaller model."
+    return Card("OutOfMemory", message, str(relief), relief.changes) if relief else Card("OutOfMemory", message, hint)
+
+
+def node_lost(sentence: str) -> Card:
+    """The card of a run that one of its machines went down with."""
+    return Card("NodeLost", sentence, "Resume the run from its last checkpoint; other machines may take part.")
+
+
+def waited(silent: list[str], run_dir: Path) -> Card:
+    """The card of processes that have waited too long, for those that are named if any were `silent`."""
+    config = _training(run_dir)
+    patience = f"{config.ddp_timeout} s (ddp_timeout)" if config else "the time-out"
+    if silent:
+        text = f"{' and '.join(silent)} stood still; the others waited for {patience} and gave up."
+        return Card(WAITED, text, "Look at that machine, its disks and devices, and resume the run.")
+    text = f"The processes waited for each other in vain, for {patience}."
+    return Card(WAITED, text, "If one is only slow, raise ddp_timeout; the logs below ranks/ tell what each did.")
+
+
+def _disconnected(text: str, run_dir: Path) -> Card:
+    if any(words in text for words in TIMED_OUT):
+        return waited([], run_dir)
+    why = text.splitlines()[0].rpartition("] ")[2].partition(". ")[0]
+    return Card(LOST, f"The connection to another process of the training broke off: {why}", "Its own log says why.")
 
 
 def _out_of_memory(text: str, run_dir: Path, phase: str) -> Card:

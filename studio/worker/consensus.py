@@ -20,6 +20,8 @@ from studio.worker.outputs import DiskFull
 from studio.worker.ranks import Rank
 from studio.worker.stop import Requests
 
+# the first process may write a large model while the others wait; that one of them hangs is met by what computes
+PATIENCE = timedelta(hours=2)
 DONE, FULL, FAILED = 0, 1, 2
 
 
@@ -41,10 +43,10 @@ class Consensus:
         self._pending: Any = None
         self._words = _words(rank.world)
 
-    def join(self, timeout_s: float) -> None:
-        """Make the group, once the processes have found each other; who waits longer than `timeout_s` gives up."""
+    def join(self) -> None:
+        """Make the group, once the processes have found each other."""
         if self._rank.world > 1:
-            self._group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+            self._group = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     @property
     def stop(self) -> bool:

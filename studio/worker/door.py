@@ -21,7 +21,7 @@ import psutil
 
 from studio.errors import SeedbedError
 from studio.runs.process import die_with_parent
-from studio.worker import cards
+from studio.worker import cards, ranks
 from studio.worker.ranks import Rank
 from studio.worker.report import Reporter, say
 from studio.worker.stop import STOPPED, Requests
@@ -79,10 +79,9 @@ class Desk:
 def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
     """Do `work`, which returns whether it was stopped, and return the exit code of the process."""
     clock, rank = Clock(), Rank.of()
-    if rank.world > 1:
-        rank.folder(run_dir).mkdir(parents=True, exist_ok=True)
-        die_with_parent()
-    reporter = Reporter(rank.desk_folder(run_dir))
+    if several := ranks.PARENT in os.environ:
+        _join(rank, run_dir)
+    reporter = Reporter(rank.desk_folder(run_dir), cards=rank.folder(run_dir) if several else None)
     requests = Requests(run_dir, last_words=lambda: _farewell(reporter), heeds=rank.is_first)
     try:
         stopped = work(Desk(run_dir, reporter, requests, clock, rank))
@@ -97,11 +96,24 @@ def serve(run_dir: Path, work: Callable[[Desk], bool]) -> int:
         reporter.error(cards.of(error, run_dir, reporter.phase_name))
         return FAILED
     else:
-        return STOPPED if stopped else COMPLETED
+        # of several the launcher looks at the result: one that ended in another way would have the others killed
+        return STOPPED if stopped and not several else COMPLETED
     finally:
         if rank.is_first:
             shutil.rmtree(run_dir / "tmp", ignore_errors=True)  # what a failure leaves there may be a whole model
         reporter.close()
+
+
+def _join(rank: Rank, run_dir: Path) -> None:
+    """Be one of several processes, that all end when their launcher does. The first one's log is that of the run."""
+    die_with_parent()
+    if os.getppid() != int(os.environ[ranks.PARENT]):  # it has ended before that was said
+        os._exit(FAILED)
+    rank.folder(run_dir).mkdir(parents=True, exist_ok=True)
+    if not rank.is_first:
+        with open(rank.folder(run_dir) / "log.txt", "ab") as log:
+            os.dup2(log.fileno(), sys.stdout.fileno())
+            os.dup2(log.fileno(), sys.stderr.fileno())
 
 
 def leave(code: int) -> None:

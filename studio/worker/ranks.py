@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+PARENT = "SEEDBED_LAUNCHER"  # the process that ours must not outlive
 FOLDER = "ranks"  # in the run directory: log, status, figures and error card of each process
 
 

@@ -40,10 +40,14 @@ class Status:
 
 
 class Reporter:
-    """Writes what happens in one run directory. All methods return at once and may be called from any thread."""
+    """Writes what happens in one run directory. All methods return at once and may be called from any thread.
 
-    def __init__(self, run_dir: Path) -> None:
+    `cards` is where an error card is left, if elsewhere: which of several processes speaks for the run is told later.
+    """
+
+    def __init__(self, run_dir: Path, cards: Path | None = None) -> None:
         self.run_dir = run_dir
+        self._cards = cards or run_dir
         self._status = Status("starting")
         self._events: deque[Event] = deque()
         self._changed = threading.Condition()
@@ -85,11 +89,11 @@ class Reporter:
     def error(self, card: Card) -> None:
         """Leave the error card."""
         say(f"error: {card.message} {card.hint}".rstrip())
-        self._insist("error.json", {**asdict(card), "at": time.time()})
+        self._insist(self._cards / "error.json", {**asdict(card), "at": time.time()})
 
     def result(self, **figures: Any) -> None:
         """Leave the final figures. Call it last: a run that has a result has all its outputs."""
-        self._insist("result.json", figures)
+        self._insist(self.run_dir / "result.json", figures)
 
     def close(self, patience_s: float = CLOSE_PATIENCE_S) -> None:
         """Everything said so far is on disk when this returns, or the disk has been full all that time."""
@@ -150,11 +154,11 @@ class Reporter:
         self._complained = True
         return False
 
-    def _insist(self, name: str, value: dict[str, Any]) -> None:
+    def _insist(self, path: Path, value: dict[str, Any]) -> None:
         deadline = time.monotonic() + CLOSE_PATIENCE_S
         while True:
             try:
-                return write_json(self.run_dir / name, value)
+                return write_json(path, value)
             except OSError:
                 if time.monotonic() > deadline:
                     raise

@@ -14,7 +14,7 @@ from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
 from studio.files import read_record
 from studio.parallel.strategies import STRATEGIES
-from studio.worker import imports
+from studio.worker import imports, ranks
 from studio.worker.door import Desk, leave, serve
 
 
@@ -25,8 +25,10 @@ def main(run_dir: Path) -> int:
 
 def _work(desk: Desk) -> bool:
     desk.reporter.phase("starting", "loading libraries")
-    _take_one_device()
-    imports.trim(_needed(desk.run_dir))
+    config = load_run_config(desk.run_dir / "config.yaml")
+    assert isinstance(config, TrainConfig)
+    _take_devices(config)
+    imports.trim(_needed(config))
     from studio.worker import training
 
     imports.settle()
@@ -34,10 +36,8 @@ def _work(desk: Desk) -> bool:
     return training.train(desk)
 
 
-def _needed(run_dir: Path) -> set[str]:
+def _needed(config: TrainConfig) -> set[str]:
     """Packages that few trainings use: for quantised models, some optimizers and trackers."""
-    config = load_run_config(run_dir / "config.yaml")
-    assert isinstance(config, TrainConfig)
     folder = models.folder_of(config.model_name_or_path)
     stored = folder and read_record(folder / "config.json").get("quantization_config")
     is_quantised = stored or config.quantization_bit or config.optim in imports.OF_BITSANDBYTES
@@ -45,10 +45,18 @@ def _needed(run_dir: Path) -> set[str]:
     return {*config.report_to, *(name for name, wanted in extra.items() if wanted)}
 
 
-def _take_one_device() -> None:
-    """Without a launcher there is one process, and one process trains on one GPU."""
-    if "WORLD_SIZE" not in os.environ:
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+def _take_devices(config: TrainConfig) -> None:
+    """Those that were chosen. Without a launcher there is one process, which takes one GPU unless the layers of the
+    model are dealt out."""
+    if ranks.PARENT in os.environ:
+        return
+    visible = config.devices or os.environ.get("CUDA_VISIBLE_DEVICES")
+    if config.parallel_strategy != "device_map":
+        visible = (visible or "0").split(",")[0]
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    if config.devices:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as they are shown
 
 
 if __name__ == "__main__":
