@@ -20,7 +20,7 @@ def follow(run: Run, until: Callable[[Run], bool] = lambda run: False) -> int:
     Ctrl-C asks the run to save and stop, a second one to stop now.
     """
     say(f"Run {run.id}")
-    watch = _Watch(run)
+    watch = Watch(run)
     while True:
         try:
             while run.is_active and not until(run):
@@ -32,7 +32,7 @@ def follow(run: Run, until: Callable[[Run], bool] = lambda run: False) -> int:
             _stop(run)
 
 
-class _Watch:
+class Watch:
     """What has been shown of a run so far."""
 
     def __init__(self, run: Run) -> None:

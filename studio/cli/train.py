@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from studio import preflight, settings
+from studio.cli import node
 from studio.cli.follow import follow
 from studio.config import load
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import ConfigError, Problem
 from studio.planning import Plan, look, plan
-from studio.runs import launchers
+from studio.runs import launchers, nodes
 from studio.runs.store import Store
 from studio.serving import neighbours
 from studio.settings import ROOT
@@ -25,6 +26,8 @@ def main(words: Sequence[str]) -> int:
     """Create a training, start it, follow it."""
     arguments = _parser().parse_intermixed_args(words)
     here = settings.from_environment()
+    if arguments.node_rank:
+        return node.join(Store(here.saves_dir), arguments.words, arguments.node_rank)
     values = _read(arguments.words, here.data_dir)
     if arguments.dry_run:
         print(load.dump(load.parse(TrainConfig, values)), end="")
@@ -34,6 +37,8 @@ def main(words: Sequence[str]) -> int:
     _tell(preflight.outlook(config, registry))
     print(f"plan: {_told(_planned(config, registry, store, arguments.stop_servers))}", file=sys.stderr)
     run = launchers.begin(store, config, arguments.wait)
+    for each in nodes.commands(run):
+        print(f"on {each.host or f'node {each.node}'} type: {each.text}", file=sys.stderr)
     if arguments.detach:
         print(run.id)
         return 0
@@ -116,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--detach", action="store_true", help="print the run's id and return at once")
     parser.add_argument(
         "--stop-servers", action="store_true", help="first stop model servers that hold memory which the training needs"
+    )
+    parser.add_argument(
+        "--node-rank", type=int, default=0, metavar="N", help="join a run on several machines, given its folder, as N"
     )
     parser.add_argument("--wait", action="store_true", help="begin when the trainings started before have ended")
     return parser

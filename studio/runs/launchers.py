@@ -14,7 +14,7 @@ from studio.config.train import TrainConfig
 from studio.errors import AlreadyStarted, ParallelError, RunError
 from studio.files import lock
 from studio.parallel.strategies import STRATEGIES
-from studio.runs import cluster, nodes, process
+from studio.runs import cluster, nodes, process, queue
 from studio.runs.nodes import Meeting
 from studio.runs.process import RUN_VARIABLE
 from studio.runs.run import Run
@@ -93,14 +93,14 @@ def join(run: Run, node: int) -> Path:
     """
     meeting = _joinable(run, node)
     folder = nodes.folder(run.path, node)
-    if nodes.has_joined(run.path, node):
-        raise AlreadyStarted(f"{meeting.called(node)} has joined {run.id} already".capitalize())
-    nodes.check_reach(meeting)
-    shutil.rmtree(folder, ignore_errors=True)  # of one that joined and went away while others were waited for
-    folder.mkdir(parents=True)
-    if not _claim(folder):
-        raise AlreadyStarted(f"{meeting.called(node)} is joining {run.id} already".capitalize())
-    _launch(folder, LAUNCH, str(run.path), str(node))
+    with lock(run.path / f".join-{node}"):
+        if queue.is_attended(folder):
+            raise AlreadyStarted(f"{run.id} has its {meeting.called(node)} already: each is joined once")
+        nodes.check_reach(meeting)
+        shutil.rmtree(folder, ignore_errors=True)  # of one that joined and went away while others were waited for
+        folder.mkdir(parents=True)
+        _claim(folder)
+        _launch(folder, LAUNCH, str(run.path), str(node))
     return folder
 
 
@@ -116,7 +116,7 @@ def _joinable(run: Run, node: int) -> Meeting:
             f"{run.id} is {run.state} as seen from here. If it is not, this is a copy of the saves folder: all nodes "
             f"must share it, as {run.path.parent}"
         )
-    if (run.path / "ranks").exists() and not nodes.has_joined(run.path, node):
+    if (run.path / "ranks").exists() and not queue.is_attended(nodes.folder(run.path, node)):
         raise ParallelError(f"{run.id} has begun with other processes as node {node}: nobody can join any more")
     return meeting
 

@@ -137,8 +137,8 @@ def gather(run_dir: Path) -> bool:
 
 def _invitation(run_dir: Path, absent: list[int]) -> str:
     asked = {each.node: each for each in commands(Run(run_dir))}
-    lines = [f"on {asked[node].host or f'node {node}'}: {asked[node].text}" for node in absent]
-    return "\n".join([f"{len(absent)} more to join. In the studio's folder there run,", *lines])
+    typed = "; ".join(f"on {asked[node].host or f'node {node}'} type {asked[node].text}" for node in absent)
+    return f"{len(absent)} more to join: {typed}"
 
 
 def _listen(meeting: Meeting) -> socket.socket:
