@@ -30,8 +30,9 @@ def bar(summary: Summary) -> str:
 
 
 def failure(run: Run, summary: Summary) -> str:
-    """Why it failed and what to change; nothing where it did not."""
-    return f'<div class="card bad"><p>{escape(run.reason)}</p></div>' if summary.state in FAILURES else ""
+    """Why it failed, or was stopped by nobody here, and what to change; nothing where there is nothing to say."""
+    reason, tone = run.reason, "bad" if summary.state in FAILURES else "wait"
+    return f'<div class="card {tone}"><p>{escape(reason)}</p></div>' if reason else ""
 
 
 def outcome(run: Run) -> str:

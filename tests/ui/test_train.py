@@ -266,6 +266,28 @@ def test_what_is_wrong_in_settings_of_deepspeed_is_told_beside_them(
     assert told in problem
 
 
+def test_a_config_of_accelerate_changes_what_it_says_and_nothing_else(form: Form) -> None:
+    text = (
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_processes: 4\nsame_network: true\n"
+        "deepspeed_config: {zero_stage: 3, offload_param_device: cpu}\n"
+    )
+    updates = train.on_accelerate(form, text, "own.yaml", *filled(form, lora_rank=3))
+    values = values_of(form, updates)
+    assert (values["parallel_strategy"], values["nproc_per_node"], values["offload_param"]) == ("zero3", "4", "cpu")
+    assert (values["lora_rank"], values["dataset"]) == (3, ["identity"])
+    assert "same_network" in updates[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("stage: sft\n", "accelerate config"), ("distributed_type: MEGATRON_LM\n", "distributed_type"), ("a: [", "line")],
+    ids=["a training", "not offered", "no YAML"],
+)
+def test_a_file_that_is_no_config_of_accelerate_leaves_the_form(form: Form, text: str, told: str) -> None:
+    with pytest.raises(gr.Error, match=told):
+        train.on_accelerate(form, text, "own.yaml", *filled(form))
+
+
 def test_gpus_are_offered_with_their_free_memory(ctx: Context, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     cards = [Gpu(index, "Card", int(80 * GB), int(used * GB), 0) for index, used in ((0, 5), (1, 70))]
     monkeypatch.setattr(machine, "gpus", lambda: iter(cards))

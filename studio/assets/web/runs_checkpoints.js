@@ -181,13 +181,11 @@ function begin(id) {
   fold.hidden = true;
 }
 
-async function ask() {
-  if ((props.value || null) !== run) begin(props.value);
-  if (done || performance.now() < due) return false;
+async function refresh() {
   due = performance.now() + (fold.open ? OPEN_MS : CLOSED_MS) - 100;
   const about = run, answer = await server.listed([run, stamp]);
-  if (about !== run) return true;
-  if (answer?.none) { done = true; return false; }
+  if (about !== run) return;
+  if (answer?.none) { done = true; return; }
   if (answer) {
     ({ stamp } = answer);
     seen = answer;
@@ -195,9 +193,17 @@ async function ask() {
   }
   fold.hidden = false;
   done = !seen.live; // nothing more will happen to an ended run
+}
+
+async function ask() {
+  if ((props.value || null) !== run) begin(props.value);
+  if (!done && performance.now() >= due) await refresh();
   return false;
 }
 
 fold.addEventListener("toggle", () => { if (seen?.live) { due = 0; again(); } });
-box.addEventListener("seedbed:resume", () => { if (seen) open(); });
+box.addEventListener("seedbed:resume", async () => {
+  await refresh(); // the run may have ended a moment ago
+  if (seen) open();
+});
 const again = keepAsking(ask);

@@ -37,7 +37,7 @@ function head() {
 }
 
 function job(slurm) {
-  if (!slurm) return [];
+  if (!slurm.job_id) return [];
   const where = [slurm.partition, slurm.nodes].filter(Boolean).join(" · ");
   const turn = slurm.position ? say(`number ${slurm.position} of ${slurm.pending} in the queue`, `队列第 ${slurm.position} / ${slurm.pending} 位`) : "";
   const start = slurm.expected_start ? say(`expected to start ${slurm.expected_start}`, `预计 ${slurm.expected_start} 开始`) : "";

@@ -13,7 +13,8 @@ editor.spellcheck = false;
 editor.setAttribute("aria-label", say("DeepSpeed settings (JSON)", "DeepSpeed 设置（JSON）"));
 editor.dataset.option = "deepspeed";
 zero.append(make("div", "panel-actions", make("b", "", say("DeepSpeed settings", "DeepSpeed 设置")), origin), editor, verdict, make("div", "panel-actions", own, back));
-box.append(sentence, rows, gpus, zero);
+box.append(sentence, rows, gpus, zero, make("div", "panel-actions", fileButton(".yaml,.yml", "accelerate", say("Load an accelerate config", "加载 accelerate 配置")),
+  make("small", "", say("the file that `accelerate config` writes: strategy, processes and nodes are taken from it", "由 `accelerate config` 生成的文件：取用其中的策略、进程数与节点数"))));
 
 function fileButton(accept, event, words) {
   const input = make("input");

@@ -10,9 +10,10 @@ import gradio as gr
 
 from studio.config.train import TrainConfig
 from studio.errors import RunNotFound
-from studio.files import tail
-from studio.parallel.strategies import STRATEGIES
-from studio.runs import ranks, resumption
+from studio.files import read_record, tail
+from studio.parallel.nodes import Command
+from studio.parallel.strategies import STRATEGIES, Strategy
+from studio.runs import cluster, nodes, ranks, resumption
 from studio.runs.run import UNKNOWN_KIND, Run
 from studio.ui import panel
 from studio.ui.context import Context
@@ -35,14 +36,16 @@ def on_look(ctx: Context, run_id: str, rank: int | None, known: str) -> dict[str
     new, and `none` where there never will be. `rank` is of the process whose log is looked at."""
     run = _find(ctx, run_id)
     config = run.config if run and run.kind != UNKNOWN_KIND else None
-    if run is None or not isinstance(config, TrainConfig) or not _is_spread(config):
+    if run is None or not isinstance(config, TrainConfig):
         return {"none": True}
-    told = _told(run, config) | {"log": tail(ranks.log(run, rank), LOG_BYTES) if rank is not None else ""}
+    strategy = STRATEGIES[config.parallel_strategy]
+    if not strategy.is_distributed:
+        return {"none": True}
+    told = _told(run, config, strategy) | {"log": tail(ranks.log(run, rank), LOG_BYTES) if rank is not None else ""}
     return {"now": time.time(), **(panel.unless_known(known, told) or {})}
 
 
-def _told(run: Run, config: TrainConfig) -> dict[str, Any]:
-    strategy = STRATEGIES[config.parallel_strategy]
+def _told(run: Run, config: TrainConfig, strategy: Strategy) -> dict[str, Any]:
     return {
         "live": run.is_active,
         "strategy": strategy.name,
@@ -50,13 +53,16 @@ def _told(run: Run, config: TrainConfig) -> dict[str, Any]:
         "world": resumption.processes(config),
         "nodes": config.nnodes,
         "processes": [asdict(each) for each in ranks.processes(run)],
-        "commands": [],
-        "slurm": None,
+        "commands": [asdict(each) for each in _awaited(run)],
+        "slurm": read_record(run.path / cluster.FILE),
     }
 
 
-def _is_spread(config: TrainConfig) -> bool:
-    return STRATEGIES[config.parallel_strategy].is_distributed or config.launcher == "slurm"
+def _awaited(run: Run) -> list[Command]:
+    """What is to be typed on the machines that the run waits for."""
+    if run.status.get("phase") != nodes.PHASE or not run.is_active:
+        return []
+    return [each for each in nodes.commands(run) if not nodes.has_joined(run.path, each.node)]
 
 
 def _find(ctx: Context, run_id: str) -> Run | None:

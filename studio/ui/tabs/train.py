@@ -16,6 +16,7 @@ from studio.config.command import command
 from studio.config.llamafactory import TRANSLATED
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError, Problem, RunError
+from studio.parallel import accelerate
 from studio.planning.advice import sentence
 from studio.runs import launchers, queue
 from studio.serving import neighbours
@@ -122,6 +123,11 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
     for event, key in ((several.pick, "devices"), (several.edit, "deepspeed")):
         event(_sent, None, form.component(key), **QUIET).then(look, [*answers, *fields], checked, **QUIET)
+
+    def take_accelerate(event: gr.EventData, *values: Any) -> list[Any]:
+        return on_accelerate(form, event.text, event.name, *values)
+
+    filling.on(several.accelerate, take_accelerate, fields)
     tab.select(
         partial(on_open, ctx, form), [*answers, *fields], [*(form.component(key) for key in PICKERS), *checked], **QUIET
     )
@@ -181,6 +187,20 @@ def on_upload(form: Form, path: str) -> list[Any]:
     except ConfigError as error:  # too much for a message that goes away
         return [gr.skip(), _refusal(error), *[gr.skip()] * len(form.filled)]
     return [BLANK, _reading(values, config), *form.fill(_own(config))]
+
+
+@shown
+def on_accelerate(form: Form, text: str, name: str, *values: Any) -> list[Any]:
+    """Take strategy, processes and devices from a file that `accelerate config` wrote; the rest of the form stays."""
+    given = load.parse_yaml(text, name)
+    if not accelerate.is_config(given):
+        raise ConfigError([Problem(name, "is not what `accelerate config` writes: it names no distributed_type")])
+    found = accelerate.reading(given, name)
+    if found.problems:
+        raise ConfigError(found.problems)
+    gr.Info(f"Taken from {escape(name)}: {escape(sentence(found.options))}")
+    left = {problem.where: problem.what for problem in found.notes}
+    return [gr.skip(), _card("Left out", left), *form.fill({**form.read(values), **found.options})]
 
 
 @shown
@@ -281,8 +301,7 @@ def _reading(values: Mapping[str, Any], config: TrainConfig) -> str:
     kept = config.model_dump(mode="json")
     other = {key: TRANSLATED[key].words for key in values if key in TRANSLATED and values[key] != kept.get(key)}
     left = {problem.where: problem.what for problem in load.without_effect(values)}
-    lists = [*_list("Read as", other), *_list("Left out", left)]
-    return f'<div class="card">{"".join(lists)}</div>' if lists else ""
+    return _card("Read as", other) + _card("Left out", left)
 
 
 def _refusal(error: ConfigError) -> str:
@@ -292,6 +311,6 @@ def _refusal(error: ConfigError) -> str:
     return f'<div class="card bad">{title}<ul>{"".join(lines)}</ul></div>'
 
 
-def _list(title: str, told: Mapping[str, str]) -> list[str]:
+def _card(title: str, told: Mapping[str, str]) -> str:
     lines = [f"<li><code>{escape(key)}</code> {escape(words.replace('`', ''))}</li>" for key, words in told.items()]
-    return [f"<p>{title}</p><ul>{''.join(lines)}</ul>"] if lines else []
+    return f'<div class="card"><p>{title}</p><ul>{"".join(lines)}</ul></div>' if lines else ""

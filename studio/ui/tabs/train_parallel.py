@@ -17,12 +17,13 @@ from studio.errors import ConfigError
 from studio.machine import GB
 from studio.parallel import zero
 from studio.parallel.strategies import STRATEGIES
+from studio.runs import resumption
 from studio.ui import panel
 
 
 def draw() -> gr.HTML:
     """The panel, not rendered yet. Its value is what `told` gives; `pick` fires with the GPUs that a person ticked,
-    `edit` with settings of DeepSpeed, both as `text`."""
+    `edit` with settings of DeepSpeed, `accelerate` with a file of its own and the file's `name`, all as `text`."""
     return panel.draw("train_parallel", [], elem_id="train-parallel", render=False)
 
 
@@ -58,13 +59,12 @@ def _problems(options: TrainConfig, own: str) -> list[str]:
 
 def _rows(config: TrainConfig) -> tuple[int, int, int, int]:
     """What makes the rows of a step: of a batch, batches, processes; and on how many nodes these are."""
-    return config.per_device_train_batch_size, config.gradient_accumulation_steps, _processes(config), config.nnodes
-
-
-def _processes(config: TrainConfig) -> int:
-    if not STRATEGIES[config.parallel_strategy].is_distributed:
-        return 1
-    return config.nnodes * (config.nproc_per_node or 2)
+    return (
+        config.per_device_train_batch_size,
+        config.gradient_accumulation_steps,
+        resumption.processes(config),
+        config.nnodes,
+    )
 
 
 def _gpu(gpu: machine.Gpu) -> dict[str, Any]:
