@@ -1,4 +1,4 @@
-"""python -m studio runs [show|log|stop|save|resume|delete|restore] ..."""
+"""python -m studio runs [show|log|stop|save|verify|resume|delete|restore] ..."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from studio import settings
-from studio.cli import follow
+from studio.cli import checkpoints
 from studio.cli.terminal import duration, table
 from studio.config.command import command
 from studio.errors import RunError
 from studio.files import read_since
-from studio.runs import launchers
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.runs.summary import Summary, summaries
@@ -27,13 +26,22 @@ FLAGS: dict[str, dict[tuple[str, ...], str]] = {
     "show": {("--json",): "for programs"},
     "log": {("-f", "--follow"): "go on until the run ends"},
     "stop": {("--now",): "without saving"},
-    "resume": {("--detach",): "print the new run's id and return at once"},
+}
+MORE: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "verify": checkpoints.add_verify,
+    "resume": checkpoints.add_resume,
 }
 
 
 def main(words: Sequence[str]) -> int:
     """List all runs, or do one thing with one of them."""
-    arguments = _parser().parse_args(words)
+    # argparse would want them right behind the id
+    changes = [word for word in words if "=" in word and not word.startswith("-")]
+    parser = _parser()
+    arguments = parser.parse_args([word for word in words if word not in changes])
+    if changes and arguments.action is not checkpoints.resume:
+        parser.error(f"{changes[0]}: only resume takes options of the training")
+    arguments.changes = changes
     store = Store(settings.from_environment().saves_dir)
     code: int = arguments.action(store, arguments)
     return code
@@ -101,15 +109,6 @@ def save(store: Store, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def resume(store: Store, arguments: argparse.Namespace) -> int:
-    """Go on from the last checkpoint, in a new run."""
-    run = launchers.start_new(store, store.resume(store.get(arguments.id)))
-    if arguments.detach:
-        print(run.id)
-        return 0
-    return follow.follow(run)
-
-
 def delete(store: Store, arguments: argparse.Namespace) -> int:
     """Move an ended run to the trash."""
     run = store.get(arguments.id)
@@ -171,10 +170,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(action=list_all)
     actions = parser.add_subparsers(metavar="ACTION")
-    for action in (show, log, stop, save, resume, delete, restore):
+    for action in (show, log, stop, save, checkpoints.verify, checkpoints.resume, delete, restore):
         added = actions.add_parser(action.__name__, help=action.__doc__, description=action.__doc__)
         added.add_argument("id", metavar="ID")
         added.set_defaults(action=action)
         for flag, help_text in FLAGS.get(action.__name__, {}).items():
             added.add_argument(*flag, action="store_true", help=help_text)
+        if action.__name__ in MORE:
+            MORE[action.__name__](added)
     return parser
