@@ -29,7 +29,7 @@ from studio.runs.store import Store
 from studio.settings import ROOT
 
 FOLDER = ROOT / "bench" / "output" / "gpu"
-STEPS, WARM_UP = 12, 4
+STEPS, WARM_UP = {"1.1b": 30, "7b": 12}, 5
 HEADINGS = (
     "case", "processes", "tokens a step", "tokens/s", "per device", "peak GB of each device", "foretold GB", "start, s",
 )  # fmt: skip
@@ -45,15 +45,19 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.shape}-{self.options.get('finetuning_type', 'lora')}-{self.strategy}" + (
-            "-offload" if "offload_optimizer" in self.options else ""
-        )
+        """Shape, method, strategy, and what is special."""
+        offload = "-offload" if "offload_optimizer" in self.options else ""
+        batches = self.options["gradient_accumulation_steps"]
+        return f"{self.shape}-{self.options['finetuning_type']}-{self.strategy}{offload}-x{batches}"
 
 
-FULL = {"finetuning_type": "full", "learning_rate": 1e-5, "gradient_accumulation_steps": 1}
-LORA = {"finetuning_type": "lora", "gradient_accumulation_steps": 1}
+# one batch a step, which leaves communication nothing to hide behind, and the form's default
+ONE, EIGHT = {"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 8}
+FULL = {"finetuning_type": "full", "learning_rate": 1e-5, **ONE}
+LORA = {"finetuning_type": "lora", **ONE}
 CASES = [
     *(Case("1.1b", strategy, FULL) for strategy in ("single", "ddp", "zero2", "fsdp2")),
+    *(Case("1.1b", strategy, {**FULL, **EIGHT}) for strategy in ("single", "ddp")),
     *(Case("1.1b", strategy, LORA) for strategy in ("single", "ddp")),
     *(Case("7b", strategy, FULL) for strategy in ("zero1", "zero2", "zero3", "fsdp2")),
     Case("7b", "zero3", {**FULL, "offload_optimizer": "cpu"}),
@@ -83,7 +87,7 @@ def _keys(case: Case) -> dict[str, Any]:
     model = str(_made(case.shape)) if on_gpu else "seedling"
     length = 4096 if on_gpu else 256
     same = {"model_name_or_path": model, "dataset": "words", "packing": True, "cutoff_len": length, "save_steps": 0}
-    sizes = {"per_device_train_batch_size": 2, "max_steps": STEPS, "run_name": case.name}
+    sizes = {"per_device_train_batch_size": 2, "max_steps": STEPS[case.shape], "run_name": case.name}
     return {**same, **sizes, **case.options, "parallel_strategy": case.strategy}
 
 
