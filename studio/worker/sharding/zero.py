@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,7 @@ class Zero(Copies):
 
     def prepare(self) -> None:
         super().prepare()
+        warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)  # DeepSpeed's calls, at every layer
         # sums through shared memory would be compiled first, which takes a compiler and 17 s; gloo needs neither
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # without this DeepSpeed reckons with one process while the weights are dealt out
