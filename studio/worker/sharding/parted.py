@@ -49,7 +49,6 @@ class Parted(Trainer):  # type: ignore[misc]  # transformers is untyped
         if checkpoint is None or not (self.is_fsdp_enabled or Path(checkpoint, STATES).is_dir()):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        self.optimizer.train()  # a schedule-free one makes no states while it shows its average
         self._parts.load_states(self.model, self.optimizer, Path(checkpoint))
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
@@ -23,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import distribute_tensor
 from torch.optim import Optimizer
 from transformers.trainer import OPTIMIZER_NAME
 
@@ -38,10 +40,11 @@ def save_states(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
 
 
 def collected(model: nn.Module, trained_only: bool) -> Weights:
-    """Whole weights by their names, on the CPU of the first process; nothing in the others."""
+    """Whole weights by their names, tied ones once, on the CPU of the first process; nothing in the others."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     weights: Weights = get_model_state_dict(model, options=options)
-    return weights
+    ties = dict(model.named_parameters(remove_duplicate=False)).keys() - dict(model.named_parameters()).keys()
+    return {name: weight for name, weight in weights.items() if name not in ties}
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
@@ -55,16 +58,18 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     set_model_state_dict(model, weights, options=options)
 
 
-def load_states(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
-    """Give `optimizer` its states in the checkpoint `folder`, whole ones or in parts."""
+def load_states(model: nn.Module, optimizer: AcceleratedOptimizer, folder: Path) -> None:
+    """Give `optimizer`, a new one, its states in the checkpoint `folder`, whole ones or in parts."""
+    optimizer.train()  # a schedule-free one makes states in no other mode,
+    optimizer.state.clear()  # and has empty ones now, where torch fills in no others
     if (folder / STATES).is_dir():
         states = {STATES: get_optimizer_state_dict(model, optimizer)}
         storage.load(states, checkpoint_id=folder / STATES)
         set_optimizer_state_dict(model, optimizer, states[STATES])
     else:
         whole = torch.load(folder / OPTIMIZER_NAME, weights_only=True, mmap=True)
-        options = StateDictOptions(full_state_dict=True)
-        set_optimizer_state_dict(model, optimizer, _by_name(model, optimizer, whole), options=options)
+        _deal_out(whole["state"], [weight for group in optimizer.param_groups for weight in group["params"]])
+        optimizer.load_state_dict(whole)
 
 
 def _stored(model: nn.Module, folder: Path) -> Weights:
@@ -89,9 +94,10 @@ def _adapter_names(model: PeftModel) -> dict[str, str]:
     return {key: names[id(weight)] for key, weight in saved.items()}
 
 
-def _by_name(model: nn.Module, optimizer: Optimizer, states: dict[str, Any]) -> dict[str, Any]:
-    """What an optimizer left that numbers its weights, for one that names them; both have them in the same order."""
-    names = {id(weight): name for name, weight in model.named_parameters()}
-    order = [names[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
-    groups = [{**group, "params": [order[number] for number in group["params"]]} for group in states["param_groups"]]
-    return {"state": {order[number]: state for number, state in states["state"].items()}, "param_groups": groups}
+def _deal_out(states: dict[int, dict[str, Any]], weights: list[nn.Parameter]) -> None:
+    """Have each process keep of the states, which are numbered as their weights are, what it keeps of those."""
+    for number, state in states.items():
+        weight = weights[number].data
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape:
+                state[name] = distribute_tensor(value, weight.device_mesh, weight.placements, src_data_rank=None)
