@@ -20,6 +20,7 @@ import pytest
 from studio.config.load import parse, save
 from studio.config.merge import MergeConfig
 from studio.config.train import TrainConfig
+from tests.forks import Forked, Forks, needed
 
 ROOT = Path(__file__).resolve().parents[2]
 CHATML = """\
@@ -74,7 +75,7 @@ class Finished:
 class Worker(Finished):
     """A worker process in its run directory."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
 
     def wait(self, timeout_s: float = 120) -> int:
         return self.process.wait(timeout_s)
@@ -195,11 +196,11 @@ def start(tmp_path: Path, tiny_model: Path, data_dir: Path) -> Iterator[Start]:
     """Start a worker of kind train or merge with a configuration; it is gone at the end of the test."""
     workers: list[Worker] = []
 
-    def _start(kind: str = "train", run_dir: Path | None = None, **keys: Any) -> Worker:
+    def _start(kind: str = "train", run_dir: Path | None = None, cold: bool = False, **keys: Any) -> Worker:
         run_dir = run_dir or tmp_path / f"run-{len(workers)}"
         if not (run_dir / "config.yaml").exists():
             write_config(run_dir, kind, tiny_model, data_dir, keys)
-        workers.append(spawn(kind, run_dir))
+        workers.append(spawn(kind, run_dir, cold))
         return workers[-1]
 
     yield _start
@@ -248,8 +249,9 @@ def keep_imports() -> None:
     gc.freeze()
 
 
-def spawn(kind: str, run_dir: Path) -> Worker:
-    """The worker process: own session, log file, SEEDBED_RUN in its environment."""
+def spawn(kind: str, run_dir: Path, cold: bool = False) -> Worker:
+    """The worker process: own session, log file, SEEDBED_RUN in its environment. A training is forked from a process
+    that has done its imports, unless it is to be `cold`."""
     environment = {
         **os.environ,
         "SEEDBED_RUN": str(run_dir),
@@ -257,17 +259,28 @@ def spawn(kind: str, run_dir: Path) -> Worker:
         "OMP_NUM_THREADS": "2",
         "HF_HUB_OFFLINE": "1",
     }
-    with open(run_dir / "log.txt", "ab") as log:
+    module = f"studio.worker.{kind}"
+    with open(run_dir / "log.txt", "ab") as log, open(os.devnull, "rb") as nothing:
+        if kind == "train" and not cold and (forks := trainers(run_dir)):
+            words = [module, str(run_dir)]
+            return Worker(run_dir, forks.start(words, ROOT, environment, (nothing, log, log), session=True))
         process = subprocess.Popen(
-            [sys.executable, "-m", f"studio.worker.{kind}", str(run_dir)],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+            [sys.executable, "-m", module, str(run_dir)],
+            cwd=ROOT, env=environment, stdin=nothing, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
     return Worker(run_dir, process)
+
+
+def trainers(run_dir: Path) -> Forks | None:
+    """What forks a training as that of `run_dir`; None where it needs packages that few trainings use."""
+    packages = needed(run_dir)
+    return _trainers(tuple(packages)) if packages <= {"deepspeed"} else None
+
+
+@cache
+def _trainers(packages: tuple[str, ...]) -> Forks:
+    """For as long as this process lives, and no longer."""
+    return Forks(["studio.worker.training"], packages)
 
 
 @dataclass(frozen=True)

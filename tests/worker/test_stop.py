@@ -29,7 +29,7 @@ def leaves_nothing(worker: Worker) -> bool:
 
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0, 2.5])
 def test_during_imports(start: Start, after_s: float) -> None:
-    worker = start(max_steps=10_000)
+    worker = start(cold=True, max_steps=10_000)
     time.sleep(after_s)
     assert stop(worker) < ANSWER_S
     assert leaves_nothing(worker)
@@ -39,7 +39,7 @@ def test_before_it_has_begun(start: Start, tmp_path: Path) -> None:
     run_dir = tmp_path / "stopped"
     run_dir.mkdir()
     (run_dir / "STOP").touch()
-    worker = start(run_dir=run_dir)
+    worker = start(run_dir=run_dir, cold=True)
     assert worker.wait(ANSWER_S) == STOPPED
 
 
