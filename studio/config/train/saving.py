@@ -28,6 +28,7 @@ class SavingOptions(Config):
         zh="每隔多少步保存检查点；0 表示中途不保存。",
         group="saving",
         label=("Save every (steps)", "保存间隔（步）"),
+        when={"save_strategy": "steps"},
         ge=0,
     )
     save_minutes: float | None = option(
