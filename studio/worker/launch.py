@@ -7,6 +7,7 @@ own. How the run ended is judged by what they left: the result, or the card of t
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict, replace
@@ -63,6 +64,8 @@ def _launch(run_dir: Path, node: int, requests: Requests) -> int:
         return STOPPED
     if not any(ended.codes.values()) and not ended.ended:
         return COMPLETED  # of another machine than the one that writes the result
+    if ended.signal is signal.SIGINT:
+        return STOPPED  # as one process has it
     if ended.signal:
         say(f"the training was ended by {ended.signal.name}")
         return FAILED

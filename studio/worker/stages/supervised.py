@@ -24,6 +24,7 @@ from studio.worker.samples import evaluating
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting, arguments
 
+LENGTHS = "row_lengths"
 ISOLATION_TOLERANCE = 0.05  # of the logits' spread, on average: measured 0.002 for bfloat16, 0.2 for a leak
 
 
@@ -32,6 +33,23 @@ class SupervisedTrainer(Recorded, SFTTrainer):  # type: ignore[misc]  # trl is u
 
     _tokens: list[int]  # that count, of each batch validated so far
     _losses: list[float]
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
+        for batch in batch_samples:
+            self._blank_repeats(batch, is_last=batch is batch_samples[-1])
+        return super()._get_num_items_in_batch(batch_samples, device)
+
+    def _blank_repeats(self, batch: dict[str, Any], is_last: bool = True) -> None:
+        """Of the last batches of several processes, which rows from the beginning fill up, those count for nothing."""
+        state, lengths = self.accelerator.gradient_state, batch.pop(LENGTHS, None)
+        if lengths is None or not is_last or not state.end_of_dataloader or state.remainder <= 0:
+            return
+        rows = len(lengths)
+        own = min(max(state.remainder - self.accelerator.process_index * rows, 0), rows)
+        if batch["labels"].shape[0] == rows:
+            batch["labels"][own:] = IGNORED
+        else:  # laid end to end
+            batch["labels"][:, int(lengths[:own].sum()) :] = IGNORED
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **keys: Any) -> EvalLoopOutput:
         self._tokens, self._losses = [], []
@@ -43,9 +61,10 @@ class SupervisedTrainer(Recorded, SFTTrainer):  # type: ignore[misc]  # trl is u
         return output
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **keys: Any) -> tuple[Any, Any, Any]:
+        self._blank_repeats(inputs)
         loss, logits, labels = super().prediction_step(model, inputs, *args, **keys)
         self._tokens.append(int((inputs["labels"][:, 1:] != IGNORED).sum()))
-        self._losses.append(float(loss))
+        self._losses.append(float(loss) if self._tokens[-1] else 0.0)
         return loss, logits, labels
 
     def _by_token(self, values: list[float]) -> float:
@@ -78,7 +97,20 @@ def build(setting: Setting) -> Recorded:
     data = setting.data
     rows = pack_dataset(data.train, data.cutoff_len, "bfd") if packs else data.train
     parts = {**setting.parts, "train_dataset": rows, "compute_loss_func": spread_loss(config)}
-    return SupervisedTrainer(args=args, **parts).recorded(setting)
+    trainer = SupervisedTrainer(args=args, **parts)
+    if setting.desk.rank.world > 1:
+        trainer.data_collator = _telling_lengths(trainer.data_collator)
+    return trainer.recorded(setting)
+
+
+def _telling_lengths(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """`collate`, whose batches say how many tokens each of their rows has: see _blank_repeats."""
+
+    def telling(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        return {**collate(rows), LENGTHS: lengths}
+
+    return telling
 
 
 def _loss(config: TrainConfig) -> dict[str, Any]:
