@@ -53,7 +53,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         NotResumable: it has weights that `model` has not.
     """
-    weights = _stored(model, folder) if distributed.get_rank() == 0 else {}
+    weights = stored(model, folder) if distributed.get_rank() == 0 else {}
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
     set_model_state_dict(model, weights, options=options)
 
@@ -72,7 +72,7 @@ def load_states(model: nn.Module, optimizer: AcceleratedOptimizer, folder: Path)
         optimizer.load_state_dict(whole)
 
 
-def _stored(model: nn.Module, folder: Path) -> Weights:
+def stored(model: nn.Module, folder: Path) -> Weights:
     """The weights in the files of `folder` by their names in `model`."""
     weights: Weights = {}
     is_adapter = isinstance(model, PeftModel)

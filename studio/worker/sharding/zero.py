@@ -5,20 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
 from accelerate.utils import DistributedType
-from deepspeed.utils import safe_get_full_fp32_param
+from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, trainer
 from transformers.integrations import HfDeepSpeedConfig
 
 from studio.files import read_record, write_json
 from studio.models import ModelInfo
 from studio.parallel import zero
 from studio.parallel.strategies import STRATEGIES
+from studio.runs.checkpoints import Manifest
+from studio.runs.resumption import WITH_OPTIMIZER
+from studio.worker.sharding import parts, universal
 from studio.worker.sharding.copies import Copies
 from studio.worker.sharding.whole import Weights
 
@@ -55,6 +59,7 @@ class Zero(Copies):
         if self.rank.is_first:
             write_json(self.run_dir / RECORD, self._settings)
         self._loading = HfDeepSpeedConfig(self._settings)
+        trainer.deepspeed_load_checkpoint = self.load  # transformers' own knows the same processes only
 
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         if not self.is_sharded:
@@ -102,6 +107,56 @@ class Zero(Copies):
             return wide
         with self.gathered([weight]):
             return weight.detach().clone()
+
+    def load(self, engine: Any, checkpoint: str, load_module_strict: bool = True) -> None:
+        """Give the engine what the run goes on with of a checkpoint, whichever processes wrote it."""
+        folder, takes_states = Path(checkpoint), self.config.resume_scope in WITH_OPTIMIZER
+        is_own = self._is_own(folder)
+        if not is_own and not (takes_states and universal.shards(folder)):
+            self._load_weights(engine.module, folder)
+            return
+        if not is_own:
+            folder = self._in_universal_form(folder)
+        decays = [group["weight_decay"] for group in engine.optimizer.param_groups]
+        engine._config.load_universal_checkpoint = not is_own
+        engine.load_checkpoint(str(folder), load_module_strict=load_module_strict, load_optimizer_states=takes_states)
+        # from a universal checkpoint all groups get the decay of the first, and one and the same count of steps
+        for group, decay in zip(engine.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+        for state in engine.optimizer.state.values():
+            state.update(
+                {
+                    key: value.clone()
+                    for key, value in state.items()
+                    if isinstance(value, torch.Tensor) and key == "step"
+                }
+            )
+
+    def _is_own(self, checkpoint: Path) -> bool:
+        """Whether as many processes wrote it in the same way."""
+        manifest, third = Manifest.read(checkpoint), self.is_sharded
+        if manifest is None or not universal.shards(checkpoint):
+            return False
+        return manifest.world_size == self.rank.world and (manifest.strategy == "zero3") == third
+
+    def _in_universal_form(self, checkpoint: Path) -> Path:
+        target = self.run_dir / "tmp/universal" / checkpoint.name
+        if self.rank.is_first and not target.exists():
+            universal.convert(checkpoint, target)
+        universal.wait(target)
+        return target
+
+    def _load_weights(self, model: nn.Module, checkpoint: Path) -> None:
+        weights = dict(model.named_parameters())
+        for name, value in parts.stored(model, checkpoint).items():
+            if name in weights:
+                self._set(weights[name], value)
+
+    def _set(self, weight: nn.Parameter, value: torch.Tensor) -> None:
+        with self.gathered([weight], changed=True):
+            weight.data.copy_(value)
+        if weight.requires_grad:
+            safe_set_full_fp32_param(weight, value.to(self.device, torch.float32))
 
 
 def _whole_while_called(module: nn.Module) -> Iterator[Any]:
