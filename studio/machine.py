@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 GB = 1e9
+MOST = 64  # GPUs of one machine
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a training would run, in bytes: `gpu` is the one that it would take, None on a machine without."""
+    """Where a training would run, in bytes: `gpu` is the one that a process alone would take, None on a machine
+    without; `gpus` are all that several could."""
 
     gpu: Gpu | None
     memory_free: int
     disk_free: int
+    gpus: tuple[Gpu, ...] = ()
 
     @property
     def device(self) -> str:
@@ -52,13 +55,16 @@ class Machine:
         held = round(held_gb * GB)
         if self.gpu is None:
             return replace(self, memory_free=self.memory_free + held)
-        return replace(self, gpu=replace(self.gpu, used=max(0, self.gpu.used - held)))
+        freed = replace(self.gpu, used=max(0, self.gpu.used - held))
+        return replace(self, gpu=freed, gpus=tuple(freed if gpu == self.gpu else gpu for gpu in self.gpus))
 
 
 def look(saves: Path) -> Machine:
     """This machine now; the disk is that of the folder `saves`."""
     disk = shutil.disk_usage(saves if saves.exists() else saves.parent)
-    return Machine(_own_gpu(), psutil.virtual_memory().available, disk.free)
+    own = _own_gpu()
+    several = tuple(chosen(None, count=MOST)) if own else ()
+    return Machine(own, psutil.virtual_memory().available, disk.free, several or ((own,) if own else ()))
 
 
 def gpus() -> Iterator[Gpu]:

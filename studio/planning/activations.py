@@ -16,6 +16,7 @@ from studio.planning.batch import Batch
 from studio.planning.parameters import Parameters
 from studio.planning.precision import Precision
 from studio.planning.shape import Shape, Tensor
+from studio.planning.spread import Spread
 
 ATTENTION_OUT = ("o_proj", "out_proj", "dense", "c_proj", "wo")
 FEED_FORWARD_OUT = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "w2")
@@ -30,12 +31,13 @@ class Work:
     parameters: Parameters
     precision: Precision
     batch: Batch
+    spread: Spread
 
     @cached_property
     def stream(self) -> int:
         """Bytes an element of what runs from layer to layer: the type of the embedding."""
         trained = any(tensor.is_embedding for tensor in self.parameters.trained)
-        return self.precision.trained if trained else self.precision.frozen
+        return self.precision.used if trained else self.precision.frozen
 
     @cached_property
     def learning(self) -> frozenset[str]:
@@ -135,7 +137,7 @@ def _is_private(work: Work) -> bool:
 def _is_cast(work: Work, layer: int) -> bool:
     """Whether a norm puts out more than is computed with, so that each matrix behind it casts its input for itself."""
     trained = any(len(each.shape) == 1 and each.name in work.learning for each in work.shape.by_layer.get(layer, ()))
-    return max(work.stream, work.precision.trained if trained else 0) > work.precision.computed
+    return max(work.stream, work.precision.used if trained else 0) > work.precision.computed
 
 
 def _attention(work: Work) -> int:

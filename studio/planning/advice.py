@@ -6,20 +6,25 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from studio.config.train import TrainConfig
+from studio.packages import is_installed
 
 Changes = dict[str, Any]
+ORDER = ("single", "ddp", "zero2", "zero3")
 SHORTEST = 256  # tokens; shorter rows are rarely what anybody wants
 
 
-def lighter(config: TrainConfig, fits: Callable[[TrainConfig], bool]) -> Changes | None:
-    """The first changes of options, the least painful first, with which `fits` says yes; None if none are enough."""
+def lighter(config: TrainConfig, fits: Callable[[TrainConfig], bool], gpus: int = 0) -> Changes | None:
+    """The first changes of options, the least painful first, with which `fits` says yes; None if none are enough.
+
+    `gpus` are those that the training could be spread over.
+    """
     taken: Changes = {}
-    for change in _changes(config):
+    for change in _changes(config, gpus):
         if (tried := changed(config, {**taken, **change})) is None:
             continue
         taken |= change
         if fits(tried):
-            return _without_needless(config, taken, fits)
+            return _as_many_rows(config, _without_needless(config, taken, fits), gpus)
     return None
 
 
@@ -36,7 +41,7 @@ def sentence(changes: Changes) -> str:
     )
 
 
-def _changes(config: TrainConfig) -> Iterator[Changes]:
+def _changes(config: TrainConfig, gpus: int) -> Iterator[Changes]:
     """From the harmless to the drastic; those of a later yield go on top of the earlier ones."""
     yield {"gradient_checkpointing": True}
     rows, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
@@ -44,6 +49,7 @@ def _changes(config: TrainConfig) -> Iterator[Changes]:
         # as many rows a step as before
         rows, accumulation = rows // 2, accumulation * 2
         yield {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation}
+    yield from _spreading(config, gpus)
     if config.finetuning_type != "lora":
         yield {"optim": "adamw_8bit"}
         yield {"optim": "adafactor"}
@@ -51,10 +57,26 @@ def _changes(config: TrainConfig) -> Iterator[Changes]:
         yield {"finetuning_type": "lora", "optim": "adamw_torch", "pure_bf16": False}
     elif config.quantization_bit is None:
         yield {"quantization_bit": 4}
+        yield {"parallel_strategy": config.parallel_strategy, "quantization_bit": 4}
     length = config.cutoff_len
     while length // 2 >= SHORTEST:
         length //= 2
         yield {"cutoff_len": length}
+
+
+def _spreading(config: TrainConfig, gpus: int) -> Iterator[Changes]:
+    """Strategies that shard more than the present one, then those that leave the GPUs. They change no result."""
+    now = ORDER.index(config.parallel_strategy) if config.parallel_strategy in ORDER else len(ORDER)
+    if gpus > 1 and is_installed("deepspeed"):
+        yield from ({"parallel_strategy": name} for name in ORDER[max(2, now + 1) :])
+    if not gpus or config.finetuning_type == "lora":  # whose weights are what takes the room
+        return
+    if config.parallel_strategy == "fsdp2":
+        yield {"offload_param": "cpu"}
+    elif is_installed("deepspeed"):
+        sharding = config.parallel_strategy if config.parallel_strategy in ORDER[2:] else "zero2"
+        yield {"parallel_strategy": sharding, "offload_optimizer": "cpu"}
+        yield {"parallel_strategy": "zero3", "offload_optimizer": "cpu", "offload_param": "cpu"}
 
 
 def _without_needless(config: TrainConfig, taken: Changes, fits: Callable[[TrainConfig], bool]) -> Changes:
@@ -68,3 +90,14 @@ def _without_needless(config: TrainConfig, taken: Changes, fits: Callable[[Train
         if tried is not None and fits(tried):
             taken = rest
     return {key: value for key, value in taken.items() if getattr(config, key) != value}
+
+
+def _as_many_rows(config: TrainConfig, changes: Changes, gpus: int) -> Changes:
+    """With as many rows a step by several processes as one had."""
+    if config.parallel_strategy != "single" or "parallel_strategy" not in changes:
+        return changes
+    rows = changes.get("per_device_train_batch_size", config.per_device_train_batch_size)
+    wanted = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    steps = max(1, wanted // (rows * max(1, gpus)))
+    rest = {key: value for key, value in changes.items() if key != "gradient_accumulation_steps"}
+    return rest if steps == config.gradient_accumulation_steps else {**rest, "gradient_accumulation_steps": steps}

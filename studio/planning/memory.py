@@ -17,6 +17,8 @@ from studio.planning.activations import Work, inputs_bytes, layer_bytes, layers_
 from studio.planning.batch import Batch
 from studio.planning.parameters import count
 from studio.planning.shape import Shape
+from studio.planning.spread import Spread
+from studio.planning.team import ALONE, Team
 
 Moment = dict[str, int]  # bytes beside what is always there, by part
 CUDA_CONTEXT_GB = 0.7
@@ -28,8 +30,9 @@ PROCESS_GB = 0.75  # Python with the training libraries, where the model shares 
 class Memory:
     """GB (1e9 bytes) at the fullest moment of a training, by what they are for.
 
-    `reference` are models beside the one that is trained; `context` is what the device and the libraries take, and the
-    gaps between tensors.
+    Of several processes, those of one. `reference` are models beside the one that is trained; `communication` is what
+    travels between processes, and what is gathered from them; `context` is what the device and the libraries take, and
+    the gaps between tensors.
     """
 
     weights: float
@@ -38,6 +41,7 @@ class Memory:
     activations: float
     logits: float
     reference: float
+    communication: float
     context: float
 
     @property
@@ -47,20 +51,23 @@ class Memory:
     @property
     def tensors_gb(self) -> float:
         """All but the context: what PyTorch calls allocated."""
-        parts = (self.weights, self.gradients, self.optimizer, self.activations, self.logits, self.reference)
-        return sum(parts)
+        learning = self.weights + self.gradients + self.optimizer
+        return learning + self.activations + self.logits + self.reference + self.communication
 
 
-def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, checkpointing: bool) -> Memory:
-    """What `config` needs for batches like `batch`, with or without gradient checkpointing."""
-    work = Work(config, shape, parameters.of(config, shape), precision.of(config, on_gpu), batch)
+def estimate(
+    config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, checkpointing: bool, team: Team = ALONE
+) -> Memory:
+    """What one process of `team` needs for batches like `batch`, with or without gradient checkpointing."""
+    work = work_of(config, shape, batch, on_gpu, team)
     always = Memory(
-        weights=weights(work) / GB,
+        weights=weights(work) * work.spread.weights / GB,
         gradients=0.0,
-        optimizer=_states(work) / GB,
+        optimizer=(_states(work) + work.spread.masters()) * work.spread.states / GB,
         activations=0.0,
         logits=0.0,
         reference=_reference(work) / GB,
+        communication=work.spread.always() / GB,
         context=CUDA_CONTEXT_GB if on_gpu else PROCESS_GB + _pairs(batch) / GB,
     )
     moments = [
@@ -71,6 +78,18 @@ def estimate(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, chec
     ]
     fullest = max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.tensors_gb)
     return replace(fullest, context=fullest.context + SLACK * fullest.tensors_gb)
+
+
+def host_gb(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, team: Team) -> float:
+    """What the memory of this machine holds for its devices, of all processes here; 0 where nothing leaves them."""
+    work = work_of(config, shape, batch, on_gpu, team)
+    return work.spread.host(_states(work)) / GB
+
+
+def work_of(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, team: Team = ALONE) -> Work:
+    """All that decides what one process of `team` holds."""
+    of, held = parameters.of(config, shape), precision.of(config, on_gpu)
+    return Work(config, shape, of, held, batch, Spread(config, shape, of, held, team, on_gpu))
 
 
 def _pairs(batch: Batch) -> int:
@@ -86,17 +105,18 @@ def _added(always: Memory, moment: Moment) -> dict[str, float]:
 def _turning(work: Work) -> Moment:
     """The end of the way forth and the begin of the way back, when most activations are there."""
     logits = head.head_bytes(work)
-    activations = layers_bytes(work) + cast_weights(work) + max(0, passing_bytes(work) - logits)
-    return {"activations": activations, "logits": logits, "gradients": _accumulated(work)}
+    kept = round(layers_bytes(work) * work.spread.activations)
+    activations = kept + cast_weights(work) + max(0, passing_bytes(work) - logits)
+    return {"activations": activations, "logits": logits, **_beside(work)}
 
 
 def _recomputed(work: Work) -> list[Moment]:
     """With checkpointing: the same, and the way back through a layer that is computed again."""
-    inputs, accumulated = inputs_bytes(work), _accumulated(work)
+    inputs = round(inputs_bytes(work) * work.spread.activations)
     one = layer_bytes(work, work.live_layers[-1]) if work.live_layers else 0
     return [
-        {"activations": inputs + cast_weights(work), "logits": head.head_bytes(work), "gradients": accumulated},
-        {"activations": inputs + one + passing_bytes(work), "gradients": accumulated},
+        {"activations": inputs + cast_weights(work), "logits": head.head_bytes(work), **_beside(work)},
+        {"activations": inputs + one + passing_bytes(work), **_beside(work)},
     ]
 
 
@@ -108,36 +128,57 @@ def _writing(work: Work) -> Moment:
     return {"activations": 2 * work.shape.layers * work.shape.keys * work.precision.computed * tokens}
 
 
-def _accumulated(work: Work) -> int:
-    return _gradients(work) if work.config.gradient_accumulation_steps > 1 else 0
+def _beside(work: Work) -> Moment:
+    """Gradients of earlier passes, and weights that are whole for a while."""
+    return {"gradients": _gradients(work) if _accumulates(work) else 0, "communication": work.spread.gathered()}
+
+
+def _accumulates(work: Work) -> bool:
+    """ZeRO-3 has room for them from the start."""
+    return work.config.gradient_accumulation_steps > 1 or work.spread.strategy.stage == 3
 
 
 def _end(work: Work) -> Moment:
     """The end of the way back: all gradients, and the last layer's activations."""
     live = work.live_layers
     one = layer_bytes(work, live[0]) if live else 0
-    return {"activations": one + passing_bytes(work), "gradients": _gradients(work)}
+    gathered = work.spread.gathered() + work.spread.unreduced()
+    return {"activations": one + passing_bytes(work), "gradients": _finished(work), "communication": gathered}
+
+
+def _finished(work: Work) -> int:
+    """ZeRO-2 sums a pass's gradients up before it adds them to those of earlier passes."""
+    twice = work.spread.strategy.stage == 2 and work.config.gradient_accumulation_steps > 1
+    return _gradients(work) * (2 if twice else 1)
 
 
 def _step(work: Work) -> Moment:
     moved = (*work.parameters.trained, *work.parameters.added)
-    scratch = optimizer.scratch_bytes(work.config, moved, work.precision.trained)
-    return {"gradients": _gradients(work), "optimizer": scratch}
+    scratch = optimizer.scratch_bytes(work.config, moved, work.precision.master or work.precision.trained)
+    own = round(scratch * work.spread.states * work.spread.step_group)
+    if not work.spread.strategy.is_deepspeed:
+        return {"gradients": _gradients(work), "optimizer": own}
+    gradients, made_from = work.spread.step()
+    return {"gradients": gradients, "optimizer": max(own, made_from)}
 
 
 def _gradients(work: Work) -> int:
+    """Those that stay on the device."""
     trained, added = count(work.parameters.trained), count(work.parameters.added)
-    return trained * work.precision.trained + added * work.precision.adapter
+    every = trained * work.precision.trained + added * work.precision.adapter
+    return round(every * work.spread.gradients)
 
 
 def _states(work: Work) -> int:
-    trained = optimizer.state_bytes(work.config, work.parameters.trained, work.precision.trained)
-    return trained + optimizer.state_bytes(work.config, work.parameters.added, work.precision.adapter)
+    """Of all processes together."""
+    master, of = work.precision.master, work.parameters
+    trained = optimizer.state_bytes(work.config, of.trained, master or work.precision.trained)
+    return trained + optimizer.state_bytes(work.config, of.added, master or work.precision.adapter)
 
 
 def cast_weights(work: Work) -> int:
     """Bytes of cast matrices: autocast keeps them until the end of the way forth, autograd until they are passed."""
-    if work.precision.computed >= work.precision.trained:
+    if work.precision.computed >= work.precision.used:
         return 0
     return sum(tensor.size for tensor in work.parameters.trained if tensor.is_linear) * work.precision.computed
 
@@ -163,8 +204,9 @@ def _frozen_bytes(work: Work, is_linear: bool, size: int, stored: int) -> int:
 def _reference(work: Work) -> int:
     """Models beside the trained one: a reference, which below an adapter is the model itself, and a reward model."""
     config, compared = work.config, needs_reference(work.config)
-    other = work.shape.parameters * work.precision.computed  # of another model one knows no more than that
+    share = work.spread.weights if work.spread.strategy.is_sharded else 1.0
+    other = round(work.shape.parameters * work.precision.computed * share)  # of another model one knows no more
     judge = other if config.stage in ONLINE and config.reward_model else 0
     if compared and config.ref_model:
         return other + judge
-    return judge + (weights(work) if compared and config.finetuning_type != "lora" else 0)
+    return judge + (round(weights(work) * share) if compared and config.finetuning_type != "lora" else 0)

@@ -15,7 +15,10 @@ from studio.runs.store import Store
 
 LOOKED_AT = 100  # runs, the newest first
 READ_BYTES = 64_000
-ALIKE = ("stage", "finetuning_type", "quantization_bit", "packing", "use_dora", "flash_attn")
+ALIKE = (
+    "stage", "finetuning_type", "quantization_bit", "packing", "use_dora", "flash_attn", "parallel_strategy", "devices",
+    "nproc_per_node", "nnodes", "hostfile", "offload_optimizer", "offload_param",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from studio import models
@@ -11,51 +11,79 @@ from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError
 from studio.machine import GB, Machine
-from studio.planning import advice, batch, disk, parameters, past, rows, schedule, shape
+from studio.planning import advice, batch, disk, parameters, past, rows, schedule, shape, team
 from studio.planning.advice import Changes
 from studio.planning.batch import Batch, Lengths
-from studio.planning.memory import Memory, estimate
+from studio.planning.memory import Memory, estimate, host_gb
 from studio.planning.past import Pace
 from studio.planning.rows import Known
 from studio.planning.schedule import Schedule
 from studio.planning.shape import Shape
+from studio.planning.team import Team
 from studio.runs.store import Store
 
+CPU = "CPU"  # what a machine without a GPU calls its device
 COMFORT = 0.92  # of what is free: above it, other programs may take the rest
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a training fits into what is free, in GB of 1e9 bytes, and what to set to what if not."""
+    """Whether a training fits into what is free, in GB of 1e9 bytes, and what to set to what if not.
+
+    `memory` and `free_gb` are of one of `devices`, the one with the least room; on a CPU, of one of as many processes.
+    `host_gb` is what the memory of this machine holds for its GPUs, 0 where nothing is offloaded.
+    """
 
     memory: Memory
     free_gb: float
     device: str
     checkpointing: bool
     retry: Changes | None
+    devices: int = 1
+    host_gb: float = 0.0
+    host_free_gb: float = 0.0
 
     @property
     def fits(self) -> bool:
-        return self.memory.total_gb <= self.free_gb
+        return self.memory.total_gb <= self.free_gb and self.host_gb <= self.host_free_gb
 
     @property
     def words(self) -> str:
         """One sentence, or two."""
-        figures = f"{self.memory.total_gb:.1f} of {self.free_gb:.1f} GB"
         if self.fits:
-            return f"{'tight' if self.memory.total_gb > COMFORT * self.free_gb else 'fits'}: {figures}"
-        needs = f"will not fit: needs {self.memory.total_gb:.1f} GB, {self.free_gb:.1f} GB are free"
+            return f"{'tight' if self._is_tight else 'fits'}: {self._figures}"
+        needs = f"will not fit: {self._lack}"
         if self.retry is None:
             return f"{needs}. No setting makes it fit here: choose a smaller model"
         return f"{needs}. Set {advice.sentence(self.retry)}" if self.retry else needs
+
+    @property
+    def _is_tight(self) -> bool:
+        return self.memory.total_gb > COMFORT * self.free_gb or self.host_gb > COMFORT * self.host_free_gb
+
+    @property
+    def _figures(self) -> str:
+        host = f", and {self.host_gb:.1f} of {self.host_free_gb:.1f} GB of the machine's memory" if self.host_gb else ""
+        return f"{self.memory.total_gb:.1f} of {self.free_gb:.1f} GB{self._each}{host}"
+
+    @property
+    def _lack(self) -> str:
+        if self.memory.total_gb > self.free_gb:
+            return f"needs {self.memory.total_gb:.1f} GB{self._each}, {self.free_gb:.1f} GB are free"
+        return f"needs {self.host_gb:.1f} GB of the machine's memory, {self.host_free_gb:.1f} GB are free"
+
+    @property
+    def _each(self) -> str:
+        kind = "processes" if self.device == CPU else "devices"
+        return f" in each of {self.devices} {kind}" if self.devices > 1 else ""
 
 
 @dataclass(frozen=True)
 class Plan:
     """One training before it starts. What cannot be known yet is None, and `unknown` says why.
 
-    `trainable` of `parameters`; `effective_batch` are rows a step; `seconds` follow from the pace of the run
-    `paced_by`.
+    `trainable` of `parameters`; `effective_batch` are rows a step, of all `processes` together; `seconds` follow from
+    the pace of the run `paced_by`.
     """
 
     effective_batch: int
@@ -67,6 +95,7 @@ class Plan:
     disk_gb: float | None
     disk_free_gb: float
     unknown: tuple[str, ...]
+    processes: int = 1
 
     @property
     def seconds(self) -> float | None:
@@ -80,8 +109,9 @@ def plan(config: TrainConfig, registry: Registry, machine: Machine, store: Store
     """The plan of a training here and now. Reads headers and caches only."""
     unknown: list[str] = []
     model, parts = _shape(config, unknown), _known(config, registry, unknown)
+    processes = team.of(config, machine).world
     times = (
-        schedule.of(config, parts)
+        schedule.of(config, parts, processes)
         if parts
         else Schedule(None, config.max_steps if config.max_steps > 0 else None, None)
     )
@@ -89,7 +119,7 @@ def plan(config: TrainConfig, registry: Registry, machine: Machine, store: Store
     lengths = schedule.lengths(parts) if parts else Lengths(config.cutoff_len, config.cutoff_len)
     encoded = round((times.rows or 0) * lengths.mean)
     return Plan(
-        effective_batch=config.per_device_train_batch_size * config.gradient_accumulation_steps,
+        effective_batch=config.per_device_train_batch_size * config.gradient_accumulation_steps * processes,
         parameters=trained.total if trained else None,
         trainable=trained.trainable if trained else None,
         verdict=verdict(config, model, lengths, machine) if model else None,
@@ -98,37 +128,66 @@ def plan(config: TrainConfig, registry: Registry, machine: Machine, store: Store
         disk_gb=disk.needed(config, trained, times.steps, encoded) / GB if trained else None,
         disk_free_gb=machine.disk_free / GB,
         unknown=tuple(unknown),
+        processes=processes,
     )
 
 
 def verdict(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> Verdict:
     """Whether rows of such lengths can be trained on this machine, with checkpointing where it is left open."""
-    free_gb = machine.free / GB
 
-    def need(tried: TrainConfig) -> Memory:
-        return needed(tried, model, lengths.cut(tried.cutoff_len), machine)
+    def judged(tried: TrainConfig) -> Verdict:
+        return _judged(tried, model, lengths.cut(tried.cutoff_len), machine)
 
-    memory = need(config)
-    retry = None
-    if memory.total_gb > free_gb:
-        retry = advice.lighter(config, lambda tried: need(tried).total_gb <= COMFORT * free_gb)
-    return Verdict(memory, free_gb, machine.device, checkpoints(config, model, lengths, machine), retry)
+    found = judged(config)
+    if found.fits:
+        return found
+    return replace(found, retry=advice.lighter(config, lambda tried: _has_room(judged(tried)), len(machine.gpus)))
 
 
-def needed(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> Memory:
-    """The memory of `config`, with checkpointing where it is left open and needed."""
-    fullest = _fullest(config, model, lengths)
-    checkpointing = checkpoints(config, model, lengths, machine)
-    return estimate(config, model, fullest, machine.gpu is not None, checkpointing)
+def _has_room(found: Verdict) -> bool:
+    return found.memory.total_gb <= COMFORT * found.free_gb and found.host_gb <= COMFORT * found.host_free_gb
 
 
-def checkpoints(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> bool:
+def _judged(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> Verdict:
+    """Without advice."""
+    among, gpus = team.of(config, machine), team.chosen(config, machine)
+    device = min(gpus, key=lambda gpu: gpu.free).name if gpus else CPU
+    return Verdict(
+        memory=needed(config, model, lengths, machine),
+        free_gb=free_gb(config, machine),
+        device=device,
+        checkpointing=checkpoints(config, model, lengths, machine),
+        retry=None,
+        devices=max(among.local, among.devices),
+        host_gb=host_gb(config, model, _fullest(config, model, lengths), bool(gpus), among),
+        host_free_gb=machine.memory_free / GB,
+    )
+
+
+def free_gb(config: TrainConfig, machine: Machine) -> float:
+    """What is free for one process: of the fullest GPU that is taken, or its share of the memory."""
+    gpus = team.chosen(config, machine)
+    if gpus:
+        return min(gpu.free for gpu in gpus) / GB
+    return machine.memory_free / team.of(config, machine).local / GB
+
+
+def needed(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine, among: Team | None = None) -> Memory:
+    """The memory of `config`, with checkpointing where it is left open and needed; of one process `among` several."""
+    among = among or team.of(config, machine)
+    checkpointing = checkpoints(config, model, lengths, machine, among)
+    return estimate(config, model, _fullest(config, model, lengths), machine.gpu is not None, checkpointing, among)
+
+
+def checkpoints(
+    config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine, among: Team | None = None
+) -> bool:
     """Whether activations are computed twice: as configured, or where they would not fit otherwise."""
     if config.gradient_checkpointing is not None:
         return config.gradient_checkpointing
-    fullest = _fullest(config, model, lengths)
-    without = estimate(config, model, fullest, machine.gpu is not None, checkpointing=False)
-    return without.total_gb > COMFORT * machine.free / GB
+    fullest, among = _fullest(config, model, lengths), among or team.of(config, machine)
+    without = estimate(config, model, fullest, machine.gpu is not None, False, among)
+    return without.total_gb > COMFORT * free_gb(config, machine)
 
 
 def _fullest(config: TrainConfig, model: Shape, lengths: Lengths) -> Batch:

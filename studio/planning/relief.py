@@ -9,12 +9,12 @@ from studio import models
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError
-from studio.machine import GB, Machine
+from studio.machine import Machine
 from studio.planning import advice, rows, schedule, shape
 from studio.planning.advice import Changes
 from studio.planning.batch import Lengths
 from studio.planning.memory import Memory
-from studio.planning.plan import COMFORT, needed
+from studio.planning.plan import COMFORT, free_gb, needed
 from studio.planning.shape import Shape
 from studio.runs.run import Run
 
@@ -61,7 +61,7 @@ def _lighter(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machi
         return needed(tried, model, lengths.cut(tried.cutoff_len), machine)
 
     before = need(config)
-    room_gb = min(COMFORT * machine.free / GB, before.total_gb - LESS * (before.activations + before.logits))
+    room_gb = min(COMFORT * free_gb(config, machine), before.total_gb - LESS * (before.activations + before.logits))
     changes = advice.lighter(config, lambda tried: need(tried).total_gb <= room_gb)
     if not changes:
         return None

@@ -28,15 +28,15 @@ def lengths(parts: Sequence[Known]) -> Lengths:
     return Lengths(max(part.lengths.longest for part in parts), mean)
 
 
-def of(config: TrainConfig, parts: Sequence[Known]) -> Schedule:
-    """The schedule of a training on datasets of which so much is known."""
+def of(config: TrainConfig, parts: Sequence[Known], processes: int = 1) -> Schedule:
+    """The schedule of a training on datasets of which so much is known; each process takes rows of its own."""
     rows, mean = _rows(config, parts), lengths(parts).mean
-    effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    effective = config.per_device_train_batch_size * config.gradient_accumulation_steps * processes
     if rows is None:
         known = config.max_steps if config.max_steps > 0 else None
         return Schedule(None, known, round(known * effective * _item_tokens(config, mean)) if known else None)
     items = _items(config, parts, rows, mean)
-    batches = ceil(items / config.per_device_train_batch_size)
+    batches = ceil(ceil(items / processes) / config.per_device_train_batch_size)
     an_epoch = max(1, ceil(batches / config.gradient_accumulation_steps))
     steps = config.max_steps if config.max_steps > 0 else ceil(config.num_train_epochs * an_epoch)
     return Schedule(rows, steps, round(rows * _row_tokens(config, mean) * steps / an_epoch))

@@ -12,8 +12,8 @@ import pytest
 
 from studio.config.load import parse
 from studio.config.train import TrainConfig
-from studio.planning import memory, optimizer, parameters, precision, shape
-from studio.planning.activations import Work, layers_bytes
+from studio.planning import memory, optimizer, parameters, shape
+from studio.planning.activations import layers_bytes
 from studio.planning.batch import Batch
 from tests.worker.conftest import make_model, tokenizer_dir  # noqa: F401  # a fixture
 
@@ -75,7 +75,7 @@ def test_parameters_and_bytes_of_weights(folder: Path, keys: dict[str, Any]) -> 
     model, found = load(config, folder), parameters.of(config, shape.read(folder))
     free = [weight for weight in model.parameters() if weight.requires_grad]
     assert found.trainable == sum(weight.numel() for weight in free)
-    held = memory.weights(Work(config, shape.read(folder), found, precision.of(config, on_gpu=False), BATCH))
+    held = memory.weights(memory.work_of(config, shape.read(folder), BATCH, on_gpu=False))
     assert held == pytest.approx(sum(_bytes(model)), rel=1e-4 if config.quantization_bit is None else 0.02)
     if config.quantization_bit is None:
         assert found.total == pytest.approx(sum(weight.numel() for weight in model.parameters()), rel=1e-4)
@@ -130,13 +130,7 @@ ACTIVATIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("rows", [1, 4])
 def test_activations_that_autograd_keeps(folder: Path, keys: dict[str, Any], rows: int) -> None:
     config = of(**keys)
-    work = Work(
-        config,
-        shape.read(folder),
-        parameters.of(config, shape.read(folder)),
-        precision.of(config, on_gpu=False),
-        Batch(TOKENS, TOKENS, masked=rows > 1),
-    )
+    work = memory.work_of(config, shape.read(folder), Batch(TOKENS, TOKENS, masked=rows > 1), on_gpu=False)
     expected = layers_bytes(work) + memory.cast_weights(work)
     assert expected == pytest.approx(_kept(config, load(config, folder), rows), rel=0.06)
 

@@ -9,8 +9,7 @@ import pytest
 from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
-from studio.planning import memory, parameters, precision, shape
-from studio.planning.activations import Work
+from studio.planning import memory, parameters, shape
 from studio.planning.batch import Batch
 
 CONFIG = {
@@ -42,7 +41,7 @@ def test_a_quantised_model_counts_what_its_matrices_stand_for() -> None:
     config = parse(TrainConfig, {"dataset": "a", "lora_rank": 2, "bf16": False})
     trained = parameters.of(config, found)
     assert trained.trainable == 2 * (64 + 64) + 2 * (96 + 64)
-    work = Work(config, found, trained, precision.of(config, on_gpu=True), Batch(1, 1, masked=False))
+    work = memory.work_of(config, found, Batch(1, 1, masked=False), on_gpu=True)
     assert memory.weights(work) == 10 * 64 * 2 + 8 * 64 * 4 + 64 * 2 + 12 * 64 * 4 + trained.trainable * 4
 
 
