@@ -17,7 +17,9 @@ def make_checkpoint(folder: Path, step: int, manifest: dict[str, Any] | None = N
         (folder / name).write_text(f"{name} at {step}")
     write_json(folder / "trainer_state.json", {"global_step": step, **state})
     names = files_of(folder)
-    files = {name: File((folder / name).stat().st_size, digest) for name, digest in hashes(folder, names).items()}
+    files = {
+        name: File((folder / name).stat().st_size, digest) for name, digest in sorted(hashes(folder, names).items())
+    }
     usual = {"tokens": 10 * step, "world_size": 1, "strategy": "single", "batch": 16, "weights_only": False}
     facts = {**usual, "versions": {"torch": "2"}, "data": {}, "created": time.time(), **(manifest or {})}
     Manifest(step=step, files=files, **facts).write(folder)

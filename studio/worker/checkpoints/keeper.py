@@ -12,8 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from studio import packages
 from studio.config.train import TrainConfig
@@ -25,6 +31,7 @@ from studio.worker.door import Desk
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "trl", "deepspeed")
 MINUTE_S = 60
+MEMORY_SHARE = 3  # a copy may take a third of what memory is free
 
 
 class Keeper:
@@ -40,6 +47,7 @@ class Keeper:
         self._desk, self._config, self._data, self._kept = desk, config, data, kept
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
+        self._writing: Callable[[], None] | None = None
         self._size = 0
         self._begun = time.monotonic()
 
@@ -57,6 +65,16 @@ class Keeper:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         return shutil.disk_usage(draft).free > self._size
+
+    def later(self, states: Any, path: Path) -> None:
+        """Write `states` to a file of the draft beside the training: a copy of them, or now if memory is short."""
+        tensors = [leaf for leaf in tree_leaves(states) if isinstance(leaf, torch.Tensor)]
+        size = sum(tensor.nbytes for tensor in tensors)
+        if psutil.virtual_memory().available < MEMORY_SHARE * size:
+            torch.save(states, path)
+            return
+        copied = tree_map_only(torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), states)
+        self._writing = partial(torch.save, copied, path)
 
     def finish(self, draft: Path, facts: Manifest, spared: Path | None) -> None:
         """Take over a draft that all processes have written; `facts` lack what is found out here: files and data."""
@@ -90,6 +108,7 @@ class Keeper:
         place = self._place(draft)
         try:
             with outputs.draft_at(place, draft):
+                self._write()
                 digests = checkpoints.hashes(draft, checkpoints.files_of(draft))
                 files = {name: File((draft / name).stat().st_size, digests[name]) for name in sorted(digests)}
                 manifest = replace(facts, files=files, data=self._data())
@@ -101,6 +120,11 @@ class Keeper:
         self._kept(f"checkpoints/{place.name}")
         self._rotate(spared)
         self._desk.reporter.event(events.Checkpoint(facts.step, f"checkpoints/{place.name}", at=time.time()))
+
+    def _write(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing:
+            writing()
 
     def _rotate(self, spared: Path | None) -> None:
         """Delete all but the newest and `spared`, each in one step: out of sight first, then gone."""

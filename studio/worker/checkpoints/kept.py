@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
-from transformers.trainer import SCHEDULER_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from studio.runs.resumption import WITH_OPTIMIZER, WITH_SCHEDULE
 from studio.worker import outputs
@@ -76,6 +76,14 @@ class Kept(Parted):
         except outputs.DiskFull:
             return False
         return True
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """The largest part, as a rule, is copied and written beside the training where one process holds it all."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+        elif self.args.should_save:
+            self.keeper.later(self.optimizer.state_dict(), Path(output_dir, OPTIMIZER_NAME))
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
 
     def _best_checkpoint(self) -> Path | None:
         best = self.state.best_global_step
