@@ -16,6 +16,7 @@ from transformers import (
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.models import ModelInfo
+from studio.parallel.strategies import STRATEGIES
 from studio.worker.methods import quantised
 from studio.worker.sharding import Sharding
 
@@ -35,7 +36,9 @@ def load(
     """
     computed_in = precision(config)
     sharding.begin(computed_in, info)
-    trained_whole = config.finetuning_type == "full" and not config.pure_bf16
+    # DeepSpeed rounds what it is given and keeps wide copies by itself
+    is_deepspeed = STRATEGIES[config.parallel_strategy].is_deepspeed
+    trained_whole = config.finetuning_type == "full" and not config.pure_bf16 and not is_deepspeed
     keys: dict[str, Any] = {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id} if head == "reward" else {}
     torch.manual_seed(config.seed)  # a new head is made by chance
     kind = AutoModelForSequenceClassification if head == "reward" else AutoModelForCausalLM
