@@ -37,6 +37,7 @@ GROUPS = {
     "quantize": ("Quantise", "量化"),
     "adapter": ("Adapter tools", "适配器工具"),
     "push": ("Upload", "上传"),
+    "consolidate": ("Consolidate", "合并分片"),
     "sampling": ("Sampling", "采样"),
 }
 

@@ -288,6 +288,29 @@ def test_a_file_that_is_no_config_of_accelerate_leaves_the_form(form: Form, text
         train.on_accelerate(form, text, "own.yaml", *filled(form))
 
 
+def test_memory_is_that_of_each_device_and_follows_the_strategy(
+    ctx: Context, form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = tuple(Gpu(index, "Card", int(80 * GB), 0, 0) for index in range(4))
+    here = Machine(cards[0], int(64 * GB), int(900 * GB), cards)
+    monkeypatch.setattr(train.planning, "look", lambda saves: here)
+
+    def memory(**values: Any) -> dict[str, Any]:
+        full = filled(form, finetuning_type="full", nproc_per_node=4, **values)
+        plan = json.loads(train.on_change(ctx, form, False, None, *full)[0])["plan"]
+        assert plan["batch"] == [2, 8, 4]
+        assert plan["rows_a_step"] == 64
+        told: dict[str, Any] = plan["memory"]
+        return told
+
+    copied, sharded = memory(parallel_strategy="ddp"), memory(parallel_strategy="zero3")
+    assert (copied["devices"], copied["device"], copied["host_gb"]) == (4, "Card", 0)
+    assert dict(sharded["parts"])["optimizer"] < dict(copied["parts"])["optimizer"]
+    offloaded = memory(parallel_strategy="zero3", offload_optimizer="cpu")
+    assert "optimizer" not in dict(offloaded["parts"])
+    assert 0 < offloaded["host_gb"] < offloaded["host_free_gb"]
+
+
 def test_gpus_are_offered_with_their_free_memory(ctx: Context, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     cards = [Gpu(index, "Card", int(80 * GB), int(used * GB), 0) for index, used in ((0, 5), (1, 70))]
     monkeypatch.setattr(machine, "gpus", lambda: iter(cards))

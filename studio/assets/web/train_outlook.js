@@ -5,7 +5,7 @@ const HEADINGS = {
 const PARTS = {
   weights: say("weights", "权重"), gradients: say("gradients", "梯度"), optimizer: say("optimizer", "优化器"),
   activations: say("activations", "激活"), logits: say("logits", "logits"), reference: say("reference model", "参考模型"),
-  context: say("libraries", "运行库"),
+  communication: say("communication", "通信"), context: say("libraries", "运行库"),
 };
 const marks = document.head.appendChild(document.createElement("style"));
 
@@ -43,12 +43,11 @@ function trained(plan) {
 }
 
 function figures(plan) {
-  const [rows, batches] = plan.batch;
   const made = make("div", "tiles");
   const steps = plan.steps === null ? "?" : `${count(plan.steps)} ${plan.steps === 1 ? say("step", "步") : say("steps", "步")}`;
   const long = plan.epochs === null ? "" : `${plan.epochs} ${plan.epochs === 1 ? say("epoch", "轮") : say("epochs", "轮")}`;
   made.append(figure(say("Length", "长度"), steps, long));
-  made.append(figure(say("Rows a step", "每步行数"), count(plan.rows_a_step), `${rows} × ${batches}`));
+  made.append(figure(say("Rows a step", "每步行数"), count(plan.rows_a_step), plan.batch.join(" × ")));
   if (plan.tokens !== null) made.append(figure(say("Tokens", "Token 数"), `≈ ${short.format(plan.tokens)}`, plan.rows === null ? "" : `${count(plan.rows)} ${say("rows an epoch", "行/轮")}`));
   made.append(duration(plan));
   if (plan.parameters) made.append(trained(plan));
@@ -79,11 +78,25 @@ function legend(memory) {
   return make("div", "memory-legend", ...memory.parts.map(([part, gb]) => make("span", "", make("i", `part-${part}`), `${PARTS[part]} ${size(gb)}`)));
 }
 
+function judged(needed_gb, free_gb, fits) {
+  const tight = needed_gb > 0.92 * free_gb;
+  const words = !fits ? say("will not fit", "放不下") : tight ? say("tight", "紧张") : say("fits", "放得下");
+  const of = say(`${size(needed_gb)} of ${size(free_gb)} free`, `${size(needed_gb)} / 可用 ${size(free_gb)}`);
+  return [make("span", fits ? (tight ? "tight" : "fits") : "over", words), ` · ${of}`];
+}
+
+// of one device where there are several, the one with the least room
 function verdict(memory) {
-  const tight = memory.total_gb > 0.92 * memory.free_gb;
-  const words = !memory.fits ? say("will not fit", "放不下") : tight ? say("tight", "紧张") : say("fits", "放得下");
-  const of = say(`${size(memory.total_gb)} of ${size(memory.free_gb)} free`, `${size(memory.total_gb)} / 可用 ${size(memory.free_gb)}`);
-  return make("p", "memory-verdict", make("b", "", `${say("Memory", "内存")}: `), make("span", memory.fits ? (tight ? "tight" : "fits") : "over", words), ` · ${of} · ${memory.device}`);
+  const processes = say(`each of ${memory.devices} processes on the CPU`, `CPU 上 ${memory.devices} 个进程中的每个`);
+  const devices = say(`each of ${memory.devices} × ${memory.device}`, `${memory.devices} × ${memory.device} 中的每个`);
+  const where = memory.devices === 1 ? memory.device : memory.device === "CPU" ? processes : devices;
+  return make("p", "memory-verdict", make("b", "", `${say("Memory", "内存")}: `), ...judged(memory.total_gb, memory.free_gb, memory.total_gb <= memory.free_gb), ` · ${where}`);
+}
+
+function host(memory) {
+  if (!memory.host_gb) return [];
+  const title = make("b", "", say("Machine's memory: ", "主机内存："));
+  return [make("p", "memory-verdict", title, ...judged(memory.host_gb, memory.host_free_gb, memory.host_gb <= memory.host_free_gb), ` · ${say("for what is offloaded", "用于卸载的内容")}`)];
 }
 
 function advice(memory) {
@@ -97,7 +110,7 @@ function told(seen) {
   const subject = make("p", "", make("b", "", seen.subject[0]), ` · ${seen.subject[1]} · `, make("b", "", seen.subject[2]));
   const memory = seen.plan.memory;
   const notes = seen.notes.map((note) => make("p", "note", note));
-  return [subject, figures(seen.plan), ...(memory ? [verdict(memory), bar(memory), legend(memory), ...advice(memory)] : []), ...notes];
+  return [subject, figures(seen.plan), ...(memory ? [verdict(memory), bar(memory), legend(memory), ...host(memory), ...advice(memory)] : []), ...notes];
 }
 
 function mark(changed) {

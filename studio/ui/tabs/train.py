@@ -145,14 +145,15 @@ def on_change(
         config = preflight.train_config(given, ctx.registry)
     except ConfigError as error:
         told, silent = train_outlook.problems(error, form.changed(given)), train_servers.question((), None)
-        several = train_parallel.told(given, None)
+        several = train_parallel.told(given)
         return told, _question(False, False), silent, "", "", several, gr.update(interactive=False)
     seen = _look(ctx, config, room)
     doubtful = bool(seen.outlook.warnings)
     told = train_outlook.ready(config, seen.outlook, seen.plan, form.changed(given))
     may_start = gr.update(interactive=(anyway or not doubtful) and bool(room or not seen.neighbours))
     questions = _question(doubtful, anyway), train_servers.question(seen.neighbours, room)
-    return told, *questions, command(config), load.dump(config), train_parallel.told(given, config), may_start
+    several = train_parallel.told(given, config, seen.plan.processes)
+    return told, *questions, command(config), load.dump(config), several, may_start
 
 
 def _sent(event: gr.EventData) -> str:

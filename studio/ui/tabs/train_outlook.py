@@ -64,7 +64,7 @@ def _plan(config: TrainConfig, plan: Plan) -> dict[str, Any]:
     """Sizes in GB, times in seconds; None for what is not known yet."""
     return {
         "rows_a_step": plan.effective_batch,
-        "batch": [config.per_device_train_batch_size, config.gradient_accumulation_steps],
+        "batch": _batch(config, plan.processes),
         "epochs": config.num_train_epochs if config.max_steps < 0 else None,
         **asdict(plan.schedule),
         "seconds": plan.seconds,
@@ -77,12 +77,21 @@ def _plan(config: TrainConfig, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _batch(config: TrainConfig, processes: int) -> list[int]:
+    """What is multiplied to the rows of a step."""
+    alone = [config.per_device_train_batch_size, config.gradient_accumulation_steps]
+    return [*alone, processes] if processes > 1 else alone
+
+
 def _memory(verdict: Verdict) -> dict[str, Any]:
     return {
         "parts": [part for part in asdict(verdict.memory).items() if part[1] > 0],
         "total_gb": verdict.memory.total_gb,
         "free_gb": verdict.free_gb,
         "device": verdict.device,
+        "devices": verdict.devices,
+        "host_gb": verdict.host_gb,
+        "host_free_gb": verdict.host_free_gb,
         "fits": verdict.fits,
         "checkpointing": verdict.checkpointing,
         "retry": verdict.retry,

@@ -17,7 +17,6 @@ from studio.errors import ConfigError
 from studio.machine import GB
 from studio.parallel import zero
 from studio.parallel.strategies import STRATEGIES
-from studio.runs import resumption
 from studio.ui import panel
 
 
@@ -27,8 +26,8 @@ def draw() -> gr.HTML:
     return panel.draw("train_parallel", [], elem_id="train-parallel", render=False)
 
 
-def told(given: Mapping[str, Any], config: TrainConfig | None) -> str:
-    """The panel for the values of the form; `config` is what they make where they are sound."""
+def told(given: Mapping[str, Any], config: TrainConfig | None = None, processes: int = 1) -> str:
+    """The panel for the values of the form; `config` is what they make where they are sound, in that many processes."""
     strategy = STRATEGIES[str(given.get("parallel_strategy", "single"))]
     answer = {
         "strategy": strategy.name,
@@ -36,7 +35,7 @@ def told(given: Mapping[str, Any], config: TrainConfig | None) -> str:
         "sentence": strategy.sentence,
         "gpus": [_gpu(gpu) for gpu in machine.gpus()],
         "devices": split_names(str(given.get("devices", ""))),
-        "rows": _rows(config) if config else None,
+        "rows": _rows(config, processes) if config else None,
         "zero": _zero(given) if strategy.is_deepspeed else None,
     }
     return msgspec.json.encode(answer).decode()
@@ -57,14 +56,9 @@ def _problems(options: TrainConfig, own: str) -> list[str]:
         return [problem.what for problem in error.problems]
 
 
-def _rows(config: TrainConfig) -> tuple[int, int, int, int]:
+def _rows(config: TrainConfig, processes: int) -> tuple[int, int, int, int]:
     """What makes the rows of a step: of a batch, batches, processes; and on how many nodes these are."""
-    return (
-        config.per_device_train_batch_size,
-        config.gradient_accumulation_steps,
-        resumption.processes(config),
-        config.nnodes,
-    )
+    return config.per_device_train_batch_size, config.gradient_accumulation_steps, processes, config.nnodes
 
 
 def _gpu(gpu: machine.Gpu) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from studio.ui.context import Context
 
 RUN_SLUG_AT = 23  # a run's id is date-time-random, then its name
 ADD = PICK  # what is picked to add a server elsewhere; each of those is url:NAME
-MODELS = {"train": "full", "merge": "merged", "quantize": "quantised"}  # what a model is, by the kind of its run
+# what a model is, by the kind of its run
+MODELS = {"train": "full", "merge": "merged", "quantize": "quantised", "consolidate": "full"}
 CHECKPOINTS = 3  # of a run that goes on, the newest
 
 
