@@ -154,6 +154,11 @@ def write(path: Path, events: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(msgspec.json.encode(event).decode() + "\n" for event in events))
 
 
+def until(events: Iterable[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    """Those that are of `step` or before, or of none."""
+    return [event for event in events if isinstance(at := event.get("step", 0), int) and at <= step]
+
+
 def _decode(decoder: msgspec.json.Decoder[T], lines: bytes) -> list[T]:
     try:
         return decoder.decode_lines(lines)

@@ -172,10 +172,4 @@ def _link(source: str, target: str) -> None:
 
 def _copy_metrics(old: Run, new: Run, until_step: int) -> None:
     known, _ = events.read(old.metrics)
-    kept = [event for event in known if _is_before(event, until_step) and event.get("type") != "note"]
-    events.write(new.metrics, kept)
-
-
-def _is_before(event: dict[str, Any], step: int) -> bool:
-    at = event.get("step", 0)
-    return isinstance(at, int) and at <= step
+    events.write(new.metrics, [event for event in events.until(known, until_step) if event.get("type") != "note"])

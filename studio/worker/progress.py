@@ -52,8 +52,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         self._watch = Watch(config)
         self._window: deque[tuple[float, int, int]] = deque(maxlen=WINDOW_STEPS + 1)
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._mark(state)
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # not before: a resumed stream is first read again up to its place, which is no measure of the steps to come
+        if not self._window:
+            self._mark(state)
 
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._hear(control)

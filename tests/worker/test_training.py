@@ -187,8 +187,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(train: Train) -> N
     weights.write_bytes(weights.read_bytes()[:-50])
     resumed = train("again", max_steps=6, save_steps=0, resume_from_checkpoint="checkpoints/checkpoint-6")
     assert list(resumed.losses) == [3, 4, 5, 6]
-    assert "checkpoint-6 is damaged and passed over for the one before it: optimizer.pt has" in resumed.notes
+    assert "checkpoint-6 is damaged (optimizer.pt has" in resumed.notes
     assert "checkpoint-4 is damaged" in resumed.notes
+    assert "passed over: the training goes on from checkpoint-2" in resumed.notes
 
 
 def test_without_any_whole_checkpoint_there_is_no_resuming(train: Train) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from studio.config.train import TrainConfig
 from studio.errors import NotResumable
-from studio.runs import checkpoints
+from studio.runs import checkpoints, events
 from studio.runs.checkpoints import Manifest
 from studio.runs.run import Run
 from studio.worker.checkpoints.identity import fingerprints
@@ -27,15 +27,14 @@ def choose(desk: Desk, config: TrainConfig) -> Path | None:
         shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
     if config.resume_from_checkpoint is None:
         return None
+    wanted, damaged = desk.run_dir / config.resume_from_checkpoint, []
     for folder in reversed(Run(desk.run_dir).checkpoints()):
         problems = _flaws(desk, folder) if desk.rank.is_first else []
         if not desk.consensus.any(bool(problems)):
+            _pass_over(desk, damaged, folder)
             return folder
-        if problems:
-            text = f"{folder.name} is damaged and passed over for the one before it: {'; '.join(problems)}"
-            desk.reporter.note("warning", text)
-    wanted = desk.run_dir / config.resume_from_checkpoint
-    raise NotResumable(f"{wanted} cannot be resumed: it is missing or damaged, and there is no other; start again")
+        damaged.append(f"{folder.name} is damaged ({'; '.join(problems)})")
+    raise NotResumable(f"{wanted} cannot be resumed, and there is no other: {'; '.join(damaged) or 'it is missing'}")
 
 
 def compare(desk: Desk, checkpoint: Path | None, files: Mapping[str, tuple[Path, ...]]) -> None:
@@ -50,6 +49,16 @@ def compare(desk: Desk, checkpoint: Path | None, files: Mapping[str, tuple[Path,
             f"what is made of the dataset {', '.join(other)} is not as it was at step {manifest.step}: the place in "
             "the data is kept by number, so rows may be seen again and others never",
         )
+
+
+def _pass_over(desk: Desk, damaged: list[str], chosen: Path) -> None:
+    """Say which were, and cut the curves that came along with the run off where `chosen` ends."""
+    if not (damaged and desk.rank.is_first):
+        return
+    metrics, step = Run(desk.run_dir).metrics, int(chosen.name.rpartition("-")[2])
+    events.write(metrics, events.until(events.read(metrics)[0], step))
+    for text in damaged:
+        desk.reporter.note("warning", f"{text} and passed over: the training goes on from {chosen.name}")
 
 
 def _flaws(desk: Desk, folder: Path) -> list[str]:

@@ -48,6 +48,6 @@ def _add(digests: dict[str, Any], name: str, column: pyarrow.Array) -> None:
         digests[f"{name} lengths"].update(column.value_lengths().to_numpy(zero_copy_only=False).tobytes())
         column = column.flatten()
     if pyarrow.types.is_string(column.type):
-        digests[name].update("\0".join(map(str, column.to_pylist())).encode("utf-8", "surrogatepass"))
+        digests[name].update("".join(f"{text}\0" for text in column.to_pylist()).encode("utf-8", "surrogatepass"))
     else:
         digests[name].update(column.to_numpy(zero_copy_only=False).tobytes())
