@@ -4,11 +4,18 @@ set -euo pipefail
 
 missing=()
 need() { if ! eval "$2" >/dev/null 2>&1; then missing+=("$1"); fi; }
+in_sbin() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1"; }  # not on the path of everybody
 need chromium 'command -v chromium'                          # the browser tests
 need fonts-noto-cjk 'fc-list :lang=zh family | grep -q .'    # Chinese in screenshots
 need util-linux 'command -v lscpu'                           # vLLM asks it for the cores
 need curl 'command -v curl'                                  # the page's examples for other programs are run
 need nodejs 'command -v node'                                # those in JavaScript too
+need slurmctld 'in_sbin slurmctld'                           # a cluster of one machine, for trainings that SLURM runs
+need slurmd 'in_sbin slurmd'
+need slurm-client 'command -v sbatch'
+need g++ 'command -v g++'                                    # DeepSpeed builds its optimizer for the CPU
+need ninja-build 'command -v ninja'
+need libaio-dev 'test -e /usr/include/libaio.h'              # and what it writes to an NVMe disk with
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 
 if ! command -v apt-get >/dev/null; then

@@ -32,6 +32,9 @@ REASONS = {
     "Dependency": "waiting for another job",
     "JobHeldUser": "held: `scontrol release` lets it go on",
     "JobHeldAdmin": "held by the administrator",
+    "PartitionNodeLimit": "it never starts: more nodes than the partition has; stop it and lower nnodes",
+    "PartitionTimeLimit": "it never starts: longer than the partition allows; stop it and lower slurm_time",
+    "PartitionDown": "the partition is closed for now",
 }
 
 
@@ -59,6 +62,11 @@ class Job:
     def is_waiting(self) -> bool:
         """Whether nothing of it runs yet."""
         return self.state in WAITING
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing needs to be cancelled any more."""
+        return self.is_over or self.state == "COMPLETING"
 
     @property
     def is_over(self) -> bool:

@@ -89,13 +89,24 @@ def fallen(ticket: Ticket, job: Job) -> list[str]:
 
 def cancel_waiting(ticket: Ticket) -> None:
     """Cancel a job, but not if it runs by now: that one stops by itself, after saving."""
-    _ask("scancel", *ticket.flags, "--quiet", "--state=PENDING", ticket.job_id)
+    _cancel(ticket, "--state=PENDING")
 
 
 def cancel(ticket: Ticket) -> None:
     """End a job now, whatever it is doing; one that is over already is fine."""
-    for flags in (["--signal=KILL", "--full"], []):
-        _ask("scancel", *ticket.flags, "--quiet", *flags, ticket.job_id)
+    _cancel(ticket, "--signal=KILL", "--full")
+    _cancel(ticket)
+
+
+def _cancel(ticket: Ticket, *flags: str) -> None:
+    try:
+        _ask("scancel", *ticket.flags, *flags, ticket.job_id)
+    except SlurmSilent:
+        raise
+    except SlurmError:
+        job = look(ticket)
+        if job and not job.is_ending:
+            raise
 
 
 def _ask(*words: str) -> str:

@@ -8,7 +8,6 @@ files of a run in it: nanny.json, log.txt, status.json.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -231,4 +230,3 @@ if __name__ == "__main__":
     asked = Run(here).config
     assert isinstance(asked, TrainConfig)
     meet_in_job(here, asked.master_port, os.environ).write(here)
-    print(json.dumps(read_record(here / "nodes.json")))

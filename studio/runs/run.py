@@ -15,7 +15,7 @@ from studio.errors import ConfigError
 from studio.files import read_json, read_record, tail
 from studio.parallel import slurm
 from studio.runs import cluster, process, queue
-from studio.runs.waiting import is_asked_to_stop
+from studio.runs.waiting import QUEUED, is_asked_to_stop, phase
 
 
 class State(StrEnum):
@@ -189,8 +189,11 @@ class Run:
             return None
         if is_asked_to_stop(self.path):
             return State.STOPPING
-        is_waiting = (self.path / "WAIT").exists() or self._json(cluster.FILE).get("state") in slurm.WAITING
-        return State.QUEUED if is_waiting else State.RUNNING
+        return State.QUEUED if (self.path / "WAIT").exists() or self._is_waiting_job() else State.RUNNING
+
+    def _is_waiting_job(self) -> bool:
+        """What is known of a job is seconds old; its own status is not."""
+        return self._json(cluster.FILE).get("state") in slurm.WAITING and phase(self.path) in ("", QUEUED)
 
     def _unattended(self) -> State:
         """No exit.json and nobody alive: never started, or the nanny was killed. A result is written last, so it

@@ -8,6 +8,7 @@ for days.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -23,18 +24,17 @@ from studio.errors import SeedbedError, SlurmError, SlurmSilent
 from studio.files import read_record, write_json
 from studio.parallel import slurm
 from studio.parallel.slurm import Batch, Job
-from studio.parallel.strategies import STRATEGIES
 from studio.runs import cluster
 from studio.runs.cluster import Ticket
 from studio.runs.run import Run
-from studio.runs.waiting import is_asked_to_stop, phase, tell
+from studio.runs.waiting import QUEUED, is_asked_to_stop, phase, tell
 from studio.settings import ROOT
 
 COMPLETED, FAILED, STOPPED = 0, 1, 10
-QUEUED = "queued"
-ALONE, TOGETHER = "studio.worker.train", "studio.worker.launch"
+WORKER = "studio.worker.launch"  # on every node
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 TICK_S, HEARTBEAT_S = 0.2, 4.0
+LINGER_S = 8.0  # that a job may outlive its training
 SETTLE_S = 10.0  # a network file system shows what the nodes wrote a little later
 SIGNS = ("STOP", "STOP_NOW", "result.json", "error.json")
 
@@ -72,15 +72,14 @@ def _submit(run: Run) -> Ticket | None:
 def _write_script(run: Run) -> Path:
     config = run.config
     assert isinstance(config, TrainConfig)
-    is_distributed = STRATEGIES[config.parallel_strategy].is_distributed
     batch = Batch(
         name=run.id,
         run_dir=run.path,
         root=Path(ROOT),
         python=sys.executable,
-        module=TOGETHER if is_distributed else ALONE,
+        module=WORKER,
         nodes=config.nnodes,
-        processes=config.nproc_per_node if is_distributed else 1,
+        processes=config.nproc_per_node,
         partition=config.slurm_partition,
         time=config.slurm_time,
         further=tuple(line for line in (config.slurm_options or "").splitlines() if line.strip()),
@@ -92,20 +91,26 @@ def _write_script(run: Run) -> Path:
 
 def _watch(run: Run, ticket: Ticket) -> Job | None:
     """Stay with the job to its end; None where SLURM knows it no more."""
-    wait_s = FIRST_WAIT_S
+    wait_s, ends_at = FIRST_WAIT_S, math.inf
     while True:
         try:
             job = cluster.look(ticket)
+            if job:
+                _note(run, ticket, job)
             if job is None or job.is_over:
                 return job
-            _note(run, ticket, job)
             _pass_on(run, ticket, job)
+            if time.monotonic() > ends_at:  # SLURM waits for minutes for a node that went down
+                cluster.cancel(ticket)
+                return job
         except SlurmSilent as error:
             if _has_told_its_end(run):
                 return None
             _say(_silence(error))
             _tell_waiting(run, _silence(error))
         wait_s = FIRST_WAIT_S if _pause(run, wait_s) else min(wait_s * 1.5, LONGEST_WAIT_S)
+        if ends_at == math.inf and _has_told_its_end(run):
+            ends_at = time.monotonic() + LINGER_S
 
 
 def _note(run: Run, ticket: Ticket, job: Job) -> None:
@@ -126,7 +131,7 @@ def _note(run: Run, ticket: Ticket, job: Job) -> None:
         write_json(run.path / cluster.FILE, told)
     if job.is_waiting:
         _tell_waiting(run, slurm.waiting_sentence(job, place, datetime.now()))
-    elif told.get("state") != before.get("state"):
+    elif job.state == "RUNNING" != before.get("state"):
         _tell_waiting(run, f"SLURM job {job.id} begins on {job.nodes}")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from studio.files import read_record, write_json
 
+QUEUED = "queued"  # the phase of a job that SLURM has not begun
+
 
 def tell(run_dir: Path, phase: str, message: str) -> None:
     """The status of a run that has not begun, in the form in which its worker goes on with it; also a heartbeat."""
