@@ -1,4 +1,4 @@
-"""The worker of a run that SLURM runs, which has a fake worker do the job: python -m tests.fakes.slurm_worker RUN_DIR"""
+"""A run that SLURM runs, with a fake worker for the job: python -m tests.fakes.slurm_worker RUN_DIR"""
 
 import sys
 from pathlib import Path
