@@ -80,10 +80,11 @@ class Consensus:
         asked, self._told_to_save = self._told_to_save, False
         return asked
 
-    def heed(self) -> bool:
-        """Whether all are to stop, asked right now."""
+    def heed(self, own: bool | None = None) -> bool:
+        """Whether all are to stop, asked right now: of the first process, or, if each says what it knows, of all."""
         if self._group:
-            self._told_to_stop = self.any(self._rank.is_first and self._requests.stop)
+            asked = self._rank.is_first and self._requests.stop if own is None else own
+            self._told_to_stop |= self.any(asked)
         return self.stop
 
     def any(self, own: bool) -> bool:

@@ -7,7 +7,7 @@ and without.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from studio.config.train import TrainConfig
+from studio.parallel.strategies import STRATEGIES
 from studio.runs.events import Sample
 from studio.worker.door import Desk
 from studio.worker.prompts import beginning, question
@@ -38,6 +39,7 @@ class Samples(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     ) -> None:
         self._desk = desk
         self._every = config.sample_steps
+        self._is_sharded = STRATEGIES[config.parallel_strategy].is_sharded
         self._tokenizer = tokenizer
         self._precision = precision
         self._prompts = {text: _ids(text, config, tokenizer) for text in _lines(config.sample_prompts)}
@@ -62,16 +64,27 @@ class Samples(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             self.take(model, state.global_step)
 
     def take(self, model: PreTrainedModel, step: int) -> None:
-        """Answer every prompt, unless that was done after `step` steps already; a stop request ends it."""
-        if step in self._taken or self._desk.requests.stop:
+        """Answer every prompt, unless that was done after `step` steps already; a stop request ends it.
+
+        Of several processes the first one does it, or all together where none has all weights.
+        """
+        if not self._prompts or step in self._taken or self._desk.consensus.stop:
             return
         self._taken.add(step)
+        with self._desk.consensus.together():
+            if self._is_sharded or self._desk.rank.is_first:
+                self._answer_all(model, step)
+
+    def _answer_all(self, model: PreTrainedModel, step: int) -> None:
         with evaluating(model), torch.autocast(model.device.type, self._precision, self._precision != torch.float32):
             for prompt, ids in self._prompts.items():
                 answer = self._answer(model, ids)
-                if self._desk.requests.stop:
+                if self._is_asked_to_stop():
                     return
                 self._desk.reporter.event(Sample(step, prompt, answer, time.time()))
+
+    def _is_asked_to_stop(self) -> bool:
+        return self._desk.consensus.heed() if self._is_sharded else self._desk.requests.stop
 
     def _answer(self, model: PreTrainedModel, ids: list[int]) -> str:
         tokens = torch.tensor([ids], device=model.device)
@@ -83,7 +96,7 @@ class Samples(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             use_cache=True,
             eos_token_id=ends(model, self._tokenizer),
             pad_token_id=self._tokenizer.pad_token_id,
-            stopping_criteria=[_Stop(self._desk)],
+            stopping_criteria=[_Stop(self._is_asked_to_stop)],
         )
         return str(self._tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True)).strip()
 
@@ -108,11 +121,11 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Stop(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, is_asked: Callable[[], bool]) -> None:
+        self._is_asked = is_asked
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self._desk.requests.stop, device=input_ids.device)
+        return torch.full((input_ids.shape[0],), self._is_asked(), device=input_ids.device)
 
 
 def _lines(prompts: str | None) -> list[str]:

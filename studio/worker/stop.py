@@ -25,7 +25,7 @@ class Requests:
     Args:
         run_dir: the run.
         last_words: called on the watching thread right before it ends the process (writes a last status).
-        heeds: False for a process that is told by the first of its training what to do, and when.
+        heeds: False for one of several processes that the first tells what to do, and when; it only learns of a stop.
     """
 
     def __init__(self, run_dir: Path, last_words: Callable[[], None], heeds: bool = True) -> None:
@@ -34,11 +34,10 @@ class Requests:
         self._unfinished = [run_dir / "tmp"]
         self._last_words = last_words
         self._lock = threading.Lock()
-        self._protected = False
+        self._heeds, self._protected = heeds, not heeds
         self._stopping = threading.Event()
         self._saving = threading.Event()
-        if heeds:
-            threading.Thread(target=self._watch, name="requests", daemon=True).start()
+        threading.Thread(target=self._watch, name="requests", daemon=True).start()
 
     @property
     def stop(self) -> bool:
@@ -69,7 +68,7 @@ class Requests:
 
     def _watch(self) -> None:
         while True:
-            if self._save.exists():
+            if self._heeds and self._save.exists():
                 self._saving.set()
             if not self._stopping.is_set() and self._stop.exists():
                 self._stopping.set()

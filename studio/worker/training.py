@@ -47,7 +47,7 @@ def train(desk: Desk) -> bool:
     _introduce(desk, held)
     desk.consensus.join()
     checkpoint = choice.choose(desk, config)
-    info = methods.prepare(config, methods.find(config.model_name_or_path), desk.run_dir)
+    info = _prepare_model(desk, config)
     tokenizer, data = _prepare_rows(desk, config, info)
     choice.compare(desk, checkpoint, data.files)
     desk.reporter.phase("loading model", config.model_name_or_path)
@@ -77,6 +77,14 @@ def _introduce(desk: Desk, held: Sharding) -> None:
     if rank.world > 1:
         told = {"pid": os.getpid(), "host": socket.gethostname(), "device": device, **asdict(rank)}
         write_json(rank.folder(desk.run_dir) / "process.json", {**told, "started": psutil.Process().create_time()})
+
+
+def _prepare_model(desk: Desk, config: TrainConfig) -> ModelInfo:
+    """What to start from, fetched and changed by the first process where that is asked for."""
+    with desk.consensus.together():
+        if desk.rank.is_first:
+            return methods.prepare(config, methods.find(config.model_name_or_path), desk.run_dir)
+    return methods.prepared(methods.find(config.model_name_or_path), desk.run_dir)
 
 
 def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[PreTrainedTokenizerBase, Rows]:

@@ -19,11 +19,11 @@ from studio.models import ModelInfo
 from studio.worker import outputs
 from studio.worker.bases import find
 from studio.worker.methods import adapters, freeze, leaving, pissa, quantised, vocabulary
-from studio.worker.methods.base import prepare
+from studio.worker.methods.base import prepare, prepared
 from studio.worker.methods.loading import load, precision
 from studio.worker.sharding import Weights
 
-__all__ = ["attach", "find", "load", "precision", "prepare", "save"]
+__all__ = ["attach", "find", "load", "precision", "prepare", "prepared", "save"]
 
 
 def attach(config: TrainConfig, model: PreTrainedModel, run_dir: Path) -> tuple[Any, PeftConfig | None]:

@@ -64,6 +64,12 @@ def prepare(config: TrainConfig, info: ModelInfo, run_dir: Path) -> ModelInfo:
     return models.check(folder)
 
 
+def prepared(info: ModelInfo, run_dir: Path) -> ModelInfo:
+    """What `prepare` has left, for another process of the same training."""
+    changed = run_dir / CHANGED
+    return models.check(changed) if changed.exists() else info
+
+
 def copy(source: Path, target: Path, replaced: dict[str, torch.Tensor]) -> None:
     """A model folder with some of its weights `replaced`; weights that stay as they are take no room of their own."""
     for path in source.iterdir():

@@ -91,8 +91,19 @@ class Online(Recorded):
         return batch
 
     def _generate_single_turn(self, *args: Any, **keys: Any) -> Any:
-        with self.accelerator.autocast():  # TRL writes in the type of the weights, and parts may be of several
-            return super()._generate_single_turn(*args, **keys)
+        answers, stopped, before = None, False, self._writing
+        self._writing = True
+        try:
+            with self.accelerator.autocast():  # TRL writes in the type of the weights, and parts may be of several
+                answers = super()._generate_single_turn(*args, **keys)
+        except Interrupted:
+            stopped = True
+        finally:
+            self._writing = before
+        # processes write answers of several lengths: whoever is done waits here for the others
+        if (stopped or self.desk.rank.world > 1) and self.desk.consensus.heed(stopped):
+            raise Interrupted
+        return answers
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return self._asked, None, {}
@@ -119,7 +130,7 @@ class Online(Recorded):
     def _interruptible(self) -> Iterator[None]:
         """A stop request need not wait for the last token; the random numbers are then as before the first."""
         before = torch.get_rng_state(), torch.cuda.get_rng_state_all()
-        self._writing = True
+        self._writing = self.desk.rank.world == 1  # of several none may leave what all compute together
         try:
             yield
         except Interrupted:
@@ -130,8 +141,12 @@ class Online(Recorded):
             self._writing = False
 
     def _heed_stop(self, *_: Any) -> None:
-        if self._writing and self.desk.requests.stop:
+        if self._writing and self._is_asked_to_stop():
             raise Interrupted
+
+    def _is_asked_to_stop(self) -> bool:
+        # where no process has all weights, all write in step
+        return self.desk.consensus.heed() if self.setting.sharding.is_sharded else self.desk.requests.stop
 
 
 class Reshuffled(RepeatSampler):  # type: ignore[misc]  # trl is untyped

@@ -88,7 +88,6 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "report_to": _trackers(setting),
         "run_name": setting.desk.run_dir.name,
         "ddp_find_unused_parameters": _is_mixture(setting.model),  # of its experts some may see no token
-        "ddp_broadcast_buffers": False,  # nothing that is trained here changes any
         **setting.sharding.arguments(),
     }
 
