@@ -60,16 +60,8 @@ def estimate(
 ) -> Memory:
     """What one process of `team` needs for batches like `batch`, with or without gradient checkpointing."""
     work = work_of(config, shape, batch, on_gpu, team)
-    always = Memory(
-        weights=weights(work) * work.spread.weights / GB,
-        gradients=0.0,
-        optimizer=(_states(work) + work.spread.masters()) * work.spread.states / GB,
-        activations=0.0,
-        logits=0.0,
-        reference=_reference(work) / GB,
-        communication=work.spread.always() / GB,
-        context=CUDA_CONTEXT_GB if on_gpu else PROCESS_GB + _pairs(batch) / GB,
-    )
+    always = resting(work)
+    context = CUDA_CONTEXT_GB if on_gpu else PROCESS_GB + _pairs(batch) / GB
     moments = [
         _end(work),
         _step(work),
@@ -77,7 +69,21 @@ def estimate(
         *(_recomputed(work) if checkpointing else [_turning(work)]),
     ]
     fullest = max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.tensors_gb)
-    return replace(fullest, context=fullest.context + SLACK * fullest.tensors_gb)
+    return replace(fullest, context=context + SLACK * fullest.tensors_gb)
+
+
+def resting(work: Work) -> Memory:
+    """What is there at any time, between two steps too."""
+    return Memory(
+        weights=weights(work) * work.spread.weights / GB,
+        gradients=0.0 if work.spread.clears_gradients else _gradients(work) / GB,
+        optimizer=(_states(work) + work.spread.masters()) * work.spread.states / GB,
+        activations=0.0,
+        logits=0.0,
+        reference=_reference(work) / GB,
+        communication=work.spread.always() / GB,
+        context=0.0,
+    )
 
 
 def host_gb(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, team: Team) -> float:
@@ -130,12 +136,8 @@ def _writing(work: Work) -> Moment:
 
 def _beside(work: Work) -> Moment:
     """Gradients of earlier passes, and weights that are whole for a while."""
-    return {"gradients": _gradients(work) if _accumulates(work) else 0, "communication": work.spread.gathered()}
-
-
-def _accumulates(work: Work) -> bool:
-    """ZeRO-3 has room for them from the start."""
-    return work.config.gradient_accumulation_steps > 1 or work.spread.strategy.stage == 3
+    accumulates = work.config.gradient_accumulation_steps > 1
+    return {"gradients": _coming(work) if accumulates else 0, "communication": work.spread.gathered()}
 
 
 def _end(work: Work) -> Moment:
@@ -149,7 +151,7 @@ def _end(work: Work) -> Moment:
 def _finished(work: Work) -> int:
     """ZeRO-2 sums a pass's gradients up before it adds them to those of earlier passes."""
     twice = work.spread.strategy.stage == 2 and work.config.gradient_accumulation_steps > 1
-    return _gradients(work) * (2 if twice else 1)
+    return _coming(work) * (2 if twice else 1)
 
 
 def _step(work: Work) -> Moment:
@@ -157,9 +159,14 @@ def _step(work: Work) -> Moment:
     scratch = optimizer.scratch_bytes(work.config, moved, work.precision.master or work.precision.trained)
     own = round(scratch * work.spread.states * work.spread.step_group)
     if not work.spread.strategy.is_deepspeed:
-        return {"gradients": _gradients(work), "optimizer": own}
+        return {"gradients": _coming(work), "optimizer": own}
     gradients, made_from = work.spread.step()
     return {"gradients": gradients, "optimizer": max(own, made_from)}
+
+
+def _coming(work: Work) -> int:
+    """Gradients that a pass makes room for."""
+    return _gradients(work) if work.spread.clears_gradients else 0
 
 
 def _gradients(work: Work) -> int:

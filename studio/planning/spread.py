@@ -66,6 +66,11 @@ class Spread:
         """The share of what the layers keep: layers that are dealt out keep it where they are."""
         return self._part if self.strategy.name == "device_map" else 1.0
 
+    @property
+    def clears_gradients(self) -> bool:
+        """Whether gradients are gone after a step. ZeRO-3 keeps a place for them."""
+        return self.strategy.stage != 3
+
     def offloads(self, part: str) -> bool:
         """Whether `offload_optimizer` or `offload_param` leaves the device. On a CPU there is nowhere to go."""
         if not self.on_gpu:
@@ -87,18 +92,17 @@ class Spread:
         """What is there all the time for the sake of others."""
         if self.strategy.name == "ddp":  # its buckets hold all gradients once more
             return self._gradient_bytes
-        if self.strategy.is_deepspeed:
-            return self._buckets()
-        return 0
+        return self._bucket if self.strategy.stage == 3 else 0
 
     def gathered(self) -> int:
-        """Weights that are whole for a while, at the fullest moment."""
+        """What is whole for a while as it computes: weights of other processes, gradients on their way to them."""
         computed = self.precision.computed
         if self._is_fsdp:
             return computed * (self._outer + 2 * self._largest_layer)
-        if self.strategy.stage == 3 and self.team.world > 1:
-            return computed * self._live()
-        return 0
+        if self.strategy.stage == 3:
+            return computed * self._live() if self.team.world > 1 else 0
+        pair = 2 if self._zero.get("overlap_comm") else 1  # one is filled while the other travels
+        return pair * self._bucket if self.strategy.is_deepspeed else 0
 
     def unreduced(self) -> int:
         """Gradients that are whole until they have been summed over the processes, at the end of the way back."""
@@ -112,9 +116,7 @@ class Spread:
     def step(self) -> tuple[int, int]:
         """Gradients of a step as DeepSpeed makes it, and what they are made from while they are made."""
         wide, narrow = 4 * self._moved * self.states, self._gradient_bytes * self.states
-        if self.strategy.stage < 3:
-            return round(wide), round(2 * narrow)
-        return round(narrow + wide * self.step_group), round(narrow * self.step_group)
+        return round(wide * self.step_group), round(narrow * (2 if self.clears_gradients else self.step_group))
 
     @property
     def step_group(self) -> float:
@@ -146,12 +148,12 @@ class Spread:
         section = full.get("zero_optimization", {})
         return section if isinstance(section, Mapping) else {}
 
-    def _buckets(self) -> int:
-        """Gradients on their way; two of them where sums travel while the next are computed."""
-        size = int(self._zero.get("reduce_bucket_size", zero.BUCKET)) * self.precision.computed
-        pair = self.strategy.stage < 3 and bool(self._zero.get("overlap_comm"))
-        temporary = self._largest_tensor * self.precision.computed if self.offloads("offload_optimizer") else 0
-        return size * (2 if pair else 1) + temporary
+    @property
+    def _bucket(self) -> int:
+        """Bytes of DeepSpeed's place for gradients on their way, with that for the largest to leave the device."""
+        size = int(self._zero.get("reduce_bucket_size", zero.BUCKET))
+        leaving = self._largest_tensor if self.offloads("offload_optimizer") else 0
+        return (size + leaving) * self.precision.computed
 
     def _live(self) -> int:
         """Elements that ZeRO-3 leaves whole: what it will need again soon, which is most at the turn."""

@@ -44,10 +44,10 @@ def _planned(name: str) -> Memory:
     config = parse(TrainConfig, {**values, "gradient_accumulation_steps": 2, **keys})
     fullest = batch.of(config, bench.lengths_of(tokens, keys))
     described = bench.SHAPES[model]
-    return estimate(config, shape.of(described, dict(_header(described))), fullest, True, checkpointing)
+    return estimate(config, shape.of(described, dict(header(described))), fullest, True, checkpointing)
 
 
-def _header(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def header(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The tensors that such a model is stored in."""
     hidden, middle, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     width = config.get("head_dim") or hidden // config["num_attention_heads"]
