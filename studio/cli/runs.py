@@ -17,6 +17,7 @@ from studio.cli.terminal import duration, table
 from studio.config.command import command
 from studio.errors import RunError
 from studio.files import read_since
+from studio.runs import launchers
 from studio.runs.run import Run
 from studio.runs.store import Store
 from studio.runs.summary import Summary, summaries
@@ -43,6 +44,7 @@ def main(words: Sequence[str]) -> int:
         parser.error(f"{changes[0]}: only resume takes options of the training")
     arguments.changes = changes
     store = Store(settings.from_environment().saves_dir)
+    launchers.attach(store)
     code: int = arguments.action(store, arguments)
     return code
 

@@ -33,6 +33,7 @@ WORKERS = {
     "quantize": "studio.worker.quantize",
     "adapter": "studio.worker.adapter",
     "push": "studio.worker.push",
+    "consolidate": "studio.worker.consolidate",
 }
 LAUNCH = "studio.worker.launch"  # of a training of several processes
 SLURM = "studio.runs.slurm"  # submits the training and waits
@@ -123,7 +124,7 @@ def _joinable(run: Run, node: int) -> Meeting:
 
 def attach(store: Store) -> list[Run]:
     """Watch those jobs of SLURM again that nobody watches since this machine or its processes went down."""
-    found = [run for run in store.list("train") if _is_forsaken(run)]
+    found = [run for run in store.list() if _is_forsaken(run)]
     return [run for run in found if _attach(run)]
 
 

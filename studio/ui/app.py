@@ -17,6 +17,7 @@ from fastapi.responses import FileResponse
 from gradio.components import Component
 
 from studio.datasets.upload import MAX_BYTES
+from studio.runs import launchers
 from studio.runs.store import Store
 from studio.serving import servers
 from studio.settings import ASSETS, Settings
@@ -185,8 +186,10 @@ def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> No
 
 
 def serve(settings: Settings) -> None:
-    """Serve the studio until it is interrupted. What killed servers left behind is cleared away first."""
+    """Serve the studio until it is interrupted. What killed servers left behind is cleared away first, and jobs of
+    SLURM are watched again."""
     servers.clear_strays(Store(settings.saves_dir))
+    launchers.attach(Store(settings.saves_dir))
     app = application(settings)
     lean.settle()
     print(f"Seedbed is at http://{settings.host}:{settings.port}", flush=True)
