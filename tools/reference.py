@@ -35,6 +35,7 @@ TITLES = {
     "quantize": "Quantised checkpoints",
     "adapter": "Adapter tools",
     "push": "Upload to the hub",
+    "consolidate": "Consolidate a checkpoint",
 }
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "remotes": "list, add, remove and ask servers elsewhere to talk to",
     "serve": "start a model server and wait until it answers",
     "merge": "fold a LoRA adapter into its base model",
+    "consolidate": "make a model that can be served of a checkpoint in parts",
     "export": "write a model for llama.cpp, for Ollama, or with smaller weights",
     "adapter": "extract, convert, scale and average adapters",
     "push": "upload an adapter, a model or an export to the Hugging Face hub",

@@ -36,6 +36,7 @@ SUBJECT = {
     "quantize": ("model_name_or_path",),
     "adapter": ("action", "adapter_name_or_path"),
     "push": ("model_name_or_path", "hub_model_id"),
+    "consolidate": ("run",),
 }
 # the commands that are not called as the kind of run is
 WORDS = {

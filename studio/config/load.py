@@ -16,6 +16,7 @@ from studio.config import beside, llamafactory
 from studio.config.adapter import AdapterConfig
 from studio.config.arena import ArenaConfig
 from studio.config.bench import BenchConfig
+from studio.config.consolidate import ConsolidateConfig
 from studio.config.data import DataConfig
 from studio.config.gguf import GgufConfig
 from studio.config.llamafactory import exporting
@@ -33,7 +34,7 @@ from studio.settings import PRESETS
 
 RunConfig = (
     TrainConfig | ServeConfig | MergeConfig | DataConfig | ArenaConfig | BenchConfig
-    | GgufConfig | OllamaConfig | QuantizeConfig | AdapterConfig | PushConfig
+    | GgufConfig | OllamaConfig | QuantizeConfig | AdapterConfig | PushConfig | ConsolidateConfig
 )  # fmt: skip
 C = TypeVar("C", bound=Config)
 
@@ -49,6 +50,7 @@ KINDS: dict[str, type[RunConfig]] = {
     "quantize": QuantizeConfig,
     "adapter": AdapterConfig,
     "push": PushConfig,
+    "consolidate": ConsolidateConfig,
 }
 EXPORTS = (MergeConfig, QuantizeConfig)  # what a file of LLaMA-Factory's export command asks for
 SCHEMA_VERSION = 1
