@@ -15,6 +15,7 @@ from studio.config.train import TrainConfig
 from studio.config.train.saving import Scope
 from studio.errors import ConfigError, NotResumable, Problem
 from studio.files import read_record
+from studio.parallel import nodes
 from studio.parallel.strategies import STRATEGIES
 from studio.runs import checkpoints
 from studio.runs.checkpoints import Checkpoint
@@ -24,8 +25,9 @@ from studio.runs.run import Run, State
 WITH_OPTIMIZER: tuple[Scope, ...] = ("all", "no_scheduler")
 WITH_SCHEDULE: tuple[Scope, ...] = ("all", "no_optimizer")
 OWN = ("resume_from_checkpoint", "resume_scope", "resumed_from")
-# strategies whose checkpoints hold the optimizer's states in the same form
-FORMS = {"single": "", "ddp": "", "device_map": "", "zero1": "zero", "zero2": "zero", "zero3": "zero", "fsdp2": ""}
+# strategies whose checkpoints hold the optimizer's states in the same form, which any number of processes can read
+FORMS = {"single": "", "ddp": "", "device_map": "", "fsdp2": "", "zero1": "zero1, zero2", "zero2": "zero1, zero2"}
+TWO_MOMENTS = ("adamw_torch", "adamw_torch_fused")  # DeepSpeed deals out anew the states of no other optimizer
 
 BATCH = frozenset({"per_device_train_batch_size", "gradient_accumulation_steps"})
 LENGTH = frozenset({"max_steps", "num_train_epochs"})
@@ -134,6 +136,8 @@ def processes(config: TrainConfig) -> int:
     if not STRATEGIES[config.parallel_strategy].is_distributed:
         return 1
     local = config.nproc_per_node or len(machine.chosen(config.devices, count=64)) or 2
+    if config.hostfile:
+        return sum(host.slots or local for host in nodes.read_hostfile(Path(config.hostfile)))
     return local * config.nnodes
 
 
@@ -226,8 +230,15 @@ def _other_optimizer(turn: Turn) -> Iterator[str]:
 def _other_form(turn: Turn) -> Iterator[str]:
     """What is kept of a sharded optimizer, only its own kind of strategy can read."""
     old, new = turn.strategy, turn.after.parallel_strategy
-    if FORMS[old] != FORMS[new] and turn.scope != "weights":
-        yield f"{new} cannot read the optimizer's states of {old}: take scope weights, which begins them anew"
+    if turn.scope not in WITH_OPTIMIZER:
+        return
+    if FORMS.get(old, old) != FORMS.get(new, new):
+        yield f"{new} cannot read the optimizer's states of {old}: take scope no_optimizer or weights"
+    elif turn.new_world != turn.world and STRATEGIES[new].is_deepspeed and turn.after.optim not in TWO_MOMENTS:
+        yield (
+            f"the states of {turn.after.optim} are not dealt out anew to {turn.new_world} processes: keep "
+            f"{turn.world}, or take scope no_optimizer or weights"
+        )
 
 
 def _bound_schedule(turn: Turn) -> Iterator[str]:
@@ -297,8 +308,8 @@ def _other_precision(turn: Turn) -> Iterator[str]:
 def _other_processes(turn: Turn) -> Iterator[str]:
     if turn.new_world != turn.world:
         yield (
-            f"{turn.new_world} processes go on where there were {turn.world}: the rows of every step stay the same, "
-            "dropout and the order of sums differ"
+            f"processes: {turn.new_world} instead of {turn.world}. The rows of every step stay the same; dropout and "
+            "the order of sums differ"
         )
 
 

@@ -166,7 +166,7 @@ def test_more_processes_accumulate_less(make):
     found = resumption.judge(make(20), parallel_strategy="ddp", nproc_per_node=4)
     assert found.config.gradient_accumulation_steps == 2
     assert "gradient_accumulation_steps 8 becomes 2, so that a step is of 16 rows as before" in found.warnings
-    assert "4 processes go on where there were 1" in found.warnings[-1]
+    assert "processes: 4 instead of 1" in found.warnings[-1]
 
 
 def test_fewer_processes_accumulate_more(make):
@@ -188,14 +188,35 @@ def test_a_person_may_set_the_rows_of_a_step(make):
     assert "a step is of 24 rows where it was of 16" in found.warnings[0]
 
 
-def test_the_optimizer_of_another_kind_of_strategy_begins_anew(make):
+@pytest.fixture
+def sharded(make):
     manifest = {"world_size": 2, "strategy": "zero2", "batch": 32}
-    run = make(20, manifest=manifest, parallel_strategy="zero2", nproc_per_node=2)
-    change = {"parallel_strategy": "ddp"}
-    with pytest.raises(NotResumable, match="ddp cannot read the optimizer's states of zero2: take scope weights"):
-        resumption.judge(run, **change)
-    assert resumption.judge(run, scope="weights", **change).step == 20
-    assert resumption.judge(run, parallel_strategy="zero3").step == 20
+    return lambda **keys: make(20, manifest=manifest, parallel_strategy="zero2", nproc_per_node=2, **keys)
+
+
+def test_the_optimizer_of_another_kind_of_strategy_begins_anew(sharded):
+    run = sharded()
+    with pytest.raises(NotResumable, match="ddp cannot read the optimizer's states of zero2"):
+        resumption.judge(run, parallel_strategy="ddp")
+    with pytest.raises(NotResumable, match="zero3 cannot read"):
+        resumption.judge(run, parallel_strategy="zero3")
+    for scope in ("no_optimizer", "weights"):
+        assert resumption.judge(run, scope=scope, parallel_strategy="ddp").step == 20
+    assert resumption.judge(run, parallel_strategy="zero1", nproc_per_node=4).step == 20
+
+
+def test_only_some_optimizers_are_dealt_out_anew(sharded):
+    run = sharded(optim="sgd")
+    with pytest.raises(NotResumable, match="the states of sgd are not dealt out anew to 4 processes: keep 2"):
+        resumption.judge(run, nproc_per_node=4)
+    assert resumption.judge(run, nproc_per_node=4, scope="no_optimizer").step == 20
+
+
+def test_a_hostfile_counts_the_processes(make, tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("first slots=2\nsecond slots=2\n")
+    found = resumption.judge(make(20), parallel_strategy="ddp", hostfile=str(hosts))
+    assert found.config.gradient_accumulation_steps == 2
 
 
 def test_changes_are_checked_as_a_configuration_is(make):
