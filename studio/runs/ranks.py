@@ -18,13 +18,14 @@ FIGURES_BYTES = 4_000  # the last step or two of metrics.jsonl
 
 @dataclass(frozen=True)
 class Process:
-    """Number `rank` of all, on machine number `node`. Empty or None is what it has not said yet.
+    """Number `rank` of `world`, on machine number `node`. Empty, 0 or None is what it has not said yet.
 
     `step` and `phase` as in a run's status, told at `at` in unix seconds; `memory_gb` is the peak on its device;
     `problem` is its own card, which may tell only that another one has failed.
     """
 
     rank: int
+    world: int
     node: int
     host: str
     device: str
@@ -56,6 +57,7 @@ def _process(run: Run, rank: int) -> Process:
     itself, status = read_record(folder / "process.json"), read_record(desk / "status.json")
     return Process(
         rank=rank,
+        world=int(itself.get("world", 0)),
         node=int(itself.get("node", 0)),
         host=str(itself.get("host", "")),
         device=str(itself.get("device", "")),

@@ -55,7 +55,11 @@ def test_what_to_type_on_further_nodes_is_told_while_they_are_waited_for(ctx: Co
 
 def test_the_job_of_slurm_is_told(ctx: Context) -> None:
     run = ctx.store.create(TrainConfig(dataset=("identity",), parallel_strategy="ddp", launcher="slurm"))
-    assert runs_processes.on_look(ctx, run.id, None, "")["slurm"] == {}
+    told = runs_processes.on_look(ctx, run.id, None, "")
+    assert (told["slurm"], told["world"]) == ({}, 0)  # its nodes decide, when they are known
+    (run.path / "ranks" / "0").mkdir(parents=True)
+    write_json(run.path / "ranks" / "0" / "process.json", {"host": "far", "world": 16})
+    assert runs_processes.on_look(ctx, run.id, None, "")["world"] == 16
     job = {"job_id": "7", "state": "PENDING", "position": 2, "pending": 5}
     write_json(run.path / "slurm.json", job)
     assert runs_processes.on_look(ctx, run.id, None, "")["slurm"] == job

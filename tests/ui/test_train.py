@@ -317,6 +317,7 @@ def test_gpus_are_offered_with_their_free_memory(ctx: Context, form: Form, monke
     told = several(ctx, form, devices="1", parallel_strategy="ddp")
     assert [(gpu["index"], round(gpu["free_gb"])) for gpu in told["gpus"]] == [("0", 75), ("1", 10)]
     assert told["devices"] == ["1"]
+    assert several(ctx, form, parallel_strategy="ddp", launcher="slurm")["gpus"] == []  # those of other machines
 
 
 def test_a_failed_run_is_tried_again_with_what_its_card_says(ctx: Context, form: Form) -> None:

@@ -40,14 +40,14 @@ function job(slurm) {
   if (!slurm.job_id) return [];
   const where = [slurm.partition, slurm.nodes].filter(Boolean).join(" · ");
   const turn = slurm.position ? say(`number ${slurm.position} of ${slurm.pending} in the queue`, `队列第 ${slurm.position} / ${slurm.pending} 位`) : "";
-  const start = slurm.expected_start ? say(`expected to start ${slurm.expected_start}`, `预计 ${slurm.expected_start} 开始`) : "";
+  const start = slurm.expected_start ? say(`expected to start ${slurm.expected_start.replace("T", " ")}`, `预计 ${slurm.expected_start.replace("T", " ")} 开始`) : "";
   const more = [where, turn, slurm.reason && slurm.reason !== "None" ? slurm.reason : "", start].filter(Boolean).join(" · ");
   return [make("p", "slurm", say("SLURM job ", "SLURM 作业 "), make("b", "", `${slurm.job_id}`), " ", make("span", `badge ${slurm.state.toLowerCase()}`, slurm.state), more ? ` ${more}` : "")];
 }
 
 function commands(nodes) {
   if (!nodes.length) return [];
-  const title = say("The training waits for its further nodes. Run this on each, in the studio's folder:", "训练正在等待其他节点。请在各节点的 studio 目录下运行：");
+  const title = say("The training waits for its further nodes. Run on each:", "训练正在等待其他节点。请在各节点上运行：");
   return [card("wait", title), ...nodes.flatMap((each) => [make("h4", "", `${say("Node", "节点")} ${each.node}${each.host ? ` · ${each.host}` : ""}`), copied("code", each.text)])];
 }
 
@@ -68,7 +68,7 @@ function drawLog() {
 
 function draw() {
   const focused = document.activeElement?.dataset?.rank;
-  const where = [seen.strategy, number(seen.world, "process", "processes", "个进程"), ...(seen.nodes > 1 ? [number(seen.nodes, "node", "nodes", "个节点")] : [])];
+  const where = [seen.strategy, ...(seen.world ? [number(seen.world, "process", "processes", "个进程")] : []), ...(seen.nodes > 1 ? [number(seen.nodes, "node", "nodes", "个节点")] : [])];
   heading.replaceChildren(make("b", "", say("Processes", "进程")), ` ${where.join(" · ")}`);
   heading.title = say(...seen.sentence);
   drawTold();

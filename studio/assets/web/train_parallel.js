@@ -14,7 +14,7 @@ editor.setAttribute("aria-label", say("DeepSpeed settings (JSON)", "DeepSpeed �
 editor.dataset.option = "deepspeed";
 zero.append(make("div", "panel-actions", make("b", "", say("DeepSpeed settings", "DeepSpeed 设置")), origin), editor, verdict, make("div", "panel-actions", own, back));
 box.append(sentence, rows, gpus, zero, make("div", "panel-actions", fileButton(".yaml,.yml", "accelerate", say("Load an accelerate config", "加载 accelerate 配置")),
-  make("small", "", say("the file that `accelerate config` writes: strategy, processes and nodes are taken from it", "由 `accelerate config` 生成的文件：取用其中的策略、进程数与节点数"))));
+  make("small", "", say("as the command ", "由命令 "), make("code", "", "accelerate config"), say(" writes it: strategy, processes and nodes are taken from it", " 生成：取用其中的策略、进程数与节点数"))));
 
 function fileButton(accept, event, words) {
   const input = make("input");
@@ -55,11 +55,11 @@ function box_of(gpu, chosen) {
   return make("label", "", tick, make("b", "", `GPU ${gpu.index}`), ` ${gpu.name} `, make("small", "", free));
 }
 
-function drawGpus({ gpus: found, devices, distributed }) {
-  const now = JSON.stringify([found, devices, distributed]);
+function drawGpus({ gpus: found, devices, distributed, local }) {
+  const now = JSON.stringify([found, devices, distributed, local]);
   if (now === listed) return;
   listed = now;
-  const none = distributed ? say("This machine has no GPU: the processes share its CPU.", "本机没有 GPU：各进程共用 CPU。") : "";
+  const none = distributed && local ? say("This machine has no GPU: the processes share its CPU.", "本机没有 GPU：各进程共用 CPU。") : "";
   const words = devices.length ? "" : say(" none ticked takes the first ones", " 都不选则使用前几个");
   const title = make("legend", "", make("b", "", say("GPUs", "GPU")), make("small", "", words));
   gpus.replaceChildren(...(found.length ? [title, ...found.map((gpu) => box_of(gpu, devices))] : none ? [make("small", "", none)] : []));

@@ -46,16 +46,24 @@ def on_look(ctx: Context, run_id: str, rank: int | None, known: str) -> dict[str
 
 
 def _told(run: Run, config: TrainConfig, strategy: Strategy) -> dict[str, Any]:
+    begun = ranks.processes(run)
     return {
         "live": run.is_active,
         "strategy": strategy.name,
         "sentence": strategy.sentence,
-        "world": resumption.processes(config),
+        "world": max((each.world for each in begun), default=0) or _planned(config),
         "nodes": config.nnodes,
-        "processes": [asdict(each) for each in ranks.processes(run)],
+        "processes": [asdict(each) for each in begun],
         "commands": [asdict(each) for each in _awaited(run)],
         "slurm": read_record(run.path / cluster.FILE),
     }
+
+
+def _planned(config: TrainConfig) -> int:
+    """How many processes there will be; 0 where the nodes that SLURM finds decide."""
+    if config.launcher == "slurm" and config.nproc_per_node is None:
+        return 0
+    return resumption.processes(config)
 
 
 def _awaited(run: Run) -> list[Command]:

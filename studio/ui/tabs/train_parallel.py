@@ -29,11 +29,13 @@ def draw() -> gr.HTML:
 def told(given: Mapping[str, Any], config: TrainConfig | None = None, processes: int = 1) -> str:
     """The panel for the values of the form; `config` is what they make where they are sound, in that many processes."""
     strategy = STRATEGIES[str(given.get("parallel_strategy", "single"))]
+    is_local = given.get("launcher") != "slurm"
     answer = {
         "strategy": strategy.name,
         "distributed": strategy.is_distributed,
         "sentence": strategy.sentence,
-        "gpus": [_gpu(gpu) for gpu in machine.gpus()],
+        "local": is_local,
+        "gpus": [_gpu(gpu) for gpu in machine.gpus()] if is_local else [],
         "devices": split_names(str(given.get("devices", ""))),
         "rows": _rows(config, processes) if config else None,
         "zero": _zero(given) if strategy.is_deepspeed else None,
