@@ -11,8 +11,10 @@ import torch
 from accelerate import PartialState, cpu_offload
 from accelerate.hooks import remove_hook_from_submodules
 from accelerate.utils import DistributedType
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -27,14 +29,16 @@ class Fsdp(Copies):
     """The first process reads the weights into its memory; from there each part goes to the device that holds it."""
 
     is_sharded = True
-    _precision: torch.dtype
+    _policy: MixedPrecisionPolicy | None = None
 
     @property
     def kind(self) -> DistributedType:
         return DistributedType.FSDP
 
     def begin(self, precision: torch.dtype, info: ModelInfo) -> None:
-        self._precision = precision
+        if precision != torch.float32 and not self.config.pure_bf16:
+            # Accelerate's own policy would sum gradients, and give the loss, in half precision
+            self._policy = MixedPrecisionPolicy(precision, torch.float32)
         # by these two transformers knows that only the first process reads weights, and the others wait for theirs
         os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_CPU_RAM_EFFICIENT_LOADING="true")
 
@@ -54,12 +58,22 @@ class Fsdp(Copies):
     def check(self, trainer: Trainer) -> None:
         super().check(trainer)
         plugin = trainer.accelerator.state.fsdp_plugin
-        if self._precision != torch.float32 and not self.config.pure_bf16:
-            # Accelerate's own policy would sum gradients, and give the loss, in half precision
-            plugin.mixed_precision_policy = MixedPrecisionPolicy(self._precision, torch.float32)
+        if self._policy:
+            plugin.mixed_precision_policy = self._policy
         if self.config.offload_param == "cpu":
             plugin.cpu_offload = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
-        trainer.add_callback(Sharded())
+        _check_ends(trainer.model)
+        trainer.callback_handler.callbacks.insert(0, Sharded())  # before one that calls the model, as samples do
+
+    def consulted(self, model: PreTrainedModel) -> PreTrainedModel:
+        keys: dict[str, Any] = {} if self._policy is None else {"mp_policy": self._policy}
+        weights = model.state_dict() if self.rank.is_first else {}
+        names = set(model._no_split_modules or ())
+        for layer in [module for module in model.modules() if type(module).__name__ in names]:
+            fully_shard(layer, **keys)
+        fully_shard(model, **keys)
+        set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+        return model
 
     @contextmanager
     def computing(self, model: nn.Module) -> Iterator[None]:
@@ -77,10 +91,32 @@ class Fsdp(Copies):
 
 
 class Sharded(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Sees to it that all weights came out in parts."""
+    """Sees to it that all weights came out in parts, and their gradients whole."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
     ) -> None:
         if whole := [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]:
             raise ParallelError(f"parallel_strategy: fsdp2 left {whole[0]} whole; the libraries' versions may not fit")
+        head = model.get_output_embeddings()
+        if isinstance(head, FSDPModule) and head.weight.requires_grad and _is_alone(head, model):
+            # TRL computes the loss from its weight without calling it, so that nobody would sum its gradients
+            raise ParallelError(
+                f"parallel_strategy: fsdp2 does not find the last norm of {type(model).__name__}, beside which its "
+                "head is trained: set finetuning_type: lora, or parallel_strategy: zero3"
+            )
+
+
+def _check_ends(model: nn.Module) -> None:
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if any(isinstance(end, AuxiliaryTrainingWrapper) for end in ends):
+        raise ParallelError(
+            "parallel_strategy: fsdp2 does not train embeddings, an output head or new tokens beside an adapter: set "
+            "finetuning_type: full, or parallel_strategy: ddp"
+        )
+
+
+def _is_alone(head: FSDPModule, model: nn.Module) -> bool:
+    """Whether the weights of `head` are gathered when it is called itself, and at no other time."""
+    modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    return [module for module in modules if module._get_fsdp_state() is head._get_fsdp_state()] == [head]

@@ -82,6 +82,10 @@ class Sharding:
         """
         yield
 
+    def consulted(self, model: PreTrainedModel) -> PreTrainedModel:
+        """`model`, which is asked and not trained, as it is held beside the one that is."""
+        return model
+
     @contextmanager
     def computing(self, model: nn.Module) -> Iterator[None]:
         """In here `model` may be called before its trainer is made, with the same rows in all processes."""

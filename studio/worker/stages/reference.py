@@ -38,10 +38,10 @@ def reference(setting: Setting) -> PreTrainedModel | None:
     """
     model, config = setting.model, setting.config
     if config.ref_model:
-        return _frozen(_named(setting, config.ref_model))
+        return setting.sharding.consulted(_frozen(_named(setting, config.ref_model)))
     if setting.adapter is not None or isinstance(model, PeftModel):
         return None
-    return _frozen(deepcopy(model))
+    return setting.sharding.consulted(_frozen(deepcopy(model)))
 
 
 def _named(setting: Setting, name: str) -> PreTrainedModel:
