@@ -250,18 +250,18 @@ def keep_imports() -> None:
 
 
 def spawn(kind: str, run_dir: Path, cold: bool = False) -> Worker:
-    """The worker process: own session, log file, SEEDBED_RUN in its environment. A training is forked from a process
-    that has done its imports, unless it is to be `cold`."""
+    """The worker process: own session, log file, SEEDBED_RUN in its environment. A training, the processes of one of
+    kind "launch" too, is forked from a process that has done its imports, unless it is to be `cold`."""
     environment = {
         **os.environ,
         "SEEDBED_RUN": str(run_dir),
         "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1" if kind == "launch" else "2",
         "HF_HUB_OFFLINE": "1",
     }
     module = f"studio.worker.{kind}"
     with open(run_dir / "log.txt", "ab") as log, open(os.devnull, "rb") as nothing:
-        if kind == "train" and not cold and (forks := trainers(run_dir)):
+        if kind in ("train", "launch") and not cold and (forks := trainers(run_dir)):
             words = [module, str(run_dir)]
             return Worker(run_dir, forks.start(words, ROOT, environment, (nothing, log, log), session=True))
         process = subprocess.Popen(
