@@ -20,6 +20,7 @@ OPTIMIZERS = {
 }
 INSTALL = {
     "bitsandbytes": "pip install bitsandbytes",
+    "deepspeed": "pip install deepspeed",
     "schedulefree": "pip install schedulefree",
     "galore_torch": "pip install galore-torch",
     # its licence forbids commercial use, so it does not come with this program

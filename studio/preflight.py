@@ -1,4 +1,4 @@
-"""What a training needs from this machine, looked at before any process starts: its datasets and its model."""
+"""What a training needs from this machine, looked at before any process starts: data, model and devices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio import models, packages, templates, trackers
+from studio import equipment, models, packages, templates, trackers
 from studio.config.data import DataConfig
 from studio.config.load import parse
 from studio.config.option import split_names
@@ -57,14 +57,14 @@ def train_config(values: Mapping[str, Any], registry: Registry) -> TrainConfig:
         config = parse(TrainConfig, values)
     except ConfigError as error:
         raise ConfigError([*error.problems, *missing]) from error
-    if missing:
+    if missing := [*missing, *equipment.lacking(config)]:
         raise ConfigError(missing)
     return config
 
 
 def outlook(config: TrainConfig, registry: Registry) -> Outlook:
     """What a person should know of datasets and chat template before the training starts."""
-    warnings = list(_unknown_tokens(config))
+    warnings = [*_unknown_tokens(config), *equipment.busy(config)]
     notes = list(_about_template(config))
     for name in dict.fromkeys((*config.dataset, *config.eval_dataset)):
         report = _report(registry, name)

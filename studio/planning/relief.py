@@ -62,7 +62,7 @@ def _lighter(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machi
 
     before = need(config)
     room_gb = min(COMFORT * free_gb(config, machine), before.total_gb - LESS * (before.activations + before.logits))
-    changes = advice.lighter(config, lambda tried: need(tried).total_gb <= room_gb)
+    changes = advice.lighter(config, lambda tried: need(tried).total_gb <= room_gb, len(machine.gpus))
     if not changes:
         return None
     return Relief(changes, before.total_gb, need(config.model_copy(update=changes)).total_gb)

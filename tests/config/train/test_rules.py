@@ -78,6 +78,7 @@ LEGAL = [
     {**ZERO3, "deepspeed": {"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "/x"}}},
      "offload_param": "nvme"},
     {"parallel_strategy": "fsdp2", "offload_param": "cpu"},
+    {"parallel_strategy": "fsdp2", "optim": "muon", **FULL},
     {**DDP, "launcher": "slurm", "slurm_time": "1:00:00", "nnodes": 4},
 ]  # fmt: skip
 
@@ -181,6 +182,10 @@ ILLEGAL = [
     ({"parallel_strategy": "fsdp2", "offload_param": "nvme"}, "offload_param", "or parallel_strategy: zero3"),
     ({**ZERO3, "optim": "muon", **FULL}, "optim", "zero3 shards them"),
     ({**ZERO3, "optim": "adamw_8bit", "offload_optimizer": "cpu"}, "optim", "needs its states on a GPU"),
+    ({"parallel_strategy": "fsdp2", "optim": "adamw_8bit"}, "optim", "fsdp2 shards them"),
+    ({"parallel_strategy": "fsdp2", "quantization_bit": 4}, "quantization_bit", "or set parallel_strategy: ddp"),
+    ({"parallel_strategy": "fsdp2", "pissa_init": True}, "pissa_init", "leave it out"),
+    ({"parallel_strategy": "fsdp2", "fp16": True}, "fp16", "set bf16: true"),
     ({"launcher": "slurm"}, "launcher", "set parallel_strategy: ddp"),
     ({**DDP, "slurm_partition": "gpu"}, "slurm_partition", "launcher: slurm"),
     ({**ZERO3, "deepspeed": "{"}, "deepspeed", "neither JSON"),

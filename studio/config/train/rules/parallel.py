@@ -12,9 +12,14 @@ from studio.parallel.strategies import STRATEGIES, Strategy
 if TYPE_CHECKING:
     from studio.config.train import TrainConfig
 
-# they work on whole matrices, where ZeRO leaves each process a piece of one long row of numbers
-WHOLE = ("adafactor", "muon", "galore_adamw", "apollo_adamw")
-ON_GPUS = ("adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit", "adamw_torch_fused")
+BITSANDBYTES = ("adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit")
+PROJECTING = ("galore_adamw", "apollo_adamw", "adafactor")
+# what works on whole matrices, where ZeRO leaves each process a piece of one long row of numbers, FSDP2 some rows
+UNSHARDED = {
+    **dict.fromkeys(("zero1", "zero2", "zero3"), (*PROJECTING, "muon")),
+    "fsdp2": (*PROJECTING, *BITSANDBYTES),
+}
+ON_GPUS = (*BITSANDBYTES, "adamw_torch_fused")
 
 
 def deepspeed_problems(config: TrainConfig) -> Iterator[Problem]:
@@ -65,10 +70,28 @@ def _folder_for_nvme(config: TrainConfig) -> Problem | None:
 
 
 def _whole_matrices(config: TrainConfig) -> Problem | None:
-    if config.optim not in WHOLE or not (_strategy(config).is_deepspeed or config.parallel_strategy == "fsdp2"):
+    if config.optim not in UNSHARDED.get(config.parallel_strategy, ()):
         return None
     what = f"{config.optim} works on whole matrices, and {config.parallel_strategy} shards them"
     return Problem("optim", f"{what}: set optim: adamw_torch, or parallel_strategy: ddp")
+
+
+def _whole_while_loaded(config: TrainConfig) -> Problem | None:
+    """PyTorch shards what it computes with: plain weights of one type."""
+    if config.parallel_strategy != "fsdp2" or config.finetuning_type != "lora":
+        return None
+    wanted = [key for key in ("quantization_bit", "use_adalora", "pissa_init") if getattr(config, key)]
+    if not wanted:
+        return None
+    return Problem(
+        wanted[0], "fsdp2 shards the weights that this works on: leave it out, or set parallel_strategy: ddp"
+    )
+
+
+def _tried_precision(config: TrainConfig) -> Problem | None:
+    if not (config.fp16 and config.parallel_strategy == "fsdp2"):
+        return None
+    return Problem("fp16", "fsdp2 scales no losses, which float16 needs: set bf16: true, or parallel_strategy: zero3")
 
 
 def _optimizer_on_the_cpu(config: TrainConfig) -> Problem | None:
@@ -90,6 +113,8 @@ RULES = (
     _a_device_each,
     _folder_for_nvme,
     _whole_matrices,
+    _whole_while_loaded,
+    _tried_precision,
     _optimizer_on_the_cpu,
     _slurm_of_several,
 )
