@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from studio import preflight, settings
 from studio.cli import node
 from studio.cli.follow import follow
 from studio.config import load
+from studio.config.llamafactory import environment
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import ConfigError, Problem
@@ -70,6 +72,7 @@ def _read(words: Sequence[str], data_dir: Path) -> dict[str, Any]:
         raise ConfigError([Problem(" ".join(sources), what)])
     values = dict(_source(sources[0])) if sources else {}
     values |= load.overrides(word for word in words if "=" in word)
+    values = {**environment.options(os.environ, values), **values}
     values.pop("schema_version", None)
     for key in load.without_effect(values):
         print(f"left out: {key}", file=sys.stderr)
