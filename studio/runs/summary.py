@@ -8,6 +8,7 @@ from typing import Any
 
 from studio.config.adapter import AdapterConfig
 from studio.config.arena import ArenaConfig
+from studio.config.consolidate import ConsolidateConfig
 from studio.config.data import DataConfig
 from studio.config.merge import RUN, MergeConfig
 from studio.config.push import PushConfig
@@ -84,6 +85,8 @@ def _subject(run: Run) -> tuple[str, str]:
         return display_name(config.model_name_or_path or ""), ", ".join(config.dataset)
     if isinstance(config, AdapterConfig):
         return "", " · ".join([config.action, *map(_short, config.adapter_name_or_path)])
+    if isinstance(config, ConsolidateConfig):
+        return "", _short(config.run) + (f" · step {config.step}" if config.step else "")
     if isinstance(config, PushConfig):
         return "", f"{_short(config.model_name_or_path)} → {config.hub_model_id}"
     return _model(config.model_name_or_path), ""
