@@ -160,7 +160,7 @@ def test_a_resumed_training_goes_on_exactly(
     optimizer = target / "checkpoints/checkpoint-6/optimizer.pt"
     optimizer.write_bytes(optimizer.read_bytes()[:-50])  # damaged: passed over
     resumed = stage(kind, dataset, "resumed", **steps, resume_from_checkpoint="checkpoints/checkpoint-6")
-    assert "checkpoint-6 is incomplete" in resumed.notes
+    assert "checkpoint-6 is damaged" in resumed.notes
     assert resumed.losses == {step: loss for step, loss in whole.losses.items() if step > 4}
     output = "model/model" if keys.get("finetuning_type") else "adapter/adapter_model"
     ours, theirs = (load_file(run.run_dir / f"{output}.safetensors") for run in (resumed, whole))
