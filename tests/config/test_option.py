@@ -28,6 +28,7 @@ NEEDS = {
     },
     "adapter": {"adapter_name_or_path": ["adapter"]},
     "push": {"model_name_or_path": "adapter", "hub_model_id": "rosa/bramble"},
+    "consolidate": {"run": "20261122-abc"},
 }
 ALL = [(kind, option) for kind in KINDS for option in options(KINDS[kind])]
 BOUNDED = [(kind, option) for kind, option in ALL if option.low is not None or option.high is not None]

@@ -186,6 +186,8 @@ ILLEGAL = [
     ({"parallel_strategy": "fsdp2", "quantization_bit": 4}, "quantization_bit", "or set parallel_strategy: ddp"),
     ({"parallel_strategy": "fsdp2", "pissa_init": True}, "pissa_init", "leave it out"),
     ({"parallel_strategy": "fsdp2", "fp16": True}, "fp16", "set bf16: true"),
+    ({"parallel_strategy": "fsdp2", "additional_target": "lm_head"}, "additional_target", "beside an adapter"),
+    ({"parallel_strategy": "fsdp2", "resize_vocab": True}, "resize_vocab", "parallel_strategy: zero3"),
     ({"launcher": "slurm"}, "launcher", "set parallel_strategy: ddp"),
     ({**DDP, "slurm_partition": "gpu"}, "slurm_partition", "launcher: slurm"),
     ({**ZERO3, "deepspeed": "{"}, "deepspeed", "neither JSON"),

@@ -88,6 +88,17 @@ def _whole_while_loaded(config: TrainConfig) -> Problem | None:
     )
 
 
+def _tied_weights(config: TrainConfig) -> Problem | None:
+    """A copy of the embedding or the head beside an adapter is tied to the other in many models."""
+    if config.parallel_strategy != "fsdp2" or config.finetuning_type != "lora":
+        return None
+    copied = {"embed_tokens", "lm_head"}.intersection(config.additional_target)
+    key = "additional_target" if copied else "resize_vocab"
+    if not (copied or config.resize_vocab):
+        return None
+    return Problem(key, "fsdp2 cannot train embeddings beside an adapter: leave it out, or parallel_strategy: zero3")
+
+
 def _tried_precision(config: TrainConfig) -> Problem | None:
     if not (config.fp16 and config.parallel_strategy == "fsdp2"):
         return None
@@ -114,6 +125,7 @@ RULES = (
     _folder_for_nvme,
     _whole_matrices,
     _whole_while_loaded,
+    _tied_weights,
     _tried_precision,
     _optimizer_on_the_cpu,
     _slurm_of_several,
