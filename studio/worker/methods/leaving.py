@@ -45,7 +45,8 @@ def adapter(
 ) -> None:
     """Write an adapter into the folder `draft`, and base/ into `run_dir` if it belongs to a model of its own.
 
-    `live` are the trained weights by their names in `trained`, where it does not hold them itself.
+    `live` are the weights by their names in `trained`, where it does not hold them itself: those that are trained, or
+    all if others were altered (`Sharding.collected`).
     """
     described = copy.deepcopy(trained.peft_config["default"])
     weights = get_peft_model_state_dict(trained, live, adapter_name="default", save_embedding_layers=False)
@@ -56,7 +57,7 @@ def adapter(
         if config.pissa_convert:
             weights = pissa.as_plain(trained, weights, described)
         else:
-            residual = pissa.residual(trained)
+            residual = pissa.residual(trained, live)
         described.init_lora_weights = True  # another start would change the weights below it again
     kept, whole = _divide(weights, info)
     changed = bool(whole or residual) or info.path == run_dir / base.CHANGED

@@ -7,6 +7,7 @@ plain LoRA it says what has changed since the start, which takes twice the rank 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -47,10 +48,15 @@ def as_plain(model: PeftModel, weights: dict[str, torch.Tensor], adapter: LoraCo
     return plain
 
 
-def residual(model: PeftModel) -> dict[str, torch.Tensor]:
-    """The altered weights below the adapter, by the names that they have in the model's files."""
-    layers = model.base_model.model.named_modules()
-    return {f"{name}.weight": layer.get_base_layer().weight.detach() for name, layer in layers if _is_adapted(layer)}
+def residual(model: PeftModel, live: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """The altered weights below the adapter, by the names that they have in the model's files.
+
+    `live` are all weights of `model` by name, where it does not hold them itself.
+    """
+    layers = {name: layer for name, layer in model.base_model.model.named_modules() if _is_adapted(layer)}
+    if live is None:
+        return {f"{name}.weight": layer.get_base_layer().weight.detach() for name, layer in layers.items()}
+    return {f"{name}.weight": live[f"base_model.model.{name}.base_layer.weight"] for name in layers}
 
 
 def _is_adapted(layer: Any) -> bool:

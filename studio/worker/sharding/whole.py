@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ class Sharding:
         All processes must enter and leave it together.
         """
         yield
+
+    def copied(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Another model that is as `model` was loaded, before anything was trained of it."""
+        return deepcopy(model)
 
     def consulted(self, model: PreTrainedModel) -> PreTrainedModel:
         """`model`, which is asked and not trained, as it is held beside the one that is."""

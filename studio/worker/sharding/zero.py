@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel, trainer
 from transformers.integrations import HfDeepSpeedConfig
 
+from studio.errors import ModelError
 from studio.files import read_record, write_json
 from studio.models import ModelInfo
 from studio.parallel import zero
@@ -55,6 +56,9 @@ class Zero(Copies):
         described = read_record(info.path / "config.json")
         hidden = (described.get("text_config") or described).get("hidden_size", 1024)
         name = str(precision).removeprefix("torch.")
+        grows = self.config.resize_vocab or self.config.add_tokens or self.config.add_special_tokens
+        if self.is_sharded and self.config.finetuning_type == "lora" and grows and self.device.type == "cpu":
+            raise ModelError("zero3 trains new tokens beside an adapter on GPUs only: set parallel_strategy: zero2")
         self._settings = zero.filled(zero.settings(self.config), self.config, self.rank.world, name, hidden)
         if self.rank.is_first:
             write_json(self.run_dir / RECORD, self._settings)
@@ -79,6 +83,15 @@ class Zero(Copies):
         with deepspeed.zero.GatheredParameters(list(weights), modifier_rank=0 if changed else None):
             yield
 
+    def copied(self, model: PreTrainedModel) -> PreTrainedModel:
+        if not self.is_sharded:
+            return super().copied(model)
+        attention, trusts = model.config._attn_implementation, self.config.trust_remote_code
+        other = type(model).from_pretrained(
+            model.name_or_path, dtype=model.dtype, attn_implementation=attention, trust_remote_code=trusts
+        )
+        return self.place(other)
+
     @contextmanager
     def computing(self, model: nn.Module) -> Iterator[None]:
         owners = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
@@ -92,7 +105,8 @@ class Zero(Copies):
     def collected(self, model: nn.Module) -> Weights:
         """See Sharding; as wide as the optimizer has them."""
         weights: Weights = {}
-        everything = self.config.finetuning_type != "lora"
+        # the weights below an adapter of PiSSA are no longer those of its base
+        everything = self.config.finetuning_type != "lora" or self.config.pissa_init
         for name, weight in model.named_parameters():
             if not (everything or weight.requires_grad):
                 continue

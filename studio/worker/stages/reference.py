@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def reference(setting: Setting) -> PreTrainedModel | None:
         return setting.sharding.consulted(_frozen(_named(setting, config.ref_model)))
     if setting.adapter is not None or isinstance(model, PeftModel):
         return None
-    return setting.sharding.consulted(_frozen(deepcopy(model)))
+    return setting.sharding.consulted(_frozen(setting.sharding.copied(model)))
 
 
 def _named(setting: Setting, name: str) -> PreTrainedModel:
