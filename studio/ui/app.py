@@ -157,7 +157,8 @@ def _take_elsewhere(
     told: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     watched.merge.click(lambda run_id: take(run_id, "merge"), watched.table, targets, **told)
     watched.push.click(lambda run_id: take(run_id, "push"), watched.table, targets, **told)
-    gr.on([each.results.select for each in exported.sheets], take_result, None, targets, **told)
+    made = [watched.checkpoints.select, *(each.results.select for each in exported.sheets)]
+    gr.on(made, take_result, None, targets, **told)
 
 
 def _use_again(ctx: Context, watched: runs.RunsTab, training: train.TrainTab, tabs: gr.Tabs) -> None:

@@ -89,5 +89,18 @@ def test_it_goes_on_as_was_asked(ctx: Context, run: Run) -> None:
     assert config.dataset_dir == run.config.dataset_dir  # what the page does not offer is not changed by it
 
 
+def test_a_model_is_made_of_one_and_followed(ctx: Context, run: Run) -> None:
+    for _ in ("a double", "click"):
+        runs_checkpoints.on_consolidate(ctx, run.id, 4)
+    [made] = ctx.store.list("consolidate")
+    made.stop_now()
+    told = runs_checkpoints.on_look(ctx, run.id, "")
+    assert told is not None
+    [line] = told["made"]
+    assert (line["id"], line["name"], line["output"], told["makes"]) == (made.id, "identity step 4", "", "adapter")
+    with pytest.raises(gr.Error, match="no checkpoint of step 7"):
+        runs_checkpoints.on_consolidate(ctx, run.id, 7)
+
+
 def test_a_run_without_any_is_not_asked_about_again(ctx: Context) -> None:
     assert runs_checkpoints.on_look(ctx, "gone", "") == {"none": True}

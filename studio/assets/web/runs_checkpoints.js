@@ -21,7 +21,11 @@ function actions(each) {
   const verify = button(say("Verify", "校验"), () => check(each.step));
   const resume = button(say("Resume from it …", "从此处继续…"), () => open(each.step));
   resume.disabled = seen.live || Boolean(each.problem);
-  return make("td", "row-actions", verify, resume);
+  const words = seen.makes === "adapter" ? say("Make an adapter of it", "生成适配器") : say("Make a model of it", "生成模型");
+  const made = button(words, () => trigger("consolidate", { run, step: each.step }));
+  made.title = say("Consolidate: what the processes wrote in parts becomes one that can be served", "合并各进程写出的分片，生成可部署的产物");
+  made.disabled = Boolean(each.problem);
+  return make("td", "row-actions", verify, resume, made);
 }
 
 function line(each) {
@@ -30,6 +34,20 @@ function line(each) {
     make("td", "", size(each.bytes)), make("td", "narrow-hidden", processes), state(each), actions(each));
   row.dataset.step = each.step;
   return row;
+}
+
+// an adapter or a model that was made of one of them
+function madeLine(each) {
+  const line = make("div", "panel-actions made", make("span", `badge ${each.state}`, each.state), make("b", "", each.name));
+  if (each.active) {
+    const bar = make("div", "bar", make("i"));
+    bar.setAttribute("role", "progressbar");
+    bar.firstChild.style.width = `${100 * (each.progress ?? 0)}%`;
+    line.append(bar);
+  }
+  if (each.message) line.append(make("small", "", each.message));
+  if (each.output) line.append(make("code", "", each.output), button(say("Chat with it", "对话"), () => trigger("select", { run: each.id, to: "chat" })));
+  return line;
 }
 
 function nothing() {
@@ -45,7 +63,7 @@ function draw() {
   if (!newest) return list.replaceChildren(nothing());
   const names = [[say("Checkpoint", "检查点"), ""], [say("Written", "写入时间"), "narrow-hidden"], [say("Size", "大小"), ""], [say("Processes", "进程"), "narrow-hidden"], [say("State", "状态"), ""], ["", ""]];
   const head = make("thead", "", make("tr", "", ...names.map(([name, className]) => make("th", className, name))));
-  list.replaceChildren(make("table", "runs checkpoints", head, make("tbody", "", ...seen.checkpoints.map(line))));
+  list.replaceChildren(make("table", "runs checkpoints", head, make("tbody", "", ...seen.checkpoints.map(line))), ...seen.made.map(madeLine));
 }
 
 // sizes at once, then the contents file by file: whoever leaves the page stops it
@@ -192,7 +210,7 @@ async function refresh() {
     draw();
   }
   fold.hidden = false;
-  done = !seen.live; // nothing more will happen to an ended run
+  done = !seen.live && !seen.made.some(({ active }) => active); // nothing more will happen to an ended run
 }
 
 async function ask() {
@@ -206,4 +224,5 @@ box.addEventListener("seedbed:resume", async () => {
   await refresh(); // the run may have ended a moment ago
   if (seen) open();
 });
+box.addEventListener("seedbed:look", () => { due = 0; done = !run; again(); });
 const again = keepAsking(ask);

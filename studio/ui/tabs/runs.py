@@ -28,7 +28,7 @@ POLL_S = 1.0
 LOG_BYTES = 16_000
 PANELS = 4  # that hold the id of the chosen run and ask for themselves
 RETRY = said("Retry with", "重试，改用")
-ASK_HOW = "() => document.querySelector('#run-checkpoints .panel').dispatchEvent(new Event('seedbed:resume'))"
+ON_CHECKPOINTS = "document.querySelector('#run-checkpoints .panel').dispatchEvent(new Event"
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -38,6 +38,7 @@ class RunsTab:
 
     table: gr.HTML
     timer: gr.Timer
+    checkpoints: gr.HTML
     merge: gr.Button
     push: gr.Button
     chat: gr.Button
@@ -97,13 +98,23 @@ def build(ctx: Context) -> RunsTab:
     for button, name in ((actions.stop, "STOP"), (actions.stop_now, "STOP_NOW"), (actions.save, "SAVE")):
         button.click(partial(on_request, ctx, name), table, None, api_name=f"{name.lower()}_run")
     actions.resume.click(partial(on_resume, ctx), table, table, api_name="resume_run")
-    actions.change.click(None, js=ASK_HOW)
+    actions.change.click(None, js=f"() => {ON_CHECKPOINTS}('seedbed:resume'))")
+    _go_on(ctx, kept, table)
+    return RunsTab(table, timer, kept, actions.merge, actions.push, actions.chat, actions.again, actions.retry)
+
+
+def _go_on(ctx: Context, kept: gr.HTML, table: gr.HTML) -> None:
+    """What a person asks of a checkpoint. Through the queue, so that an error reaches the page."""
 
     def resume(event: gr.EventData) -> str:
         return runs_checkpoints.on_resume(ctx, event.run, event.step, event.scope, event.changes)
 
-    kept.resume(resume, None, table, api_visibility="private")
-    return RunsTab(table, timer, actions.merge, actions.push, actions.chat, actions.again, actions.retry)
+    def consolidate(event: gr.EventData) -> None:
+        runs_checkpoints.on_consolidate(ctx, event.run, event.step)
+
+    told: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    kept.resume(resume, None, table, **told)
+    kept.consolidate(consolidate, None, None, **told).then(None, js=f"() => {ON_CHECKPOINTS}('seedbed:look'))")
 
 
 def _actions() -> Actions:

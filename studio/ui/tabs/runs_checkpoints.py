@@ -9,18 +9,23 @@ from typing import Any
 import gradio as gr
 
 from studio import machine
+from studio.config.consolidate import ConsolidateConfig
 from studio.config.train import TrainConfig
 from studio.config.train.saving import Scope
 from studio.errors import NotResumable, RunNotFound
+from studio.exports import consolidate
 from studio.parallel.strategies import STRATEGIES
 from studio.runs import checkpoints, launchers, resumption
 from studio.runs.checkpoints import Checkpoint
-from studio.runs.run import UNKNOWN_KIND, Run
+from studio.runs.run import ACTIVE, UNKNOWN_KIND, Run
+from studio.runs.summary import of as summary_of
 from studio.ui import panel
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.panel import Answer
 
+DOUBLE_CLICK_S = 3.0
+MADE_MAX = 5
 # what is taken of a checkpoint: its name, and a sentence
 SCOPES: dict[Scope, tuple[tuple[str, str], tuple[str, str]]] = {
     "all": (
@@ -45,8 +50,12 @@ CHANGEABLE = ("parallel_strategy", "nproc_per_node", "devices", "max_steps", "nu
 
 
 def draw(ctx: Context) -> gr.HTML:
-    """The panel of the run whose id is the value. `resume` fires with how a person wants to go on: the `step`, the
-    `scope` and the `changes`. It opens that question when it hears the page's event seedbed:resume."""
+    """The panel of the run whose id is the value.
+
+    `resume` fires with how a person wants to go on: of which `run`, the `step`, the `scope` and the `changes`. It opens
+    that question when it hears the page's event seedbed:resume. `consolidate` fires with the `step` of a `run` to make
+    a model of, `select` with the `run` that made one and where `to`.
+    """
 
     def listed(asked: list[str]) -> Answer:
         return on_look(ctx, *asked)
@@ -70,11 +79,12 @@ def on_look(ctx: Context, run_id: str, known: str) -> Answer:
     config = run.config if run and run.kind != UNKNOWN_KIND else None
     if run is None or not isinstance(config, TrainConfig):
         return {"none": True}
-    live = run.is_active
     told = {
-        "live": live,
+        "live": run.is_active,
         "every": config.save_steps if config.save_strategy == "steps" else 0,
         "checkpoints": [_told(each) for each in reversed(checkpoints.listed(run))],
+        "makes": "adapter" if config.finetuning_type == "lora" else "model",
+        "made": [_made(each) for each in ctx.store.list("consolidate") if _is_of(each, run)][:MADE_MAX],
         "scopes": SCOPES,
         "strategies": list(STRATEGIES),
         "spread": [each.name for each in STRATEGIES.values() if each.is_distributed],
@@ -116,6 +126,31 @@ def on_resume(ctx: Context, run_id: str, step: int, scope: Scope, changes: Mappi
     """Go on so, in a new run that is then shown."""
     run = ctx.store.resume(ctx.store.get(run_id), step, scope, **_changed(changes))
     return launchers.start_new(ctx.store, run).id
+
+
+@shown
+def on_consolidate(ctx: Context, run_id: str, step: int) -> None:
+    """Make an adapter or a model of a checkpoint, in a run that the panel follows."""
+    config = ConsolidateConfig(run=run_id, step=step, run_name=f"{ctx.store.get(run_id).name} step {step}")
+    consolidate.plan(ctx.store, config)
+    launchers.begin(ctx.store, config, twin_within_s=DOUBLE_CLICK_S)
+
+
+def _is_of(made: Run, run: Run) -> bool:
+    config = made.config
+    return isinstance(config, ConsolidateConfig) and config.run == run.id
+
+
+def _made(run: Run) -> dict[str, Any]:
+    """What is or was made of a checkpoint: `output` is the folder, once it is there."""
+    summary = summary_of(run)
+    there = run.output is not None and run.output.is_dir()
+    told = ("id", "name", "state", "progress", "message")
+    return {
+        **{key: getattr(summary, key) for key in told},
+        "active": summary.state in ACTIVE,
+        "output": str(run.output) if there else "",
+    }
 
 
 def _told(found: Checkpoint) -> dict[str, Any]:

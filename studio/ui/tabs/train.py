@@ -121,13 +121,7 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     filling.on(preset.input, partial(on_preset, ctx, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
-    for event, key in ((several.pick, "devices"), (several.edit, "deepspeed")):
-        event(_sent, None, form.component(key), **QUIET).then(look, [*answers, *fields], checked, **QUIET)
-
-    def take_accelerate(event: gr.EventData, *values: Any) -> list[Any]:
-        return on_accelerate(form, event.text, event.name, *values)
-
-    filling.on(several.accelerate, take_accelerate, fields)
+    _take_from(several, filling)
     tab.select(
         partial(on_open, ctx, form), [*answers, *fields], [*(form.component(key) for key in PICKERS), *checked], **QUIET
     )
@@ -154,6 +148,18 @@ def on_change(
     questions = _question(doubtful, anyway), train_servers.question(seen.neighbours, room)
     several = train_parallel.told(given, config, seen.plan.processes)
     return told, *questions, command(config), load.dump(config), several, may_start
+
+
+def _take_from(several: gr.HTML, filling: Filling) -> None:
+    """What a person gives on the panel of several devices, taken into the form."""
+    form, look = filling.form, filling.look
+    for event, key in ((several.pick, "devices"), (several.edit, "deepspeed")):
+        event(_sent, None, form.component(key), **QUIET).then(look, filling.inputs, filling.checked, **QUIET)
+
+    def take_accelerate(event: gr.EventData, *values: Any) -> list[Any]:
+        return on_accelerate(form, event.text, event.name, *values)
+
+    filling.on(several.accelerate, take_accelerate, list(form.components))
 
 
 def _sent(event: gr.EventData) -> str:
