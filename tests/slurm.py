@@ -102,8 +102,10 @@ class Slurm:
         self._start(node, *words)
 
     def stop_controller(self) -> None:
-        """As a machine that goes down."""
-        self._daemons.pop(CONTROLLER).kill()
+        """As for its maintenance."""
+        daemon = self._daemons.pop(CONTROLLER)
+        daemon.terminate()
+        daemon.wait()
 
     def kill_node(self, node: str) -> None:
         """What happens to all processes of a machine that loses its power."""

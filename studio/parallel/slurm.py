@@ -51,6 +51,7 @@ class Job:
     """What SLURM says of a job. `start` is when it began or is expected to, as SLURM writes it, or empty."""
 
     id: str
+    name: str
     state: str
     reason: str
     partition: str
@@ -86,7 +87,6 @@ class Place:
 class Batch:
     """What a batch script is made of. `python` runs `module` on every node, in the studio's folder `root`."""
 
-    name: str
     run_dir: Path
     root: Path
     python: str
@@ -108,7 +108,7 @@ def script(batch: Batch, node: Node) -> str:
 
 def _directives(batch: Batch, node: Node) -> list[str]:
     """The person's own come last, and so win."""
-    lines = [f"--job-name={batch.name}", f"--nodes={batch.nodes}", "--ntasks-per-node=1", *_share(batch, node)]
+    lines = [f"--nodes={batch.nodes}", "--ntasks-per-node=1", *_share(batch, node)]
     lines += [f"--signal=B:USR1@{WARNING_S}", "--no-requeue", "--output=/dev/null"]
     lines += [f"--partition={batch.partition}"] if batch.partition else []
     lines += [f"--time={batch.time}"] if batch.time else []
@@ -156,6 +156,7 @@ def read_job(line: str) -> Job:
     code = known.get("ExitCode", "0:0").partition(":")[0]
     return Job(
         id=known.get("JobId", ""),
+        name=known.get("JobName", ""),
         state=known.get("JobState", ""),
         reason=known.get("Reason", ""),
         partition=known.get("Partition", ""),

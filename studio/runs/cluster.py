@@ -21,16 +21,20 @@ FORGOTTEN = "invalid job id"
 
 @dataclass(frozen=True)
 class Ticket:
-    """A submitted job. `cluster` is empty where there is one only."""
+    """A submitted job. `cluster` is empty where there is one only.
+
+    `name` is the run's: a controller that has lost its memory, or counted to the end, gives a number again.
+    """
 
     job_id: str
+    name: str
     cluster: str = ""
 
     @classmethod
     def of(cls, run_dir: Path) -> Ticket | None:
         """That of a run; None for one that was never submitted."""
         told = read_record(run_dir / FILE)
-        return cls(str(told["job_id"]), str(told.get("cluster", ""))) if "job_id" in told else None
+        return cls(str(told["job_id"]), run_dir.name, str(told.get("cluster", ""))) if "job_id" in told else None
 
     @property
     def flags(self) -> list[str]:
@@ -50,29 +54,30 @@ def node_of(partition: str | None) -> Node:
 def find(name: str) -> Ticket | None:
     """The job of that name: one that was submitted by somebody who could not write it down any more."""
     listed = _ask("squeue", "-h", "-t", "all", f"--name={name}", "-o", "%A").split()
-    return Ticket(listed[0]) if listed else None
+    return Ticket(listed[0], name) if listed else None
 
 
-def submit(script: Path) -> Ticket:
+def submit(script: Path, name: str) -> Ticket:
     """Submit a batch script, with this environment less the name of the run: its processes are not this machine's.
 
     Raises:
         SlurmError: SLURM refuses it, with what to do. SlurmSilent: it does not answer now.
     """
-    job_id, _, cluster = _ask("sbatch", "--parsable", str(script)).strip().partition(";")
-    return Ticket(job_id, cluster)
+    job_id, _, cluster = _ask("sbatch", "--parsable", f"--job-name={name}", str(script)).strip().partition(";")
+    return Ticket(job_id, name, cluster)
 
 
 def look(ticket: Ticket) -> Job | None:
     """A job as it is now; None once SLURM has forgotten it, minutes after its end."""
     try:
-        return slurm.read_job(_ask("scontrol", *ticket.flags, "-o", "show", "job", ticket.job_id))
+        job = slurm.read_job(_ask("scontrol", *ticket.flags, "-o", "show", "job", ticket.job_id))
     except SlurmSilent:
         raise
     except SlurmError as error:
         if FORGOTTEN in str(error).lower():
             return None
         raise
+    return job if job.name == ticket.name else None
 
 
 def place(ticket: Ticket, job: Job) -> Place | None:
@@ -100,7 +105,7 @@ def cancel(ticket: Ticket) -> None:
 
 def _cancel(ticket: Ticket, *flags: str) -> None:
     try:
-        _ask("scancel", *ticket.flags, *flags, ticket.job_id)
+        _ask("scancel", *ticket.flags, *flags, f"--name={ticket.name}", ticket.job_id)
     except SlurmSilent:
         raise
     except SlurmError:

@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,12 +56,12 @@ def _submit(run: Run) -> Ticket | None:
     """Submit the run, as soon as SLURM answers. None where it was stopped before."""
     while not is_asked_to_stop(run.path):
         try:
-            ticket = cluster.find(run.id) or cluster.submit(_write_script(run))
+            ticket = cluster.find(run.id) or cluster.submit(_write_script(run), run.id)
         except SlurmSilent as error:
             tell(run.path, QUEUED, _silence(error))
             _pause(run, FIRST_WAIT_S * 4)
         else:
-            told = {**asdict(ticket), "state": "PENDING", "submitted": time.time()}
+            told = {"job_id": ticket.job_id, "cluster": ticket.cluster, "state": "PENDING", "submitted": time.time()}
             write_json(run.path / cluster.FILE, told)
             _say(f"submitted as SLURM job {ticket.job_id}")
             return ticket
@@ -73,7 +72,6 @@ def _write_script(run: Run) -> Path:
     config = run.config
     assert isinstance(config, TrainConfig)
     batch = Batch(
-        name=run.id,
         run_dir=run.path,
         root=Path(ROOT),
         python=sys.executable,

@@ -9,8 +9,8 @@ import pytest
 from studio.parallel import slurm
 from studio.parallel.slurm import Batch, Job, Node, Place
 
-BATCH = Batch("job", Path("/saves/my run"), Path("/studio"), "/studio/python", "studio.worker.launch", 2, None)
-JOB = Job("7", "PENDING", "Priority", "gpu", "", "", 0)
+BATCH = Batch(Path("/saves/my run"), Path("/studio"), "/studio/python", "studio.worker.launch", 2, None)
+JOB = Job("7", "job", "PENDING", "Priority", "gpu", "", "", 0)
 NOW = datetime(2026, 11, 22, 12, 0)
 SHOWN = (
     "JobId=7 JobName=a b=c UserId=root(0) JobState=NODE_FAIL Reason=NodeDown ExitCode=9:15 StartTime=Unknown "
@@ -52,7 +52,7 @@ def test_an_option_cannot_become_another_line_of_the_script():
 
 def test_a_job_is_read_whatever_it_is_called():
     job = slurm.read_job(SHOWN)
-    assert job == Job("7", "NODE_FAIL", "NodeDown", "main", "", "", 9)
+    assert job == Job("7", "a", "NODE_FAIL", "NodeDown", "main", "", "", 9)
     assert job.is_over
     assert slurm.ending(job, ["two", "six"]) == "Nodes two and six failed while SLURM job 7 ran there."
 

@@ -39,7 +39,7 @@ def machine(tmp_path_factory) -> Iterator[Slurm]:
 def hurried(machine, tmp_path_factory) -> Run:
     """A run whose time is nearly up from the start. SLURM looks every half a minute, so it begins before all tests."""
     options = {"slurm_partition": "spare", "slurm_time": "1", "slurm_options": "--signal=B:USR1@57"}
-    run = Store(tmp_path_factory.mktemp("hurried") / "saves").create(CONFIG.model_copy(update=options))
+    run = Store(tmp_path_factory.mktemp("hurried") / "Ada's $HOME").create(CONFIG.model_copy(update=options))
     (run.path / "fake.json").write_text(json.dumps([BEGAN, ["heed"]]))
     with pytest.MonkeyPatch.context() as patch:
         _be_at(machine, patch)
@@ -203,8 +203,12 @@ def test_without_slurm_the_run_says_so(prepare, cleared, until, monkeypatch, tmp
 def test_a_job_that_was_submitted_but_not_written_down_is_found(here, prepare, until):
     run = prepare(["heed"], config=CONFIG)
     job = here.ask("sbatch", "--parsable", f"--job-name={run.id}", "-o/dev/null", "--wrap=sleep 600").strip()
-    assert cluster.find(run.id) == cluster.Ticket(job)
-    here.ask("scancel", job)
+    assert cluster.look(cluster.Ticket(job, "another")) is None
+    cluster.cancel(cluster.Ticket(job, "another"))
+    assert cluster.find(run.id) == cluster.Ticket(job, run.id)
+    assert not cluster.look(cluster.Ticket(job, run.id)).is_ending
+    cluster.cancel(cluster.Ticket(job, run.id))
+    until(lambda: cluster.look(cluster.Ticket(job, run.id)).is_ending)
 
 
 def test_a_job_that_asks_for_too_much_is_told_of_while_it_waits(submit, until):
