@@ -46,7 +46,8 @@ class Manifest:
     """What a checkpoint is.
 
     `files` by their names inside the folder. `batch` is how many rows made a step, over all `world_size` processes.
-    `data` are fingerprints: of the `rows` themselves, and of the `order` that they came in. `created` in unix seconds.
+    `data` are fingerprints of the datasets by their names. `created` in unix seconds. The learning rate follows a
+    schedule that began at step `schedule_from`.
     """
 
     step: int
@@ -59,6 +60,7 @@ class Manifest:
     data: Mapping[str, str]
     created: float
     files: Mapping[str, File]
+    schedule_from: int = 0
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:

@@ -115,6 +115,15 @@ def test_a_scope_takes_what_it_says(whole: Finished, resume: Any, scope: str) ->
     assert rates(resumed) == pytest.approx(kept if scope in ("all", "no_optimizer") else anew)
 
 
+def test_a_schedule_that_began_anew_goes_on_from_there(whole: Finished, resume: Any) -> None:
+    keys = {**STEPS, "max_steps": 12, "lr_scheduler_type": "linear", "learning_rate": 1e-2}
+    anew = resume(whole, "anew", 4, **keys, resume_scope="no_scheduler")
+    assert rates(anew) == pytest.approx({step: 1e-2 * (13 - step) / 8 for step in range(5, 13)})
+    again = resume(anew, "again", 8, **keys)
+    assert rates(again) == {step: rate for step, rate in rates(anew).items() if step > 8}
+    assert again.losses == {step: loss for step, loss in anew.losses.items() if step > 8}
+
+
 def test_another_learning_rate_is_followed_at_once(whole: Finished, resume: Any) -> None:
     resumed = resume(whole, "slower", 4, **STEPS, lr_scheduler_type="linear", learning_rate=1e-3)
     tenth = {step: rate / 10 for step, rate in rates(whole).items() if step > 4}

@@ -27,13 +27,14 @@ def choose(desk: Desk, config: TrainConfig) -> Path | None:
         shutil.rmtree(desk.run_dir / "tmp", ignore_errors=True)
     if config.resume_from_checkpoint is None:
         return None
-    wanted, damaged = desk.run_dir / config.resume_from_checkpoint, []
+    damaged: list[str] = []
     for folder in reversed(Run(desk.run_dir).checkpoints()):
         problems = _flaws(desk, folder) if desk.rank.is_first else []
         if not desk.consensus.any(bool(problems)):
             _pass_over(desk, damaged, folder)
             return folder
         damaged.append(f"{folder.name} is damaged ({'; '.join(problems)})")
+    wanted = desk.run_dir / config.resume_from_checkpoint
     raise NotResumable(f"{wanted} cannot be resumed, and there is no other: {'; '.join(damaged) or 'it is missing'}")
 
 

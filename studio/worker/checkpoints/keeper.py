@@ -61,7 +61,7 @@ class Keeper:
     def begin(self, draft: Path) -> bool:
         """Make room for another, once the last one has its place; whether there is as much as that one took."""
         self.wait()
-        self._begun = time.monotonic()
+        self._begun, self._writing = time.monotonic(), None
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         return shutil.disk_usage(draft).free > self._size
@@ -136,7 +136,7 @@ class Keeper:
             shutil.rmtree(doomed, ignore_errors=True)
 
 
-def facts(desk: Desk, config: TrainConfig, step: int, tokens: int) -> Manifest:
+def facts(desk: Desk, config: TrainConfig, step: int, tokens: int, schedule_from: int) -> Manifest:
     """What is known of a checkpoint before its files are looked at."""
     rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
     return Manifest(
@@ -150,6 +150,7 @@ def facts(desk: Desk, config: TrainConfig, step: int, tokens: int) -> Manifest:
         data={},
         created=time.time(),
         files={},
+        schedule_from=schedule_from,
     )
 
 

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from studio.runs.checkpoints import Manifest
 from studio.runs.resumption import WITH_OPTIMIZER, WITH_SCHEDULE
 from studio.worker import outputs
 from studio.worker.checkpoints.identity import fingerprints
@@ -29,6 +30,7 @@ class Kept(Parted):
     setting: Setting
     keeper: Keeper
     _saved_step = 0
+    _schedule_from = 0
 
     def keep_checkpoints(self) -> None:
         """Begin to."""
@@ -64,7 +66,7 @@ class Kept(Parted):
             return
         self._saved_step = step
         if self.desk.rank.is_first:
-            what = facts(self.desk, self.setting.config, step, self.progress.tokens)
+            what = facts(self.desk, self.setting.config, step, self.progress.tokens, self._schedule_from)
             self.keeper.finish(draft, what, self._best_checkpoint())
 
     def _write(self, draft: Path) -> bool:
@@ -89,16 +91,21 @@ class Kept(Parted):
         best = self.state.best_global_step
         return self.desk.run_dir / f"checkpoints/checkpoint-{best}" if best and self.progress.best.is_kept else None
 
-    def _init_training_state(self, max_steps: int, *rest: Any) -> tuple[int, int]:
-        place: tuple[int, int] = super()._init_training_state(max_steps, *rest)
+    def _init_training_state(
+        self, max_steps: int, an_epoch: int, epochs: int, checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        place: tuple[int, int] = super()._init_training_state(max_steps, an_epoch, epochs, checkpoint, trial)
         self.state.compute_steps(self.args, max_steps)  # the intervals asked for now, not those of the checkpoint
         self._saved_step = self.state.global_step
+        manifest = Manifest.read(Path(checkpoint)) if checkpoint else None
+        if self.setting.config.resume_scope not in WITH_SCHEDULE:
+            self._schedule_from = self.state.global_step
+        elif manifest:
+            self._schedule_from = manifest.schedule_from
         return place
 
     def create_scheduler(self, num_training_steps: int, *rest: Any, **options: Any) -> Any:
-        is_anew = self.setting.config.resume_scope not in WITH_SCHEDULE
-        left = num_training_steps - self.state.global_step
-        return super().create_scheduler(left if is_anew else num_training_steps, *rest, **options)
+        return super().create_scheduler(num_training_steps - self._schedule_from, *rest, **options)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
