@@ -278,3 +278,30 @@ def test_this_machine_is_looked_at(tmp_path: Path) -> None:
     assert here.device == (here.gpu.name if here.gpu else "CPU")
     assert (H100.free, H100.device) == (79 * GB, "NVIDIA H100 80GB HBM3")
     assert isinstance(list(machine.gpus()), list)
+
+
+@pytest.mark.parametrize(
+    ("keys", "bytes_each"),
+    [
+        ({"parallel_strategy": "single"}, 4 + 8),
+        ({"parallel_strategy": "fsdp2"}, 4 + 8),
+        (
+            {"parallel_strategy": "zero2"},
+            4 + 12,
+        ),  # weights in the type of the computation twice, and what steps are made on
+        ({"parallel_strategy": "zero3", "save_only_model": True}, 4),
+        ({"save_strategy": "no"}, 0),
+    ],
+    ids=str,
+)
+def test_checkpoints_hold_what_the_processes_hold_together(ask: Any, keys: dict[str, Any], bytes_each: int) -> None:
+    parameters = 5_770_496
+    full = {"finetuning_type": "full", "max_steps": 400, "save_total_limit": 2, "bf16": True}
+    found = ask(H100, **full, **keys)
+    assert found.disk_gb * GB == pytest.approx(3 * bytes_each * parameters + 2 * parameters, rel=0.05)
+
+
+def test_checkpoints_by_epochs_and_minutes(ask: Any) -> None:
+    full = {"finetuning_type": "full", "save_total_limit": 4}
+    epochs = ask(H100, **full, save_strategy="epoch", num_train_epochs=2).disk_gb
+    assert ask(H100, **full, save_strategy="no", save_minutes=5).disk_gb == pytest.approx(2.5 * epochs, rel=0.1)
