@@ -51,6 +51,8 @@ def _planned(config: TrainConfig, registry: Registry, store: Store, stop_servers
     """The plan, after model servers that hold memory it needs were stopped, or were told of."""
     machine = look(store.saves)
     found = plan(config, registry, machine, store)
+    if config.launcher == "slurm":
+        return found
     near = neighbours.in_the_way(store, machine, found.verdict.memory.total_gb if found.verdict else None)
     if near and stop_servers:
         neighbours.stop(near)

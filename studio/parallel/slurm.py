@@ -121,7 +121,7 @@ def _share(batch: Batch, node: Node) -> list[str]:
     processes = batch.processes or node.gpus or 2
     gpus = min(processes, node.gpus)
     cpus = min(processes, node.cpus) if not gpus else node.cpus * gpus // node.gpus
-    share = [f"--gpus-per-node={gpus}"] if gpus and not OWN_GPUS.search(asked) else []
+    share = [f"--gres=gpu:{gpus}"] if gpus and not OWN_GPUS.search(asked) else []
     return share if OWN_CPUS.search(asked) else [*share, f"--cpus-per-task={max(1, cpus)}"]
 
 
@@ -142,7 +142,7 @@ srun --kill-on-bad-exit=1 bash -c '
 step=$!
 # the run may be ended while nobody can cancel the job; that must not leave it behind
 while kill -0 $step 2>/dev/null; do
-  if [ -e "$run/exit.json" ]; then kill $step; fi
+  if [ -e "$run/exit.json" ] || [ -e "$run/STOP_NOW" ]; then kill $step; fi
   sleep 1
 done
 wait $step

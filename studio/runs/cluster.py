@@ -83,7 +83,8 @@ def look(ticket: Ticket) -> Job | None:
 def place(ticket: Ticket, job: Job) -> Place | None:
     """Where a waiting job stands among those of its partition that wait."""
     words = ["-h", "-t", "PENDING", "-p", job.partition, "-S", "-p,i", "-o", "%A"]
-    return slurm.read_place(_ask("squeue", *ticket.flags, *words).split(), ticket.job_id)
+    listed = [word for word in _ask("squeue", *ticket.flags, *words).split() if word.isdecimal()]
+    return slurm.read_place(listed, ticket.job_id)
 
 
 def fallen(ticket: Ticket, job: Job) -> list[str]:

@@ -33,7 +33,7 @@ COMPLETED, FAILED, STOPPED = 0, 1, 10
 WORKER = "studio.worker.launch"  # on every node
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 TICK_S, HEARTBEAT_S = 0.2, 4.0
-LINGER_S = 8.0  # that a job may outlive its training
+LINGER_S = 5.0  # that a job may outlive its training
 SETTLE_S = 10.0  # a network file system shows what the nodes wrote a little later
 SIGNS = ("STOP", "STOP_NOW", "result.json", "error.json")
 

@@ -27,8 +27,8 @@ def _directives(batch: Batch, node: Node) -> list[str]:
 @pytest.mark.parametrize(
     ("processes", "node", "further", "share"),
     [
-        (None, Node(64, 8), (), ["--gpus-per-node=8", "--cpus-per-task=64"]),
-        (2, Node(64, 8), (), ["--gpus-per-node=2", "--cpus-per-task=16"]),
+        (None, Node(64, 8), (), ["--gres=gpu:8", "--cpus-per-task=64"]),
+        (2, Node(64, 8), (), ["--gres=gpu:2", "--cpus-per-task=16"]),
         (None, Node(16, 0), (), ["--cpus-per-task=2"]),
         (8, Node(4, 0), (), ["--cpus-per-task=4"]),
         (2, Node(64, 8), ("--gres=gpu:a100:2",), ["--cpus-per-task=16"]),
@@ -39,8 +39,8 @@ def _directives(batch: Batch, node: Node) -> list[str]:
 def test_a_job_gets_its_share_of_the_nodes(processes, node, further, share):
     batch = Batch(**{**vars(BATCH), "processes": processes, "further": further})
     found = _directives(batch, node)
-    assert [line for line in found if line.startswith(("--gpus", "--cpus"))] == share
-    assert found[-len(further) :] == list(further) or not further
+    assert [line for line in found if line.startswith(("--gres", "--cpus")) and line not in further] == share
+    assert found[len(found) - len(further) :] == list(further)
 
 
 def test_an_option_cannot_become_another_line_of_the_script():

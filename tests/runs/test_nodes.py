@@ -1,16 +1,19 @@
 """A training on several machines that people start: meeting, joining, and missing one of them."""
 
+import os
 import signal
 import socket
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 
 import psutil
 import pytest
 
+from studio.cli import node
 from studio.config.train import TrainConfig
-from studio.errors import AlreadyStarted, ConfigError, ParallelError
+from studio.errors import AlreadyStarted, ConfigError, ParallelError, RunNotFound
 from studio.files import tail, write_json
 from studio.parallel.nodes import Host
 from studio.runs import launchers, nodes
@@ -97,9 +100,9 @@ def test_who_cannot_join_is_told_why(spread, prepare, open_door, until):
     run = spread(["sleep", 60])
     with pytest.raises(ParallelError, match=r"main node does not answer from here at 127\.0\.0\.1"):
         launchers.join(run, 1)
-    for node in (0, 2, -1):
+    for number in (0, 2, -1):
         with pytest.raises(ParallelError, match="join as 1 to 1"):
-            launchers.join(run, node)
+            launchers.join(run, number)
     (run.path / "ranks").mkdir()
     with pytest.raises(ParallelError, match="has begun"):
         launchers.join(run, 1)
@@ -145,9 +148,9 @@ def test_a_port_that_is_taken_is_told_of(prepare):
 def test_the_machine_that_fell_silent_is_named(prepare):
     run = prepare(config=CONFIG)
     Meeting("127.0.0.1", 4000, (Host("alpha"), Host("beta"), Host("gamma"))).write(run.path)
-    for node, name in ((1, "status.json"), (2, "error.json")):
-        (run.path / f"nodes/{node}").mkdir(parents=True)
-        write_json(run.path / f"nodes/{node}/{name}", {"at": 1})
+    for number, name in ((1, "status.json"), (2, "error.json")):
+        (run.path / f"nodes/{number}").mkdir(parents=True)
+        write_json(run.path / f"nodes/{number}/{name}", {"at": 1})
     started = time.monotonic()
     assert nodes.fallen(run.path, patience_s=0.5) == (
         "Node 1 (beta) went down without a word, or cannot be reached any more."
@@ -173,6 +176,41 @@ def test_a_killed_machine_takes_its_processes_along(spread, open_door, until):
 
 def _spawned(run):
     return [int(line) for line in tail(run.path / "spawned.txt", 1000).split()]
+
+
+def test_ctrl_c_ends_a_machine_that_waits_and_stops_a_training_that_runs(spread, open_door, until, store, capsys):
+    run = spread(["heed"])
+    open_door(run)
+    with interrupted_in(1.0):
+        assert node.join(store, [str(run.path)], 1) == 10
+    assert "Ending this node" in capsys.readouterr().out
+    assert run.state is State.RUNNING
+    training = threading.Timer(0.5, (run.path / "ranks").mkdir)
+    training.start()
+    with interrupted_in(1.5):
+        assert node.join(store, [run.id], 1) == 10
+    assert "Stopping the training on all nodes" in capsys.readouterr().out
+    assert run.state is State.STOPPED
+
+
+@contextmanager
+def interrupted_in(seconds):
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    yield
+    timer.join()
+
+
+@pytest.mark.parametrize("words", [["config.yaml", "nnodes=2"], []], ids=["options", "nothing"])
+def test_joining_takes_a_run_and_nothing_else(store, words):
+    with pytest.raises(ConfigError, match="--node-rank 1 joins a run: give its folder"):
+        node.join(store, words, 1)
+
+
+def test_a_folder_that_is_not_shared_is_told_of(store, tmp_path):
+    for word in (str(tmp_path / "elsewhere/run"), "20260101-000000-abcdef"):
+        with pytest.raises(RunNotFound, match="all nodes must share the saves folder"):
+            node.join(store, [word], 1)
 
 
 def test_two_machines_train_together_by_the_command_that_is_shown(tmp_path, until):
