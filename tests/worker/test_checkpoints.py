@@ -25,8 +25,9 @@ from studio.worker.door import Clock, Desk
 from studio.worker.progress import Progress
 from studio.worker.report import Reporter
 from studio.worker.stop import Requests
-from tests.worker.conftest import ROOT, Finished, Start, Train, register, write_config
+from tests.worker.conftest import ROOT, Disk, Finished, Start, Train, Worker, register, write_config
 
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 STEPS = {"max_steps": 8, "save_steps": 4, "save_total_limit": 9, "lora_dropout": 0.0}
 
 
@@ -201,8 +202,7 @@ def test_the_time_left_is_that_of_steps_not_of_finding_the_place(tmp_path: Path)
 def in_processes(run_dir: Path, processes: int) -> Finished:
     """Train with several processes, which talk over gloo."""
     command = [sys.executable, "-m", "tests.worker.world", str(run_dir), str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=QUIET, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Finished(run_dir)
 
@@ -222,6 +222,32 @@ def test_rows_go_on_where_they_were_with_more_processes_and_fewer(
     hand_over(more, "one", 8)
     fewer = train("one", **usual, resume_from_checkpoint="checkpoints/checkpoint-8")
     assert fewer.losses == pytest.approx({step: whole.losses[step] for step in range(9, 15)}, abs=1e-5)
+
+
+def test_a_full_disk_stops_none_of_several_processes(disk: Disk, tiny_model: Path, data_dir: Path) -> None:
+    run_dir = disk.path / "run"
+    keys = {"parallel_strategy": "ddp", "nproc_per_node": 2, "max_steps": 100_000, "save_steps": 0}
+    write_config(run_dir, "train", tiny_model, data_dir, keys)
+    with open(run_dir / "log.txt", "wb") as log:
+        command = [sys.executable, "-m", "tests.worker.world", str(run_dir), "2"]
+        process = subprocess.Popen(command, cwd=ROOT, env=QUIET, stdout=log, stderr=log, start_new_session=True)
+    worker = Worker(run_dir, process)
+    try:
+        worker.until(lambda: worker.losses)
+        disk.fill(leave_bytes=200_000)
+        (run_dir / "SAVE").touch()
+        worker.until(lambda: worker.notes)
+        assert "no room to write" in worker.notes
+        assert "last checkpoint: none so far" in worker.notes
+        disk.empty()
+        (run_dir / "SAVE").touch()
+        worker.until(lambda: worker.events("checkpoint"))
+        (run_dir / "STOP").touch()
+        assert worker.wait() == 10
+        assert all(each.is_complete for each in checkpoints.listed(Run(run_dir)))
+    finally:
+        if process.poll() is None:
+            worker.kill()
 
 
 def test_a_kill_leaves_only_whole_checkpoints_and_the_curve_goes_on_exactly(start: Start) -> None:
