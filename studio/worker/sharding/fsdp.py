@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import PartialState, cpu_offload
-from accelerate.hooks import remove_hook_from_submodules
+from accelerate import PartialState
 from accelerate.utils import DistributedType
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
@@ -74,17 +71,6 @@ class Fsdp(Copies):
         fully_shard(model, **keys)
         set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
         return model
-
-    @contextmanager
-    def computing(self, model: nn.Module) -> Iterator[None]:
-        if self.device.type == "cpu":
-            yield
-            return
-        cpu_offload(model, self.device, offload_buffers=True)  # layer by layer to the device and back
-        try:
-            yield
-        finally:
-            remove_hook_from_submodules(model)
 
     def collected(self, model: nn.Module) -> Weights:
         return parts.collected(model, trained_only=self.config.finetuning_type == "lora")
