@@ -17,7 +17,9 @@ from studio.machine import Gpu, Machine
 from studio.planning import shape
 from studio.planning.batch import Lengths
 from studio.planning.plan import checkpoints
+from studio.planning.team import Team
 from studio.worker.mixing import Rows
+from studio.worker.ranks import Rank
 
 ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids")
 
@@ -26,11 +28,12 @@ class TokenizerMismatch(ModelError):
     """The rows hold a token that the model has no embedding for."""
 
 
-def checkpointing(config: TrainConfig, folder: Path, data: Rows) -> bool:
-    """Whether activations are computed twice: as configured, or where the device has no room for them."""
+def checkpointing(config: TrainConfig, folder: Path, data: Rows, rank: Rank) -> bool:
+    """Whether activations are computed twice: as configured, or where the device of `rank` has no room for them."""
     if config.gradient_checkpointing is not None:
         return config.gradient_checkpointing
-    return checkpoints(config, shape.read(folder), lengths(data), own_machine())
+    among = Team(rank.world, rank.beside, max(1, torch.cuda.device_count()) if rank.world == 1 else 1)
+    return checkpoints(config, shape.read(folder), lengths(data), own_machine(), among)
 
 
 def check_tokens(data: Rows, vocabulary: int) -> None:

@@ -155,8 +155,8 @@ def metrics_of(logs: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def memory_gb() -> float:
-    """Peak of allocated GPU memory, or this process's resident memory, in GB of 1e9 bytes."""
+def memory_gb() -> tuple[float, ...]:
+    """Peak of allocated memory on each GPU that this process may use, or its resident memory, in GB of 1e9 bytes."""
     if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated() / GB)
-    return float(psutil.Process().memory_info().rss / GB)
+        return tuple(torch.cuda.max_memory_allocated(device) / GB for device in range(torch.cuda.device_count()))
+    return (psutil.Process().memory_info().rss / GB,)

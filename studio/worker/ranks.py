@@ -13,20 +13,21 @@ FOLDER = "ranks"  # in the run directory: log, status, figures and error card of
 
 @dataclass(frozen=True)
 class Rank:
-    """One process: number `index` of `world`, number `local` on machine number `node` of `nodes`."""
+    """One process: number `index` of `world`, number `local` of `beside` on machine number `node` of `nodes`."""
 
     index: int = 0
     world: int = 1
     local: int = 0
     node: int = 0
     nodes: int = 1
+    beside: int = 1
 
     @classmethod
     def of(cls, environ: Mapping[str, str] = os.environ) -> Rank:
         """As the launcher says in the environment; alone where there was none."""
         if "WORLD_SIZE" not in environ:
             return cls()
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "GROUP_WORLD_SIZE")
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_WORLD_SIZE")
         return cls(*(int(environ[name]) for name in names))
 
     @property

@@ -26,7 +26,7 @@ from studio.worker.door import Desk
 from studio.worker.mixing import Rows
 from studio.worker.pool import Tokens
 from studio.worker.prepared import Hooks, Prepared, Recipe, prepare
-from studio.worker.progress import Interrupted
+from studio.worker.progress import Interrupted, memory_gb
 from studio.worker.report import say
 from studio.worker.rows import Source
 from studio.worker.sharding import Sharding
@@ -186,7 +186,7 @@ def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, 
         train_seconds=train_seconds,
         stopped=stopped,
         world_size=desk.rank.world,
-        memory_gb_per_device=desk.consensus.memory_gb,
+        memory_gb_per_device=desk.consensus.memory_gb if desk.rank.world > 1 else memory_gb(),
         device=needs.own_machine().device,
         **_best(trainer),
     )

@@ -13,6 +13,7 @@ from studio.models import folder_of
 from studio.planning.batch import Lengths
 from studio.worker import needs
 from studio.worker.mixing import Rows
+from studio.worker.ranks import Rank
 from tests.worker.conftest import Train
 
 
@@ -50,9 +51,9 @@ def test_what_is_configured_is_done_and_else_what_memory_needs() -> None:
     assert folder
     for given, expected in ((True, True), (False, False), (None, False)):
         config = parse(TrainConfig, {"dataset": "a", "gradient_checkpointing": given})
-        assert needs.checkpointing(config, folder, SEQUENCES) is expected
+        assert needs.checkpointing(config, folder, SEQUENCES, Rank()) is expected
     large = parse(TrainConfig, {"dataset": "a", "per_device_train_batch_size": 4096, "packing": True})
-    assert needs.checkpointing(large, folder, SEQUENCES)
+    assert needs.checkpointing(large, folder, SEQUENCES, Rank())
 
 
 def test_a_training_tells_its_device(train: Train) -> None:

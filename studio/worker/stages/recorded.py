@@ -44,7 +44,7 @@ class Recorded(Kept):
         return self.optimizer
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
-        self.desk.consensus.begin(self.tokens_of(inputs), memory_gb())
+        self.desk.consensus.begin(self.tokens_of(inputs), max(memory_gb()))
         return super().training_step(model, inputs, *rest, **options)
 
     def tokens_of(self, inputs: Any) -> int:

@@ -101,11 +101,12 @@ def _save_strategy(config: TrainConfig) -> str:
 
 
 def _checkpoints(setting: Setting) -> bool:
+    desk = setting.desk
     # each process looks at the memory that is free where it is
-    needed = setting.desk.consensus.any(needs.checkpointing(setting.config, setting.info.path, setting.data))
+    needed = desk.consensus.any(needs.checkpointing(setting.config, setting.info.path, setting.data, desk.rank))
     if needed and not setting.config.gradient_checkpointing:
         text = "memory is short: activations are computed twice (gradient_checkpointing), which takes longer"
-        setting.desk.reporter.note("info", text)
+        desk.reporter.note("info", text)
     return needed
 
 
