@@ -18,6 +18,7 @@ from studio.runs.run import Run
 from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.tabs import runs
+from tests.checkpoints import make_checkpoint
 
 BUTTONS = ("stop", "stop_now", "save", "resume", "change", "chat", "merge", "push", "again", "delete", "retry")
 CONFIG = TrainConfig(dataset=("identity",))
@@ -66,6 +67,19 @@ def test_buttons_follow_the_state(ctx: Context) -> None:
         "resume", "change", "again", "delete",
     }  # fmt: skip
     assert updates["retry"]["visible"] is False
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_that_is_told(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ended(ctx, "stopped")
+    for step in (2, 4):
+        make_checkpoint(run.path / "checkpoints" / f"checkpoint-{step}", step)
+    (run.path / "checkpoints" / "checkpoint-4" / "model.safetensors").write_text("torn")
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Warning", told.append)
+    resumed = ctx.store.get(runs.on_resume(ctx, run.id))
+    resumed.stop_now()
+    assert "checkpoint-4 is damaged" in told[0]
+    assert resumed.config.resume_from_checkpoint == "checkpoints/checkpoint-2"
 
 
 def test_a_failed_run_offers_what_its_card_says(ctx: Context) -> None:

@@ -30,7 +30,7 @@ function actions(each) {
 
 function line(each) {
   const processes = each.world === null ? "" : `${each.strategy} × ${each.world}`;
-  const row = make("tr", "", make("td", "name", `${say("step", "第")} ${count(each.step)}${say("", " 步")}`), make("td", "narrow-hidden", when(each.at)),
+  const row = make("tr", "", make("td", "name", say(`step ${count(each.step)}`, `第 ${count(each.step)} 步`)), make("td", "narrow-hidden", when(each.at)),
     make("td", "", size(each.bytes)), make("td", "narrow-hidden", processes), state(each), actions(each));
   row.dataset.step = each.step;
   return row;
@@ -117,7 +117,7 @@ function scopes() {
 }
 
 function open(step) {
-  const { values } = seen, offered = whole().map((each) => [each.step, `${say("step", "第")} ${each.step}${each.is_best ? ` · ${say("best", "最佳")}` : ""}`]);
+  const { values } = seen, offered = whole().map((each) => [each.step, `${say(`step ${each.step}`, `第 ${each.step} 步`)}${each.is_best ? ` · ${say("best", "最佳")}` : ""}`]);
   if (!offered.length) return;
   const devices = make("input", "short");
   Object.assign(devices, { name: "devices", value: values.devices ?? "", placeholder: "0,1" });

@@ -14,7 +14,7 @@ from studio.config.command import command
 from studio.errors import RunNotFound
 from studio.files import tail
 from studio.planning.advice import sentence
-from studio.runs import launchers
+from studio.runs import launchers, resumption
 from studio.runs.run import ACTIVE, UNKNOWN_KIND, Run, State
 from studio.runs.summary import Summary
 from studio.runs.summary import of as summary_of
@@ -191,8 +191,11 @@ def on_request(ctx: Context, name: str, run_id: str) -> None:
 
 @shown
 def on_resume(ctx: Context, run_id: str) -> str:
-    """Go on from the last complete checkpoint, in a new run that is then shown."""
-    return launchers.start_new(ctx.store, ctx.store.resume(ctx.store.get(run_id))).id
+    """Go on from the last complete checkpoint, in a new run that is then shown; what is passed over is told."""
+    run = ctx.store.get(run_id)
+    for warning in resumption.judge(run).warnings:
+        gr.Warning(warning)
+    return launchers.start_new(ctx.store, ctx.store.resume(run)).id
 
 
 @shown
