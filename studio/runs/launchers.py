@@ -96,7 +96,7 @@ def join(run: Run, node: int) -> Path:
     folder = nodes.folder(run.path, node)
     with lock(run.path / f".join-{node}"):
         if queue.is_attended(folder):
-            raise AlreadyStarted(f"{run.id} has its {meeting.called(node)} already: each is joined once")
+            raise AlreadyStarted(f"{run.id} has its {meeting.called(run.path, node)} already: each is joined once")
         nodes.check_reach(meeting)
         shutil.rmtree(folder, ignore_errors=True)  # of one that joined and went away while others were waited for
         folder.mkdir(parents=True)

@@ -60,9 +60,9 @@ class Meeting:
         """Leave it in the run directory."""
         write_json(run_dir / "nodes.json", asdict(self))
 
-    def called(self, node: int) -> str:
-        """What a sentence calls a machine."""
-        name = self.hosts[node].name
+    def called(self, run_dir: Path, node: int) -> str:
+        """What a sentence calls a machine: by the name that it joined under, if nobody said it before."""
+        name = self.hosts[node].name or read_record(folder(run_dir, node) / "nanny.json").get("host")
         return f"node {node} ({name})" if name else f"node {node}"
 
 
@@ -191,7 +191,7 @@ def fallen(run_dir: Path, patience_s: float = SILENT_S) -> str | None:
             return None
         time.sleep(POLL_S)
     if told is None:
-        named = " and ".join(map(meeting.called, before))
+        named = " and ".join(meeting.called(run_dir, node) for node in before)
         told = f"{named[0].upper()}{named[1:]} went down without a word, or cannot be reached any more."
     return told
 
@@ -199,8 +199,7 @@ def fallen(run_dir: Path, patience_s: float = SILENT_S) -> str | None:
 def _killed(run_dir: Path, meeting: Meeting) -> str | None:
     for node in range(1, len(meeting.hosts)):
         if number := read_record(folder(run_dir, node) / "exit.json").get("signal"):
-            name = meeting.called(node)
-            return f"The processes on {name} were ended by signal {number}."
+            return f"The processes on {meeting.called(run_dir, node)} were ended by signal {number}."
     return None
 
 
