@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from studio import models, templates
+from studio import machine, models, templates
 from studio.config.serve import ServeConfig
 from studio.serving import backend, refusals
 from studio.serving.installed import Platform, platform
@@ -117,8 +117,10 @@ def environment(
 def stand_in_environment(
     config: ServeConfig, api_key: str, threads: int | None, inherited: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """The environment of the stand-in."""
+    """The environment of the stand-in, which spreads a model over all GPUs that it sees."""
     values = _any_environment(config, api_key, inherited)
+    if gpus := machine.chosen(config.devices, config.tensor_parallel_size * config.pipeline_parallel_size):
+        values["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu.index) for gpu in gpus)
     values["PYTHONPATH"] = _joined(str(ROOT), inherited.get("PYTHONPATH"))
     return values | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 

@@ -39,7 +39,10 @@ def load(
     # DeepSpeed rounds what it is given and keeps wide copies by itself
     is_deepspeed = STRATEGIES[config.parallel_strategy].is_deepspeed
     trained_whole = config.finetuning_type == "full" and not config.pure_bf16 and not is_deepspeed
-    keys: dict[str, Any] = {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id} if head == "reward" else {}
+    # where the sharding says so, quantised layers go to other places than one
+    keys: dict[str, Any] = {**quantised.keys(config, info.path, computed_in), **sharding.loading()}
+    if head == "reward":
+        keys |= {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id}
     torch.manual_seed(config.seed)  # a new head is made by chance
     kind = AutoModelForSequenceClassification if head == "reward" else AutoModelForCausalLM
     try:
@@ -48,8 +51,6 @@ def load(
             dtype=torch.float32 if trained_whole else computed_in,
             attn_implementation=_attention(config, computed_in),
             trust_remote_code=config.trust_remote_code,
-            **quantised.keys(config, info.path, computed_in),
-            **sharding.loading(),
             **keys,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -12,6 +12,7 @@ from studio.config.train import TrainConfig
 from studio.parallel.strategies import STRATEGIES
 from studio.worker.ranks import Rank
 from studio.worker.sharding.copies import Copies
+from studio.worker.sharding.layers import Layers
 from studio.worker.sharding.whole import Sharding, Weights
 
 __all__ = ["Sharding", "Weights", "of"]
@@ -28,4 +29,6 @@ def of(config: TrainConfig, rank: Rank, run_dir: Path) -> Sharding:
         from studio.worker.sharding.fsdp import Fsdp
 
         return Fsdp(config, rank, run_dir)
+    if config.parallel_strategy == "device_map":
+        return Layers(config, rank, run_dir)
     return (Copies if strategy.is_distributed else Sharding)(config, rank, run_dir)

@@ -59,7 +59,7 @@ class Fsdp(Copies):
             plugin.mixed_precision_policy = self._policy
         if self.config.offload_param == "cpu":
             plugin.cpu_offload = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
-        _check_ends(trainer.model)
+        check_ends(trainer.model)
         trainer.callback_handler.callbacks.insert(0, Sharded())  # before one that calls the model, as samples do
 
     def consulted(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -93,7 +93,8 @@ class Sharded(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             )
 
 
-def _check_ends(model: nn.Module) -> None:
+def check_ends(model: nn.Module) -> None:
+    """Raises ParallelError for an embedding or a head that is trained beside an adapter."""
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     if any(isinstance(end, AuxiliaryTrainingWrapper) for end in ends):
         raise ParallelError(

@@ -50,12 +50,16 @@ def load(options: Mapping[str, Any]) -> Desk:
 
 
 def _weights(path: str, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
+    # its layers lie on all GPUs that it may take, where one would be too small
+    spread = {"device_map": "auto"} if torch.cuda.device_count() > 1 else {}
     model, found = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+        path, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True, **spread
     )
     if found["missing_keys"]:  # they would begin by chance
         raise ModelError(f"{path} has no weights for {min(found['missing_keys'])}: copy or download it again")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
+    if not spread:
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.eval().requires_grad_(False)
 
 
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
