@@ -1,4 +1,4 @@
-"""Write options.md, llamafactory.md, pairs.md and templates.md in docs/ from the declarations, so that they are true.
+"""Write the pages of docs/ from the declarations, so that they are true: see PAGES.
 
 python tools/reference.py
 """
@@ -21,6 +21,7 @@ from studio.config.option import Config, Option, options  # noqa: E402
 from studio.config.quantize import QuantizeConfig  # noqa: E402
 from studio.config.train import TrainConfig  # noqa: E402
 from studio.config.train.pairs import METHODS, STAGES, refusals  # noqa: E402
+from tools import parallel_page  # noqa: E402
 
 HEAD = "<!-- written by tools/reference.py (`make docs`): change the declarations, not this page -->\n"
 TITLES = {
@@ -227,6 +228,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/llamafactory.md": llamafactory_page,
     "docs/pairs.md": pair_page,
     "docs/templates.md": template_page,
+    "docs/parallel.md": lambda: parallel_page.page(HEAD),
 }
 
 if __name__ == "__main__":
