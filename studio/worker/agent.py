@@ -21,6 +21,7 @@ from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs, Signa
 from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
 from studio.errors import ParallelError
+from studio.files import read_record
 from studio.worker.ranks import FOLDER
 
 GRACE_S = 3  # of a process that is asked to end
@@ -80,7 +81,7 @@ class Agent(LocalElasticAgent):  # type: ignore[misc]  # torch is untyped
     """The agent of one machine."""
 
     def __init__(self, plan: Plan, spec: WorkerSpec) -> None:
-        super().__init__(spec, Logs(plan.run_dir), exit_barrier_timeout=BARRIER_S, shutdown_timeout=GRACE_S)
+        super().__init__(spec, Logs(plan.run_dir), exit_barrier_timeout=BARRIER_S)
         self.codes: dict[int, int] | None = None
         self._others = Others(plan)
 
@@ -114,7 +115,7 @@ class Others:
     def __init__(self, plan: Plan) -> None:
         machines = [node for node in range(plan.nodes) if node != plan.node and 0 in (node, plan.node)]
         self._folders = [plan.run_dir / f"nodes/{node}" if node else plan.run_dir for node in machines]
-        self._looked = 0.0
+        self._looked, self._main = 0.0, plan.run_dir
         self._patience_s = plan.timeout_s
         self._beats: dict[Path, tuple[float, bytes]] = {}
 
@@ -124,7 +125,12 @@ class Others:
         if now - self._looked < LOOK_S:
             return False
         self._looked = now
-        return any((each / "error.json").exists() or self._is_silent(each, now) for each in self._folders)
+        return any(self._has_ended(each) or self._is_silent(each, now) for each in self._folders)
+
+    def _has_ended(self, folder: Path) -> bool:
+        """The main one may end in any way before us; of the others those that failed."""
+        reason = read_record(folder / "exit.json").get("reason")
+        return (folder / "error.json").exists() or reason == "failed" or (folder == self._main and bool(reason))
 
     def _is_silent(self, folder: Path, now: float) -> bool:
         # by our own clock: those of several machines may differ

@@ -89,10 +89,17 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             self._log_step(state, logs)
         for found in self._validations(state, logs or {}):
             self._desk.reporter.event(found)
-            if self.best.judge(found, state):
+            if self._is_best(found, state):
                 control.should_save |= self.best.is_kept
-            if self.best.is_hopeless(state):
+            if self._desk.consensus.any(self._desk.rank.is_first and self.best.is_hopeless(state)):
                 self._give_up(state, control)
+
+    def _is_best(self, found: Eval, state: TrainerState) -> bool:
+        """The first process judges for all: not every figure is the same in each."""
+        is_best = self._desk.consensus.any(self._desk.rank.is_first and self.best.judge(found, state))
+        if is_best:
+            state.best_global_step = state.global_step
+        return is_best
 
     def _give_up(self, state: TrainerState, control: TrainerControl) -> None:
         if not control.should_training_stop:

@@ -74,12 +74,19 @@ class Online(Recorded):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         if self._step % (self.args.steps_per_generation * self.num_iterations):  # they are to be learned from again
-            torch.save(self._buffered_inputs, Path(output_dir) / DRAWN)
+            torch.save(self._buffered_inputs, self._drawn(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
-        if checkpoint and (drawn := Path(checkpoint) / DRAWN).exists():
-            self._buffered_inputs = torch.load(drawn, map_location=self.args.device, weights_only=True)
+        # of another number of processes they are dealt out otherwise: all draw new ones
+        if checkpoint and not self.desk.consensus.any(not self._drawn(checkpoint).exists()):
+            self._buffered_inputs = torch.load(
+                self._drawn(checkpoint), map_location=self.args.device, weights_only=True
+            )
+
+    def _drawn(self, checkpoint: str) -> Path:
+        rank = self.desk.rank
+        return Path(checkpoint) / (DRAWN if rank.world == 1 else f"{rank.index}_of_{rank.world}_{DRAWN}")
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._asked = [row["prompt_ids"] for row in inputs]
@@ -200,8 +207,9 @@ def _generation(config: TrainConfig) -> dict[str, Any]:
 
 def _require_room(setting: Setting) -> None:
     """A step takes several prompts with several answers each, and an answer follows its prompt in the context."""
-    config, train = setting.config, setting.data.train
-    prompts = config.per_device_train_batch_size * config.gradient_accumulation_steps // config.num_generations
+    config, train, processes = setting.config, setting.data.train, setting.desk.rank.world
+    answers = config.per_device_train_batch_size * config.gradient_accumulation_steps * processes
+    prompts = answers // config.num_generations
     if hasattr(train, "__len__") and len(train) < prompts:
         raise DatasetError(
             f"there are {len(train)} prompts, and a step takes {prompts}: lower gradient_accumulation_steps or "
