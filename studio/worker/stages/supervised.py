@@ -12,6 +12,7 @@ from operator import mul
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
@@ -41,15 +42,26 @@ class SupervisedTrainer(Recorded, SFTTrainer):  # type: ignore[misc]  # trl is u
 
     def _blank_repeats(self, batch: dict[str, Any], is_last: bool = True) -> None:
         """Of the last batches of several processes, which rows from the beginning fill up, those count for nothing."""
-        state, lengths = self.accelerator.gradient_state, batch.pop(LENGTHS, None)
-        if lengths is None or not is_last or not state.end_of_dataloader or state.remainder <= 0:
+        lengths = batch.pop(LENGTHS, None)
+        if lengths is None or not is_last or not self.accelerator.gradient_state.end_of_dataloader:
             return
         rows = len(lengths)
-        own = min(max(state.remainder - self.accelerator.process_index * rows, 0), rows)
+        if (remainder := self._remainder(rows)) <= 0:
+            return
+        own = min(max(remainder - self.accelerator.process_index * rows, 0), rows)
         if batch["labels"].shape[0] == rows:
             batch["labels"][own:] = IGNORED
         else:  # laid end to end
             batch["labels"][:, int(lengths[:own].sum()) :] = IGNORED
+
+    def _remainder(self, rows: int) -> int:
+        """How many rows are left for the last batches, of so many `rows` for each process. Accelerate does not know it
+        in the epoch that a resumed training begins in."""
+        state, world = self.accelerator.gradient_state, self.accelerator.num_processes
+        dataset = state.active_dataloader.dataset
+        if world == 1 or not isinstance(dataset, Dataset):
+            return int(state.remainder)
+        return int(len(dataset) % (rows * world))
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **keys: Any) -> EvalLoopOutput:
         self._tokens, self._losses = [], []
