@@ -155,7 +155,7 @@ def _run(desk: Desk, trainer: Recorded, checkpoint: Path | None) -> bool:
     except Interrupted:
         say("stopped in the middle of a validation or an answer")
     finally:
-        trainer.keeper.wait()
+        trainer.wait_for_checkpoint()
         trackers.close(tuple(trainer.args.report_to))
     stopped = desk.consensus.stop and trainer.state.global_step < trainer.state.max_steps
     if stopped and trainer.state.global_step:

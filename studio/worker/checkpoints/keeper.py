@@ -35,17 +35,18 @@ MEMORY_SHARE = 3  # a copy may take a third of what memory is free
 
 
 class Keeper:
-    """Of the checkpoints of one run; used by the first process only.
+    """Of the checkpoints of one run, in its first process.
 
-    `data` gives the fingerprints of the datasets; it is asked once, by the thread. `kept` is called with the name of
-    each checkpoint that has its place.
+    `data` gives the fingerprints of the datasets; the thread asks it at once, for prepared rows may be cleared away
+    while the training goes on. `kept` is called with the name of each checkpoint that has its place.
     """
 
     def __init__(
         self, desk: Desk, config: TrainConfig, data: Callable[[], Mapping[str, str]], kept: Callable[[str], None]
     ) -> None:
-        self._desk, self._config, self._data, self._kept = desk, config, data, kept
+        self._desk, self._config, self._kept = desk, config, kept
         self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._data = self._thread.submit(data)
         self._pending: Future[None] | None = None
         self._writing: Callable[[], None] | None = None
         self._size = 0
@@ -58,13 +59,18 @@ class Keeper:
             self._begun = time.monotonic()
             self._desk.requests.save()
 
-    def begin(self, draft: Path) -> bool:
-        """Make room for another, once the last one has its place; whether there is as much as that one took."""
+    def begin(self, draft: Path) -> None:
+        """An empty folder for another, once the last one has its place.
+
+        Raises:
+            DiskFull: there is less room than that one took.
+        """
         self.wait()
         self._begun, self._writing = time.monotonic(), None
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        return shutil.disk_usage(draft).free > self._size
+        if shutil.disk_usage(draft).free < self._size:
+            raise outputs.DiskFull(f"the last checkpoint took {self._size:,} bytes: as much is not free for {draft}")
 
     def later(self, states: Any, path: Path) -> None:
         """Write `states` to a file of the draft beside the training: a copy of them, or now if memory is short."""
@@ -111,7 +117,7 @@ class Keeper:
                 self._write()
                 digests = checkpoints.hashes(draft, checkpoints.files_of(draft))
                 files = {name: File((draft / name).stat().st_size, digests[name]) for name in sorted(digests)}
-                manifest = replace(facts, files=files, data=self._data())
+                manifest = replace(facts, files=files, data=self._data.result())
                 manifest.write(draft)
         except outputs.DiskFull:
             self.give_up(draft)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
@@ -34,13 +35,19 @@ class Kept(Parted):
 
     def keep_checkpoints(self) -> None:
         """Begin to."""
-        data = cache(partial(fingerprints, self.setting.data.files))
-        kept = partial(setattr, self.progress, "last_checkpoint")
-        self.keeper = Keeper(self.desk, self.setting.config, data, kept)
+        if self.desk.rank.is_first:
+            data = partial(fingerprints, self.setting.data.files)
+            kept = partial(setattr, self.progress, "last_checkpoint")
+            self.keeper = Keeper(self.desk, self.setting.config, data, kept)
 
     def settle_checkpoints(self) -> None:
         """The last one has its place, for all processes to see."""
         with self.desk.consensus.together():
+            self.wait_for_checkpoint()
+
+    def wait_for_checkpoint(self) -> None:
+        """The last one has its place."""
+        if self.desk.rank.is_first:
             self.keeper.wait()
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
@@ -56,10 +63,11 @@ class Kept(Parted):
         self.optimizer.eval()
         draft = self.desk.run_dir / "tmp/checkpoints" / f"checkpoint-{step}"
         with consensus.together():
-            full = self.desk.rank.is_first and not self.keeper.begin(draft)
+            full = self.desk.rank.is_first and not _fits(draft, partial(self.keeper.begin, draft))
         if not consensus.any(full):
+            self.args.output_dir = str(draft.parent)  # the trainer itself appends checkpoint-N
             with consensus.together():
-                full = not self._write(draft)
+                full = not _fits(draft, partial(Trainer._save_checkpoint, self, model, trial))
         if consensus.any(full):
             if self.desk.rank.is_first:
                 self.keeper.give_up(draft)
@@ -68,16 +76,6 @@ class Kept(Parted):
         if self.desk.rank.is_first:
             what = facts(self.desk, self.setting.config, step, self.progress.tokens, self._schedule_from)
             self.keeper.finish(draft, what, self._best_checkpoint())
-
-    def _write(self, draft: Path) -> bool:
-        """Write what is this process's; whether there was room."""
-        self.args.output_dir = str(draft.parent)  # the trainer itself appends checkpoint-N
-        try:
-            with outputs.room_told(draft):
-                Trainer._save_checkpoint(self, self.model, None)
-        except outputs.DiskFull:
-            return False
-        return True
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """The largest part, as a rule, is copied and written beside the training where one process holds it all."""
@@ -130,8 +128,20 @@ class Kept(Parted):
                 base * factor(scheduler.last_epoch)
                 for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
             ]
+        elif not isinstance(scheduler, ReduceLROnPlateau):
+            return
         elif self.setting.config.resume_scope in WITH_SCHEDULE:
             rates = scheduler.get_last_lr()
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         scheduler._last_lr = rates
+
+
+def _fits(draft: Path, write: Callable[[], object]) -> bool:
+    """Whether there was room for what `write` puts into `draft`."""
+    try:
+        with outputs.room_told(draft):
+            write()
+    except outputs.DiskFull:
+        return False
+    return True
