@@ -218,7 +218,8 @@ def test_a_job_that_asks_for_too_much_is_told_of_while_it_waits(submit, until):
     assert _ends(run, until) is State.STOPPED
 
 
-def test_nodes_that_do_not_share_the_folder_are_told_of(submit, until, here):
+@pytest.mark.skipif(not slurm.can_hide(), reason="only root, with the right to mount, can hide a folder from a node")
+def test_nodes_that_do_not_share_the_folder_are_told_of(submit, until):
     run = submit(["sleep", 1], slurm_partition="blind")
     assert _ends(run, until) is State.FAILED
     assert f"The nodes four do not see {run.path}" in run.reason
@@ -229,7 +230,6 @@ def test_the_death_of_a_node_is_the_reason_and_the_training_resumes_elsewhere(he
     run = store.create(TrainConfig(**TRAINING, nnodes=2, max_steps=2000, launcher="slurm", **PARALLEL))
     launchers.start(run)
     until(run.checkpoints, 60)
-    until(lambda: len(run.checkpoints()) > 1)
     here.kill_node("two")
     assert _ends(run, until, 60) is State.FAILED
     here.start_node("two")
