@@ -1,26 +1,32 @@
 """What two processes hold after a step, counted in their tensors: python -m tests.planning.team RUN_DIR ...
 
-Each rank leaves held.json in its folder: bytes by type, when all gradients but those with room of their own are gone.
+The processes are forked from this one, as torchrun's agent would start them. Each leaves held.json in its folder: bytes
+by type, when all gradients but those with room of their own are gone.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.worker import world  # isort: skip  # before all that it imports
+from studio.worker import imports
 
-import torch
+imports.trim({"deepspeed"})
+import deepspeed  # noqa: E402, F401
+import torch  # noqa: E402
 
-from studio.files import write_json
-from studio.worker import progress
-from studio.worker.ranks import Rank
+from studio.files import write_json  # noqa: E402
+from studio.worker import progress, training  # noqa: E402, F401
+from studio.worker.ranks import Rank  # noqa: E402
+from studio.worker.train import main  # noqa: E402
 
-HELD = "SEEDBED_HELD"
+imports.settle()
+WORLD = 2
 
 
 def _held() -> Counter[str]:
@@ -36,17 +42,33 @@ def _held() -> Counter[str]:
     return total
 
 
-def _counting(end: Any) -> Any:
+def _counting(end: Any, run_dir: Path) -> Any:
     def counted(*words: Any, **keys: Any) -> Any:
-        write_json(Path(os.environ[HELD]) / f"ranks/{Rank.of().index}/held.json", dict(_held()))
+        write_json(Rank.of().folder(run_dir) / "held.json", dict(_held()))
         return end(*words, **keys)
 
     return counted
 
 
+def _train(run_dir: Path) -> int:
+    """Train to the end; the worst exit code."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = [_fork(run_dir, rank, port) for rank in range(WORLD)]
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+def _fork(run_dir: Path, rank: int, port: int) -> int:
+    if child := os.fork():
+        return child
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "LOCAL_WORLD_SIZE": WORLD, "GROUP_RANK": 0}
+    place = {"GROUP_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in {**numbers, **place}.items()})
+    Rank.of().folder(run_dir).mkdir(parents=True, exist_ok=True)
+    progress.Progress.on_step_end = _counting(progress.Progress.on_step_end, run_dir)  # type: ignore[method-assign]
+    os._exit(main(run_dir))
+
+
 if __name__ == "__main__":
-    progress.Progress.on_step_end = _counting(progress.Progress.on_step_end)  # type: ignore[method-assign]
-    for name in sys.argv[1:]:
-        os.environ[HELD] = name
-        if code := world.train(Path(name), 2):
-            sys.exit(code)
+    sys.exit(max(_train(Path(name)) for name in sys.argv[1:]))
