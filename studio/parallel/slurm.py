@@ -127,6 +127,7 @@ def _share(batch: Batch, node: Node) -> list[str]:
 
 BODY = f"""
 cd "$root" && [ -x "$python" ] && [ -e "$run/config.yaml" ] || exit {NOT_SHARED}
+[ ! -e "$run/exit.json" ] || exit 0  # ended while it waited, when nobody could cancel it
 exec >>"$run/log.txt" 2>&1
 trap 'touch "$run/{TIME_LIMIT}" "$run/STOP"' USR1
 "$python" -m studio.runs.nodes "$run" || exit 1
@@ -225,7 +226,7 @@ def ending(job: Job, fallen: Sequence[str] = ()) -> str:
 ENDINGS = {
     "NODE_FAIL": "Node{s} {nodes} failed while SLURM job {id} ran there.",
     "BOOT_FAIL": "The nodes of SLURM job {id} could not be started.",
-    "TIMEOUT": "SLURM job {id} ran into its time limit before a checkpoint could be written.",
+    "TIMEOUT": "SLURM job {id} ran into its time limit, and could not save in the time before it.",
     "DEADLINE": "SLURM job {id} could not end before its deadline.",
     "PREEMPTED": "SLURM took the nodes of job {id} for a job that goes before it.",
     "OUT_OF_MEMORY": "SLURM job {id} used more memory than it had asked for on {nodes}: ask for more in slurm_options, "

@@ -88,8 +88,8 @@ def _write_script(run: Run) -> Path:
 
 
 def _watch(run: Run, ticket: Ticket) -> Job | None:
-    """Stay with the job to its end; None where SLURM knows it no more."""
-    wait_s, ends_at = FIRST_WAIT_S, math.inf
+    """Stay with the job to its end, whatever SLURM answers meanwhile; None where it knows the job no more."""
+    wait_s, ends_at, complaint = FIRST_WAIT_S, math.inf, ""
     while True:
         try:
             job = cluster.look(ticket)
@@ -101,11 +101,12 @@ def _watch(run: Run, ticket: Ticket) -> Job | None:
             if time.monotonic() > ends_at:  # SLURM waits for minutes for a node that went down
                 cluster.cancel(ticket)
                 return job
-        except SlurmSilent as error:
+        except SlurmError as error:
             if _has_told_its_end(run):
                 return None
-            _say(_silence(error))
-            _tell_waiting(run, _silence(error))
+            if complaint != (complaint := _silence(error)):
+                _say(complaint)
+            _tell_waiting(run, complaint)
         wait_s = FIRST_WAIT_S if _pause(run, wait_s) else min(wait_s * 1.5, LONGEST_WAIT_S)
         if ends_at == math.inf and _has_told_its_end(run):
             ends_at = time.monotonic() + LINGER_S
@@ -168,7 +169,7 @@ def _has_told_its_end(run: Run) -> bool:
     return bool(run.result or run.error)
 
 
-def _silence(error: SlurmSilent) -> str:
+def _silence(error: SlurmError) -> str:
     return f"SLURM does not answer, trying again ({error})"
 
 
@@ -197,7 +198,9 @@ def _settle(run: Run, job: Job | None) -> None:
 
 
 def _ended_as_asked(job: Job | None) -> bool:
-    return job is None or job.state == "CANCELLED" or job.exit_code in (STOPPED, COMPLETED)
+    if job is None or job.state == "CANCELLED":
+        return True
+    return job.state in ("COMPLETED", "FAILED") and job.exit_code in (STOPPED, COMPLETED)
 
 
 def _fail(run: Run, ticket: Ticket, job: Job | None) -> int:
