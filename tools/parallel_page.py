@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from studio.config.llamafactory.environment import OPTIONS
 from studio.config.load import parse
 from studio.config.train import TrainConfig
-from studio.config.train.rules.parallel import ON_GPUS, UNSHARDED
+from studio.config.train.rules.parallel import ON_GPUS, UNSHARDED, WHOLE
 from studio.parallel import accelerate, fsdp_keys
 from studio.parallel.foreign import Fates
 from studio.parallel.strategies import STRATEGIES
@@ -87,10 +87,13 @@ def _refusals() -> Iterator[str]:
     for strategy, optimizers in UNSHARDED.items():
         by_optimizers.setdefault(optimizers, []).append(strategy)
     for optimizers, strategies in by_optimizers.items():
-        yield f"- {_codes(strategies)}: not with `optim` {_codes(optimizers)}, which work on whole matrices."
+        yield f"- {_codes(strategies)}: not with `optim` {_codes(optimizers)}."
     yield f"- Offloading: not with `optim` {_codes(ON_GPUS)}, which keep their states on a GPU."
-    unsharded = _codes(["quantization_bit", "use_adalora", "pissa_init", "fp16"])
-    yield f"- `fsdp2`: not with {unsharded}, or embeddings beside an adapter."
+    for strategy, keys in WHOLE.items():
+        yield f"- `{strategy}`: not with {_codes(keys)}."
+    yield "- `zero1`, `zero2`, `zero3`: not with `pure_bf16`: DeepSpeed keeps copies in float32 all the same."
+    yield "- `fsdp2`: not with `fp16`, or embeddings beside an adapter."
+    yield "- `nvme`: with `zero3` only."
 
 
 def _fates() -> Iterator[str]:

@@ -52,9 +52,9 @@ def test_settings_may_stand_in_the_yaml() -> None:
     config = config_of(deepspeed=STAGE_3)
     assert (config.parallel_strategy, config.offload_param) == ("zero3", "cpu")
     assert config_of(deepspeed=json.dumps(STAGE_3)).parallel_strategy == "zero3"
-    nvme = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme", "nvme_path": "/fast"}}}
+    nvme = {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/fast"}}}
     config = config_of(deepspeed=nvme)
-    assert (config.parallel_strategy, config.offload_optimizer, config.nvme_path) == ("zero2", "nvme", "/fast")
+    assert (config.parallel_strategy, config.offload_optimizer, config.nvme_path) == ("zero3", "nvme", "/fast")
 
 
 @pytest.mark.parametrize(

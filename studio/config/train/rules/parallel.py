@@ -12,12 +12,21 @@ from studio.parallel.strategies import STRATEGIES, Strategy
 if TYPE_CHECKING:
     from studio.config.train import TrainConfig
 
+ZERO = ("zero1", "zero2", "zero3")
 BITSANDBYTES = ("adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit")
 PROJECTING = ("galore_adamw", "apollo_adamw", "adafactor")
-# what works on whole matrices, where ZeRO leaves each process a piece of one long row of numbers, FSDP2 some rows
+# what works on whole matrices, where ZeRO leaves each process a piece of one long row of numbers, FSDP2 some rows; and
+# what keeps a second set of weights, which DeepSpeed would neither validate nor save
 UNSHARDED = {
-    **dict.fromkeys(("zero1", "zero2", "zero3"), (*PROJECTING, "muon")),
+    **dict.fromkeys(ZERO, (*PROJECTING, "muon", "schedule_free_adamw", "schedule_free_sgd")),
     "fsdp2": (*PROJECTING, *BITSANDBYTES),
+}
+# what a LoRA needs whole weights or gradients for
+WHOLE = {
+    "zero1": ("use_adalora",),
+    "zero2": ("use_adalora",),
+    "zero3": ("use_adalora", "quantization_bit"),
+    "fsdp2": ("quantization_bit", "use_adalora", "pissa_init"),
 }
 ON_GPUS = (*BITSANDBYTES, "adamw_torch_fused")
 
@@ -62,8 +71,9 @@ def _a_device_each(config: TrainConfig) -> Problem | None:
 def _folder_for_nvme(config: TrainConfig) -> Problem | None:
     if "nvme" not in (config.offload_optimizer, config.offload_param):
         return None
-    if config.offload_param == "nvme" and config.parallel_strategy == "fsdp2":
-        return Problem("offload_param", "fsdp2 keeps weights in memory only: set cpu, or parallel_strategy: zero3")
+    if config.parallel_strategy != "zero3":
+        key = "offload_param" if config.offload_param == "nvme" else "offload_optimizer"
+        return Problem(key, "only zero3 leaves anything on a disk: set cpu, or parallel_strategy: zero3")
     if config.nvme_path is None and "nvme_path" not in (config.deepspeed or ""):
         return Problem("nvme_path", "offloading to nvme needs a folder on a local NVMe disk")
     return None
@@ -72,20 +82,22 @@ def _folder_for_nvme(config: TrainConfig) -> Problem | None:
 def _whole_matrices(config: TrainConfig) -> Problem | None:
     if config.optim not in UNSHARDED.get(config.parallel_strategy, ()):
         return None
-    what = f"{config.optim} works on whole matrices, and {config.parallel_strategy} shards them"
+    what = f"{config.optim} works on whole weights, and {config.parallel_strategy} shards its work"
     return Problem("optim", f"{what}: set optim: adamw_torch, or parallel_strategy: ddp")
 
 
 def _whole_while_loaded(config: TrainConfig) -> Problem | None:
-    """PyTorch shards what it computes with: plain weights of one type."""
-    if config.parallel_strategy != "fsdp2" or config.finetuning_type != "lora":
+    wanted = [key for key in WHOLE.get(config.parallel_strategy, ()) if getattr(config, key)]
+    if config.finetuning_type != "lora" or not wanted:
         return None
-    wanted = [key for key in ("quantization_bit", "use_adalora", "pissa_init") if getattr(config, key)]
-    if not wanted:
+    what = f"{config.parallel_strategy} shards what this works on"
+    return Problem(wanted[0], f"{what}: leave it out, or set parallel_strategy: ddp")
+
+
+def _two_precisions(config: TrainConfig) -> Problem | None:
+    if not (config.pure_bf16 and _strategy(config).is_deepspeed):
         return None
-    return Problem(
-        wanted[0], "fsdp2 shards the weights that this works on: leave it out, or set parallel_strategy: ddp"
-    )
+    return Problem("pure_bf16", "DeepSpeed keeps copies in float32 all the same: set bf16: true instead")
 
 
 def _tied_weights(config: TrainConfig) -> Problem | None:
@@ -125,6 +137,7 @@ RULES = (
     _folder_for_nvme,
     _whole_matrices,
     _whole_while_loaded,
+    _two_precisions,
     _tied_weights,
     _tried_precision,
     _optimizer_on_the_cpu,
