@@ -29,7 +29,7 @@ from studio.runs.store import Store
 from studio.settings import ROOT
 
 FOLDER = ROOT / "bench" / "output" / "gpu"
-STEPS, WARM_UP = {"1.1b": 30, "7b": 12}, 5
+STEPS, EIGHT_STEPS, WARM_UP = {"1.1b": 30, "7b": 12}, 12, 4
 HEADINGS = (
     "case", "processes", "tokens a step", "tokens/s", "per device", "peak GB of each device", "foretold GB", "start, s",
 )  # fmt: skip
@@ -87,8 +87,12 @@ def _keys(case: Case) -> dict[str, Any]:
     model = str(_made(case.shape)) if on_gpu else "seedling"
     length = 4096 if on_gpu else 256
     same = {"model_name_or_path": model, "dataset": "words", "packing": True, "cutoff_len": length, "save_steps": 0}
-    sizes = {"per_device_train_batch_size": 2, "max_steps": STEPS[case.shape], "run_name": case.name}
+    sizes = {"per_device_train_batch_size": 2, "max_steps": _steps(case), "run_name": case.name}
     return {**same, **sizes, **case.options, "parallel_strategy": case.strategy}
+
+
+def _steps(case: Case) -> int:
+    return EIGHT_STEPS if case.options["gradient_accumulation_steps"] == 8 else STEPS[case.shape]
 
 
 def _made(shape: str) -> str:
