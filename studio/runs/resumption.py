@@ -10,7 +10,7 @@ from typing import Any
 
 from studio import machine
 from studio.config import load
-from studio.config.option import options
+from studio.config.option import applies, options
 from studio.config.train import TrainConfig
 from studio.config.train.saving import Scope
 from studio.errors import ConfigError, NotResumable, Problem
@@ -178,7 +178,7 @@ def _turn(run: Run, config: TrainConfig, chosen: Checkpoint, scope: Scope, chang
         step=chosen.step,
         scope=scope,
         before=config,
-        after=load.parse(TrainConfig, {**config.model_dump(mode="json"), **changes}),
+        after=load.parse(TrainConfig, {**config.model_dump(mode="json"), **_left_behind(config, changes), **changes}),
         strategy=manifest.strategy if manifest else checkpoints.LEGACY_STRATEGY,
         world=manifest.world_size if manifest else 1,
         batch=manifest.batch if manifest else config.per_device_train_batch_size * config.gradient_accumulation_steps,
@@ -186,6 +186,14 @@ def _turn(run: Run, config: TrainConfig, chosen: Checkpoint, scope: Scope, chang
         state=read_record(chosen.path / checkpoints.STATE),
         ended=run.state is State.COMPLETED,
     )
+
+
+def _left_behind(config: TrainConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that mattered and do not beside `changes`, at their defaults: processes of one that goes on alone."""
+    before = config.model_dump(mode="json")
+    after = {**before, **changes}
+    gone = (each for each in options(TrainConfig) if applies(each, before) and not applies(each, after))
+    return {option.key: option.default for option in gone}
 
 
 def _shared_out(turn: Turn, changes: Mapping[str, Any]) -> tuple[Turn, list[str]]:

@@ -89,6 +89,21 @@ def test_it_goes_on_as_was_asked(ctx: Context, run: Run) -> None:
     assert config.dataset_dir == run.config.dataset_dir  # what the page does not offer is not changed by it
 
 
+def test_what_belongs_to_the_old_strategy_is_left_behind(ctx: Context) -> None:
+    own = {"deepspeed": '{"zero_optimization": {"stage": 2}}', "offload_optimizer": "cpu", "nproc_per_node": 2}
+    run = ctx.store.create(TrainConfig(dataset=("identity",), max_steps=9, parallel_strategy="zero2", **own))
+    parts = {"world_size": 2, "strategy": "zero2", "batch": 32}
+    make_checkpoint(run.path / "checkpoints" / "checkpoint-4", 4, parts)
+    run.request("STOP")
+    asked = {"parallel_strategy": "single"}
+    assert runs_checkpoints.LEFT_OUT in runs_checkpoints.on_judge(ctx, run.id, 4, "weights", asked)["warnings"]
+    new = ctx.store.get(runs_checkpoints.on_resume(ctx, run.id, 4, "weights", asked))
+    new.stop_now()
+    config = new.config
+    assert isinstance(config, TrainConfig)
+    assert (config.deepspeed, config.offload_optimizer, config.nproc_per_node) == (None, "none", None)
+
+
 def test_a_model_is_made_of_one_and_followed(ctx: Context, run: Run) -> None:
     for _ in ("a double", "click"):
         runs_checkpoints.on_consolidate(ctx, run.id, 4)

@@ -1,6 +1,6 @@
 // The section "Several devices": what the strategy does, how many rows a step takes, the GPUs, DeepSpeed's settings.
 // Nodes are kept, so that what has the focus keeps it.
-const TYPING_MS = 500;
+const TYPING_MS = 300;
 const sentence = make("p", "strategy-sentence"), rows = make("p", "strategy-rows");
 const gpus = make("fieldset", "gpus"), zero = make("div", "zero"), verdict = make("div", "zero-verdict");
 const editor = make("textarea", "code"), origin = make("small"), own = fileButton(".json", "edit", say("Load your own JSON file", "加载自己的 JSON 文件"));

@@ -45,6 +45,7 @@ SCOPES: dict[Scope, tuple[tuple[str, str], tuple[str, str]]] = {
         ("仅权重", "优化器与学习率调度都重新开始；适合更换并行策略或训练走偏之后。"),
     ),
 }  # fmt: skip
+LEFT_OUT = "your own settings of DeepSpeed are left out: they are for the strategy before"
 # options that the dialog offers to change
 CHANGEABLE = ("parallel_strategy", "nproc_per_node", "devices", "max_steps", "num_train_epochs")
 
@@ -117,14 +118,17 @@ def on_judge(ctx: Context, run_id: str, step: int, scope: Scope, changes: Mappin
     Raises:
         NotResumable, ConfigError: it cannot be.
     """
-    found = resumption.judge(ctx.store.get(run_id), step, scope, **_changed(changes))
-    return {"warnings": found.warnings}
+    run = ctx.store.get(run_id)
+    asked = _asked(run, changes)
+    found = resumption.judge(run, step, scope, **asked)
+    return {"warnings": (*found.warnings, *([LEFT_OUT] if "deepspeed" in asked else []))}
 
 
 @shown
 def on_resume(ctx: Context, run_id: str, step: int, scope: Scope, changes: Mapping[str, Any]) -> str:
     """Go on so, in a new run that is then shown."""
-    run = ctx.store.resume(ctx.store.get(run_id), step, scope, **_changed(changes))
+    old = ctx.store.get(run_id)
+    run = ctx.store.resume(old, step, scope, **_asked(old, changes))
     return launchers.start_new(ctx.store, run).id
 
 
@@ -168,9 +172,13 @@ def _told(found: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _changed(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a page may change; an empty field leaves the choice to the training."""
-    return {key: None if value == "" else value for key, value in changes.items() if key in CHANGEABLE}
+def _asked(run: Run, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a page may change; an empty field leaves the choice to the training. A person's own settings of DeepSpeed
+    are for one strategy."""
+    known = {key: None if value == "" else value for key, value in changes.items() if key in CHANGEABLE}
+    config = run.config
+    owns = isinstance(config, TrainConfig) and config.deepspeed is not None
+    return {**known, "deepspeed": None} if owns and "parallel_strategy" in known else known
 
 
 def _checkpoint(ctx: Context, run_id: str, step: int) -> Checkpoint:
