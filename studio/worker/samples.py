@@ -35,13 +35,18 @@ class Samples(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     """Has the prompts of a run answered before the first step, and at every validation or every sample_steps."""
 
     def __init__(
-        self, desk: Desk, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, precision: torch.dtype
+        self,
+        desk: Desk,
+        config: TrainConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        precision: torch.dtype,
+        device: torch.device,
     ) -> None:
         self._desk = desk
         self._every = config.sample_steps
         self._is_sharded = STRATEGIES[config.parallel_strategy].is_sharded
         self._tokenizer = tokenizer
-        self._precision = precision
+        self._precision, self._device = precision, device  # weights may lie elsewhere while they are not used
         self._prompts = {text: _ids(text, config, tokenizer) for text in _lines(config.sample_prompts)}
         self._taken: set[int] = set()
 
@@ -76,7 +81,7 @@ class Samples(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
                 self._answer_all(model, step)
 
     def _answer_all(self, model: PreTrainedModel, step: int) -> None:
-        with evaluating(model), torch.autocast(model.device.type, self._precision, self._precision != torch.float32):
+        with evaluating(model), torch.autocast(self._device.type, self._precision, self._precision != torch.float32):
             for prompt, ids in self._prompts.items():
                 answer = self._answer(model, ids)
                 if self._is_asked_to_stop():
@@ -87,7 +92,7 @@ class Samples(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         return self._desk.consensus.heed() if self._is_sharded else self._desk.requests.stop
 
     def _answer(self, model: PreTrainedModel, ids: list[int]) -> str:
-        tokens = torch.tensor([ids], device=model.device)
+        tokens = torch.tensor([ids], device=self._device)
         written = model.generate(
             input_ids=tokens,
             attention_mask=torch.ones_like(tokens),

@@ -74,7 +74,13 @@ def test_a_stop_request_ends_an_answer(tmp_path: Path, tiny_model: Path) -> None
     model.generation_config.eos_token_id = None
     tokenizer = load(tiny_model, trust_remote_code=False)
     tokenizer.eos_token = None
-    asked = Samples(desk, TrainConfig(dataset="demo", sample_prompts="\n".join("abcdef")), tokenizer, torch.float32)
+    asked = Samples(
+        desk,
+        TrainConfig(dataset="demo", sample_prompts="\n".join("abcdef")),
+        tokenizer,
+        torch.float32,
+        torch.device("cpu"),
+    )
     steps: list[int] = []
 
     def stop(*_: object) -> None:

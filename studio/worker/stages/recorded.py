@@ -32,7 +32,9 @@ class Recorded(Kept):
         held = setting.data.validation
         datasets = tuple(held) if isinstance(held, dict) else ()
         self.progress = Progress(setting.desk, setting.config, _tokens_so_far(setting.desk), datasets)
-        self.samples = Samples(setting.desk, setting.config, setting.tokenizer, setting.precision)
+        self.samples = Samples(
+            setting.desk, setting.config, setting.tokenizer, setting.precision, setting.sharding.device
+        )
         self.keep_checkpoints()
         self.add_callback(self.progress)
         self.add_callback(self.samples)
