@@ -16,10 +16,9 @@ EXAMPLES = Path("../shared/data/llamafactory/example_configs.json")
 
 
 def options(strategy: str = "zero2", own: Any = None, **keys: Any) -> TrainConfig:
+    """Unchecked by the rules between options, which ask what is tested here."""
     given = {"deepspeed": own if isinstance(own, str) else json.dumps(own)} if own is not None else {}
-    return TrainConfig.model_validate(
-        {"dataset": ["demo"], "parallel_strategy": strategy, **given, **keys}
-    )  # rules between options stay silent
+    return TrainConfig.model_validate({"dataset": ["demo"], "parallel_strategy": strategy, **given, **keys})
 
 
 @pytest.mark.parametrize(("strategy", "stage"), [("zero1", 1), ("zero2", 2), ("zero3", 3)])
