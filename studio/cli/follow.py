@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from studio.cli.terminal import duration, say, tick
-from studio.runs import events
+from studio.runs import events, nodes
 from studio.runs.run import Run, State
 
 POLL_S = 0.3
@@ -20,6 +21,7 @@ def follow(run: Run, until: Callable[[Run], bool] = lambda run: False) -> int:
     Ctrl-C asks the run to save and stop, a second one to stop now.
     """
     say(f"Run {run.id}")
+    invite(run)
     watch = Watch(run)
     while True:
         try:
@@ -30,6 +32,12 @@ def follow(run: Run, until: Callable[[Run], bool] = lambda run: False) -> int:
             return _end(run)
         except KeyboardInterrupt:
             _stop(run)
+
+
+def invite(run: Run) -> None:
+    """Say what to type on the further machines of a run, whole: the status line is cut where the terminal ends."""
+    for each in nodes.commands(run):
+        print(f"On {each.host or f'node {each.node}'} type: {each.text}", file=sys.stderr)
 
 
 class Watch:

@@ -11,14 +11,14 @@ from typing import Any
 
 from studio import preflight, settings
 from studio.cli import node
-from studio.cli.follow import follow
+from studio.cli.follow import follow, invite
 from studio.config import load
 from studio.config.llamafactory import environment
 from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import ConfigError, Problem
 from studio.planning import Plan, look, plan
-from studio.runs import launchers, nodes
+from studio.runs import launchers
 from studio.runs.store import Store
 from studio.serving import neighbours
 from studio.settings import ROOT
@@ -39,9 +39,8 @@ def main(words: Sequence[str]) -> int:
     _tell(preflight.outlook(config, registry))
     print(f"plan: {_told(_planned(config, registry, store, arguments.stop_servers))}", file=sys.stderr)
     run = launchers.begin(store, config, arguments.wait)
-    for each in nodes.commands(run):
-        print(f"on {each.host or f'node {each.node}'} type: {each.text}", file=sys.stderr)
     if arguments.detach:
+        invite(run)
         print(run.id)
         return 0
     return follow(run)

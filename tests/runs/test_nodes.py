@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from studio.cli import node
+from studio.cli import follow, node
 from studio.config.train import TrainConfig
 from studio.errors import AlreadyStarted, ConfigError, ParallelError, RunNotFound
 from studio.files import tail, write_json
@@ -63,12 +63,14 @@ def test_where_machines_meet_is_settled_before_the_start(spread, until):
     until(lambda: not run.is_active)
 
 
-def test_a_hostfile_says_who_they_are(spread, tmp_path):
+def test_a_hostfile_says_who_they_are(spread, tmp_path, capsys):
     (tmp_path / "hosts").write_text("localhost slots=2\nother slots=4\nthird slots=4\n")
     run = spread(hostfile=str(tmp_path / "hosts"), master_addr=None, nnodes=1, master_port=29871)
     meeting = Meeting.read(run.path)
     assert meeting == Meeting("localhost", 29871, (Host("localhost", 2), Host("other", 4), Host("third", 4)))
     assert [(typed.node, typed.host) for typed in nodes.commands(run)] == [(1, "other"), (2, "third")]
+    follow.invite(run)
+    assert f"On third type: {nodes.commands(run)[1].text}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["hostfile", "master_addr"])
