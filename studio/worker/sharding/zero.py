@@ -104,16 +104,20 @@ class Zero(Copies):
 
     def collected(self, model: nn.Module) -> Weights:
         """See Sharding; as wide as the optimizer has them."""
-        weights: Weights = {}
+        lora = self.config.finetuning_type == "lora"
         # the weights below an adapter of PiSSA are no longer those of its base
-        everything = self.config.finetuning_type != "lora" or self.config.pissa_init
-        for name, weight in model.named_parameters():
-            if not (everything or weight.requires_grad):
-                continue
-            whole = self._wide(weight)
-            if self.rank.is_first:
-                weights[name] = whole.detach().to("cpu", copy=True)
-        return weights
+        everything = not lora or self.config.pissa_init
+        named = [
+            (name, weight)
+            for name, weight in model.named_parameters(remove_duplicate=not lora)  # PEFT wants what is tied twice
+            if everything or weight.requires_grad
+        ]
+        whole = {id(weight): self._on_first(weight) for _, weight in named}
+        return {name: whole[id(weight)] for name, weight in named} if self.rank.is_first else {}
+
+    def _on_first(self, weight: nn.Parameter) -> torch.Tensor:
+        whole = self._wide(weight).detach()
+        return whole.to("cpu", copy=True) if self.rank.is_first else torch.empty(0)
 
     def _wide(self, weight: nn.Parameter) -> torch.Tensor:
         """A whole weight; of a trained one, what the optimizer works on."""

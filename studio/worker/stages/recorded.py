@@ -59,6 +59,14 @@ class Recorded(Kept):
     def _send_telemetry(self) -> None:
         """TRL would tell its makers of the training."""
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not (self.is_deepspeed_enabled and isinstance(self.model, PeftModel)):
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = self.setting.sharding.collected(self.model)  # DeepSpeed's own are rounded, and lack what is tied
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if isinstance(self.model, PeftModel) and len(self.model.peft_config) > 1 and not self.is_fsdp_enabled:
