@@ -25,10 +25,12 @@ def join(store: Store, words: Sequence[str], node: int) -> int:
     """
     run = _named(store, words, node)
     folder = launchers.join(run, node)
-    say(f"Joined {run.id} as node {node}. Its log: {folder / 'log.txt'}")
+    watch, first = Watch(run), iter([f"Joined {run.id} as node {node}. Its log: {folder / 'log.txt'}"])
     while True:
         try:
-            _follow(run, folder)
+            for line in first:  # in here, as Ctrl-C may come at any time
+                say(line)
+            _follow(run, folder, watch)
             return STOPPED if (folder / "STOP_NOW").exists() else _end(run)
         except KeyboardInterrupt:
             _leave(run, folder)
@@ -50,9 +52,9 @@ def _named(store: Store, words: Sequence[str], node: int) -> Run:
         raise RunNotFound(f"{word} {what}. Or nobody has started the run yet: node 0 creates it") from error
 
 
-def _follow(run: Run, folder: Path) -> None:
+def _follow(run: Run, folder: Path, watch: Watch) -> None:
     """Until the processes of this machine have ended: with the run, if need be by force."""
-    watch, since = Watch(run), time.monotonic()
+    since = time.monotonic()
     while not (folder / "exit.json").exists():
         watch.show()
         if run.is_active:

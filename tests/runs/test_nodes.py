@@ -1,12 +1,11 @@
 """A training on several machines that people start: meeting, joining, and missing one of them."""
 
-import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
-from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -21,6 +20,7 @@ from studio.runs.nodes import Meeting
 from studio.runs.process import Identity
 from studio.runs.run import State
 from studio.runs.store import Store
+from studio.settings import ROOT
 
 CONFIG = TrainConfig(
     dataset="identity", run_name="far", parallel_strategy="ddp", nnodes=2, nproc_per_node=1, master_addr="127.0.0.1"
@@ -180,27 +180,30 @@ def _spawned(run):
     return [int(line) for line in tail(run.path / "spawned.txt", 1000).split()]
 
 
-def test_ctrl_c_ends_a_machine_that_waits_and_stops_a_training_that_runs(spread, open_door, until, store, capsys):
+def test_ctrl_c_ends_a_machine_that_waits_and_stops_a_training_that_runs(spread, open_door, until):
     run = spread(["heed"])
     open_door(run)
-    with interrupted_in(1.0):
-        assert node.join(store, [str(run.path)], 1) == 10
-    assert "Ending this node" in capsys.readouterr().out
+    with _joining(run) as other:
+        assert other.stdout.readline().startswith("Joined")
+        until(lambda: nodes.has_joined(run.path, 1))
+        other.send_signal(signal.SIGINT)
+        assert (other.wait(20), "Ending this node" in other.stdout.read()) == (10, True)
     assert run.state is State.RUNNING
-    training = threading.Timer(0.5, (run.path / "ranks").mkdir)
-    training.start()
-    with interrupted_in(1.5):
-        assert node.join(store, [run.id], 1) == 10
-    assert "Stopping the training on all nodes" in capsys.readouterr().out
+    with _joining(run) as other:
+        assert other.stdout.readline().startswith("Joined")
+        until(lambda: nodes.has_joined(run.path, 1))
+        (run.path / "ranks").mkdir()
+        other.send_signal(signal.SIGINT)
+        assert (other.wait(20), "Stopping the training on all nodes" in other.stdout.read()) == (10, True)
     assert run.state is State.STOPPED
 
 
-@contextmanager
-def interrupted_in(seconds):
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    yield
-    timer.join()
+def _joining(run):
+    program = (
+        "import sys; from studio.cli import node; from studio.runs import launchers\n"
+        "launchers.LAUNCH = 'tests.fakes.worker'; sys.exit(node.join(None, sys.argv[1:], 1))"
+    )
+    return subprocess.Popen([sys.executable, "-c", program, str(run.path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("words", [["config.yaml", "nnodes=2"], []], ids=["options", "nothing"])
