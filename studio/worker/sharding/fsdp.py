@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,7 +61,7 @@ class Fsdp(Copies):
             plugin.mixed_precision_policy = self._policy
         if self.config.offload_param == "cpu":
             plugin.cpu_offload = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
-        check_ends(trainer.model)
+        check_model(trainer.model)
         trainer.callback_handler.callbacks.insert(0, Sharded())  # before one that calls the model, as samples do
 
     def consulted(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -71,6 +73,22 @@ class Fsdp(Copies):
         fully_shard(model, **keys)
         set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
         return model
+
+    @contextmanager
+    def computing(self, model: PreTrainedModel) -> Iterator[None]:
+        # on the CPU, where the weights are until they are in parts, and where flash attention does not compute
+        attention, threads = model.config._attn_implementation, torch.get_num_threads()
+        if attention.startswith("flash"):
+            model.set_attn_implementation("sdpa")
+        if self.device.type != "cpu":
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // torch.cuda.device_count()))
+        dtype = self._policy.param_dtype if self._policy else None
+        try:
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+            model.set_attn_implementation(attention)
 
     def collected(self, model: nn.Module) -> Weights:
         return parts.collected(model, trained_only=self.config.finetuning_type == "lora")
@@ -93,13 +111,22 @@ class Sharded(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             )
 
 
-def check_ends(model: nn.Module) -> None:
-    """Raises ParallelError for an embedding or a head that is trained beside an adapter."""
+def check_model(model: PreTrainedModel) -> None:
+    """See that Accelerate can put all of `model` into parts, and bring it back.
+
+    Raises:
+        ParallelError: an embedding or a head is trained beside an adapter, or something is stored that is no weight.
+    """
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     if any(isinstance(end, AuxiliaryTrainingWrapper) for end in ends):
         raise ParallelError(
             "parallel_strategy: fsdp2 does not train embeddings, an output head or new tokens beside an adapter: set "
             "finetuning_type: full, or parallel_strategy: ddp"
+        )
+    if others := model.state_dict().keys() - dict(model.named_parameters(remove_duplicate=False)).keys():
+        raise ParallelError(
+            f"parallel_strategy: fsdp2 cannot deal out {min(others)}, which {type(model).__name__} stores beside its "
+            "weights: set parallel_strategy: zero3"
         )
 
 

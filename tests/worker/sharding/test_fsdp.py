@@ -108,12 +108,16 @@ def test_the_reference_model_is_in_parts_too(shard: Any, train: Train, data_dir:
     assert apart(shard("run", **keys), train("single", **STEPS, **keys)) < CLOSE
 
 
-def test_ends_beside_an_adapter_are_refused(tiny_model: Path) -> None:
+def test_ends_beside_an_adapter_and_what_is_no_weight_are_refused(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     adapter = LoraConfig(target_modules=["q_proj"], trainable_token_indices={"embed_tokens": [5]})
-    fsdp.check_ends(get_peft_model(model, LoraConfig(target_modules=["q_proj"])))
+    fsdp.check_model(get_peft_model(model, LoraConfig(target_modules=["q_proj"])))
     with pytest.raises(ParallelError, match="embeddings, an output head or new tokens beside an adapter"):
-        fsdp.check_ends(get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), adapter))
+        fsdp.check_model(get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), adapter))
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.register_buffer("scale", torch.ones(1))
+    with pytest.raises(ParallelError, match="cannot deal out scale, which LlamaForCausalLM stores beside"):
+        fsdp.check_model(model)
 
 
 class Small(nn.Module):
