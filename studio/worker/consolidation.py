@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,21 @@ from studio.worker.methods.base import STORED
 from studio.worker.sharding import universal
 
 SPELLED = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-Weights = Mapping[str, Any]  # name -> a tensor, or what `contiguous` makes one of
+Weights = Mapping[str, Any]  # name -> what has a shape, and what `contiguous` makes a tensor of
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file, read when it is asked for; as DeepSpeed's own stand-ins for tensors."""
+
+    path: Path
+    name: str
+    shape: torch.Size
+
+    def contiguous(self) -> torch.Tensor:
+        with safe_open(self.path, "pt") as file:
+            tensor: torch.Tensor = file.get_tensor(self.name)
+        return tensor
 
 
 def consolidate(desk: Desk) -> None:
@@ -95,11 +110,10 @@ def _weights(checkpoint: Path) -> Weights:
     return {name: found[name] for name in first.values()}
 
 
-def _stored(checkpoint: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    for file in models.weight_files(checkpoint):
-        with safe_open(checkpoint / file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118  # it is no mapping
-                yield name, opened.get_tensor(name)
+def _stored(checkpoint: Path) -> Iterator[tuple[str, Stored]]:
+    for path in (checkpoint / file for file in models.weight_files(checkpoint)):
+        for name, entry in models.read_header(path).items():
+            yield name, Stored(path, name, torch.Size(entry["shape"]))
 
 
 def _require_names(weights: Weights, found: Source) -> None:
