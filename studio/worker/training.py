@@ -70,11 +70,11 @@ def train(desk: Desk) -> bool:
 
 
 def _introduce(desk: Desk, held: Sharding) -> None:
-    """process.json: which of several this is, and where."""
+    """process.json: which of those that a launcher has started this is, and where."""
     rank, device = desk.rank, str(held.device)
     if held.device.type == "cuda":
         device += f" {torch.cuda.get_device_name(held.device)}"
-    if rank.world > 1:
+    if rank.folder(desk.run_dir).exists():
         told = {"pid": os.getpid(), "host": socket.gethostname(), "device": device, **asdict(rank)}
         write_json(rank.folder(desk.run_dir) / "process.json", {**told, "started": psutil.Process().create_time()})
 

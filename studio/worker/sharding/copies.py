@@ -17,10 +17,8 @@ class Copies(Sharding):
 
     @property
     def kind(self) -> DistributedType:
-        """What Accelerate must call it; a single process with copies is none to it on a CPU."""
-        if torch.cuda.is_available():
-            return DistributedType.MULTI_GPU
-        return DistributedType.MULTI_CPU if self.rank.world > 1 else DistributedType.NO
+        """What Accelerate must call it, were it one process that a launcher has started."""
+        return DistributedType.MULTI_GPU if torch.cuda.is_available() else DistributedType.MULTI_CPU
 
     def prepare(self) -> None:
         cuda = torch.cuda.is_available()
