@@ -43,6 +43,19 @@ slurm` it submits the job. All machines see the studio and its saves folder unde
 LLaMA-Factory's words of the environment are heard with `FORCE_TORCHRUN=1`: {words}.
 Options that are written go before them. The other machines join with `--node-rank`, which takes the place of
 `NODE_RANK`."""
+NOT_OFFERED = """\
+## What is not offered
+
+Models larger than one GPU are trained with `zero3` or `fsdp2`, with `device_map` for LoRA, and served with vLLM's
+tensor and pipeline parallel sizes. In a training, neither of these two is offered:
+
+- **Tensor parallel.** Full fine-tuning with it, by Transformers' plans (with FSDP2 or without) and by DeepSpeed's
+  AutoTP, follows the curve of one process within 1e-6 on two and four processes. A LoRA does not: by Transformers'
+  plans each process starts its part of the adapter by itself, gradients are off by a quarter, and the adapter cannot
+  be saved; AutoTP loses the weights that its optimizer is to train. A way that half of the trainings cannot take, and
+  that needs a network as fast as NVLink at every layer, is not worth its own kind of batches and checkpoints.
+- **Pipeline parallel.** PyTorch's and DeepSpeed's pipelines cut a model into stages and drive the steps themselves.
+  Transformers' Trainer and TRL compute their losses on the whole output of a whole model and have no place for them."""
 OWN_FILES = """\
 ## Settings of your own
 
@@ -60,7 +73,7 @@ def page(head: str) -> str:
     lines = [head, "# Several devices", "", INTRODUCTION, "", *_strategies(), "", OFFLOADING, "", *_offloads(), ""]
     lines += ["## What does not go together", "", *_refusals(), ""]
     words = ", ".join(f"`{word}` is `{option}`" for word, option in OPTIONS.items())
-    lines += [SEVERAL.format(words=words), "", OWN_FILES, "", *_fates()]
+    lines += [SEVERAL.format(words=words), "", NOT_OFFERED, "", OWN_FILES, "", *_fates()]
     return "\n".join(lines) + "\n"
 
 
