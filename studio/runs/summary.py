@@ -76,7 +76,8 @@ def _subject(run: Run) -> tuple[str, str]:
     config = run.config
     if isinstance(config, TrainConfig):
         how = [*([config.stage] if config.stage != "sft" else []), config.finetuning_type, ", ".join(config.dataset)]
-        return display_name(config.model_name_or_path), " · ".join(how)
+        spread = [config.parallel_strategy] if config.parallel_strategy != "single" else []
+        return display_name(config.model_name_or_path), " · ".join([*how, *spread])
     if isinstance(config, MergeConfig):
         return display_name(config.model_name_or_path or ""), " + ".join(map(_short, config.adapter_name_or_path))
     if isinstance(config, ArenaConfig):

@@ -185,8 +185,10 @@ def test_rows_only_when_something_changed(ctx: Context) -> None:
     "name",
     [
         "charts.js",
+        "copying.js",
         "remarks.js",
         "runs.js",
+        "runs_checkpoints.js",
         "runs_processes.js",
         "strip.js",
         "train_find.js",

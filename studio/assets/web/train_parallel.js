@@ -69,8 +69,8 @@ gpus.addEventListener("change", () => trigger("pick", { text: [...gpus.querySele
 function drawZero({ zero: told }) {
   zero.hidden = !told;
   if (!told) return;
-  if (document.activeElement !== editor && told.text !== null) editor.value = told.text;
-  origin.textContent = told.path ? say(`from ${told.path}`, `来自 ${told.path}`) : told.own ? say("your own: they go before what is set here", "自定义：优先于此处的选项")
+  if (document.activeElement !== editor) editor.value = told.text;
+  origin.textContent = told.own ? say("your own: they go before what is set here", "自定义：优先于此处的选项")
     : say("generated from the form; edit them to take them over", "由表单自动生成；编辑后即为自定义");
   back.hidden = !told.own;
   verdict.replaceChildren(...(told.problems.length ? [make("ul", "outlook-problems", ...told.problems.map((each) => make("li", "", each)))] : []));

@@ -31,7 +31,6 @@ def told(given: Mapping[str, Any], config: TrainConfig | None = None, processes:
     strategy = STRATEGIES[str(given.get("parallel_strategy", "single"))]
     is_local = given.get("launcher") != "slurm"
     answer = {
-        "strategy": strategy.name,
         "distributed": strategy.is_distributed,
         "sentence": strategy.sentence,
         "local": is_local,
