@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from studio.config.load import parse, save
+from studio.config.load import load_run_config, parse, save
 from studio.config.merge import MergeConfig
 from studio.config.train import TrainConfig
+from studio.parallel.strategies import STRATEGIES
 from tests.forks import Forked, Forks, needed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,6 +241,15 @@ def train_here(run_dir: Path) -> None:
         training.train(Desk(run_dir, reporter, Requests(run_dir, last_words=lambda: None), Clock()))
     finally:
         reporter.close()
+
+
+def train_as_configured(run_dir: Path) -> None:
+    """Train in this process, or in several where the strategy asks for them."""
+    config = load_run_config(run_dir / "config.yaml")
+    if isinstance(config, TrainConfig) and STRATEGIES[config.parallel_strategy].is_distributed:
+        assert spawn("launch", run_dir).process.wait(120) == 0, (run_dir / "log.txt").read_text()[-2000:]
+    else:
+        train_here(run_dir)
 
 
 @cache

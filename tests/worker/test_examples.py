@@ -12,7 +12,7 @@ from studio import packages
 from studio.config.load import parse, save
 from studio.config.train import TrainConfig
 from tests.config.examples import FILE, TRAINING, Example, or_skipped
-from tests.worker.conftest import Finished, train_here
+from tests.worker.conftest import Finished, train_as_configured
 
 SHORT = {
     "model_name_or_path": "seedling",
@@ -54,7 +54,7 @@ def test_an_example_trains_three_steps(their_data: Path, saves: Path, example: E
     if problem := packages.missing(config.optim):
         pytest.skip(str(problem))
     save(config, run.run_dir / "config.yaml")
-    train_here(run.run_dir)
+    train_as_configured(run.run_dir)
     assert run.json("result.json")["steps"] == 3
     assert all(map(math.isfinite, run.losses.values()))
     output = "adapter" if example.values["finetuning_type"] == "lora" else "model"

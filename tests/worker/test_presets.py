@@ -10,9 +10,8 @@ import pytest
 from studio.config.load import parse, preset, preset_names, save
 from studio.config.train import TrainConfig
 from studio.config.train.method import Stage
-from studio.parallel.strategies import STRATEGIES
 from studio.settings import ROOT
-from tests.worker.conftest import Finished, spawn, train_here
+from tests.worker.conftest import Finished, train_as_configured
 
 FEW = {"max_steps": 2, "max_samples": 32, "cutoff_len": 128}
 ONLINE = {"num_generations": 2, "per_device_train_batch_size": 2, "max_completion_length": 8}
@@ -37,10 +36,6 @@ def test_a_preset_trains(tmp_path: Path, bundled: Path, name: str) -> None:
         keys |= ONLINE
     run = Finished(tmp_path / "run")
     run.run_dir.mkdir()
-    config = parse(TrainConfig, keys)
-    save(config, run.run_dir / "config.yaml")
-    if STRATEGIES[config.parallel_strategy].is_distributed:
-        assert spawn("launch", run.run_dir).process.wait(120) == 0
-    else:
-        train_here(run.run_dir)
+    save(parse(TrainConfig, keys), run.run_dir / "config.yaml")
+    train_as_configured(run.run_dir)
     assert run.json("result.json")["steps"] == 2
