@@ -46,7 +46,7 @@ function drawRows({ rows: told, distributed }) {
     ` = ${say("batch", "批量")} ${batch} × ${say("accumulation", "累积")} ${steps} × ${where}`);
 }
 
-function box_of(gpu, chosen) {
+function tickBox(gpu, chosen) {
   const tick = make("input");
   tick.type = "checkbox";
   tick.value = gpu.index;
@@ -62,7 +62,9 @@ function drawGpus({ gpus: found, devices, distributed, local }) {
   const none = distributed && local ? say("This machine has no GPU: the processes share its CPU.", "本机没有 GPU：各进程共用 CPU。") : "";
   const words = devices.length ? "" : say(" none ticked takes the first ones", " 都不选则使用前几个");
   const title = make("legend", "", make("b", "", say("GPUs", "GPU")), make("small", "", words));
-  gpus.replaceChildren(...(found.length ? [title, ...found.map((gpu) => box_of(gpu, devices))] : none ? [make("small", "", none)] : []));
+  const focused = gpus.contains(document.activeElement) ? document.activeElement.value : null;
+  gpus.replaceChildren(...(found.length ? [title, ...found.map((gpu) => tickBox(gpu, devices))] : none ? [make("small", "", none)] : []));
+  if (focused !== null) gpus.querySelector(`input[value="${focused}"]`)?.focus();
 }
 gpus.addEventListener("change", () => trigger("pick", { text: [...gpus.querySelectorAll("input:checked")].map((tick) => tick.value).join(",") }));
 
