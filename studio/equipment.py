@@ -52,6 +52,9 @@ def _gpus(config: TrainConfig, gpus: list[Gpu]) -> Iterator[Problem]:
     elif known and config.nproc_per_node and config.nproc_per_node > len(known) and not config.hostfile:
         what = f"{config.nproc_per_node} processes would share {len(known)} GPUs, and each needs its own"
         yield Problem("nproc_per_node", f"{what}: set {len(known)}, or leave it empty")
+    if config.parallel_strategy == "device_map" and len(named or known) < 2:
+        what = f"device_map deals layers out to several GPUs, and there is {len(named or known) or 'none'}"
+        yield Problem("parallel_strategy", f"{what}: set parallel_strategy: single")
     if config.fp16 and not known:
         yield Problem("fp16", "it needs a GPU: set fp16: false to train in float32")
 

@@ -38,6 +38,8 @@ def told(**keys: Any) -> dict[str, str]:
 
 @pytest.mark.usefixtures("gpus")
 def test_what_is_there_is_enough() -> None:
+    assert told(parallel_strategy="device_map") == {}
+    assert "there is 1" in told(parallel_strategy="device_map", devices="1")["parallel_strategy"]
     assert told() == told(devices="1") == told(nproc_per_node=2, devices="0,1") == told(fp16=True) == {}
 
 
@@ -57,6 +59,7 @@ def test_without_any_gpu() -> None:
     assert told(nproc_per_node=4) == {}
     assert "this machine has none" in told(devices="0")["devices"]
     assert "needs a GPU" in told(fp16=True)["fp16"]
+    assert "there is none" in told(parallel_strategy="device_map")["parallel_strategy"]
 
 
 @pytest.mark.usefixtures("gpus")

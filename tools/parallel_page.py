@@ -81,7 +81,9 @@ def _strategies() -> Iterator[str]:
     yield "| strategy | what it does | full | LoRA |"
     yield "|---|---|---|---|"
     for name, strategy in STRATEGIES.items():
-        figures = " | ".join(_gb({"parallel_strategy": name, "finetuning_type": kind}) for kind in ("full", "lora"))
+        kinds = ("full", "lora") if name != "device_map" else ("lora",)
+        full, lora = ["", *(_gb({"parallel_strategy": name, "finetuning_type": kind}) for kind in kinds)][-2:]
+        figures = f"{full} | {lora}"
         yield f"| `{name}` | {strategy.sentence[0]} | {figures} |"
 
 

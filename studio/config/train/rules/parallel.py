@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from studio.config.train.method import ONLINE
 from studio.errors import ConfigError, Problem
 from studio.parallel import zero
 from studio.parallel.strategies import STRATEGIES, Strategy
@@ -38,11 +39,17 @@ def deepspeed_problems(config: TrainConfig) -> Iterator[Problem]:
         return
     try:
         own = zero.parse(config.deepspeed)
-        told = [*zero.problems(own), *zero.contradictions(config)]
+        told = [*zero.problems(own), *zero.contradictions(config), *_not_offered(own)]
     except ConfigError as error:
         yield from error.problems
         return
     yield from (Problem("deepspeed", sentence) for sentence in told)
+
+
+def _not_offered(own: Mapping[str, Any]) -> Iterator[str]:
+    parallel = own.get("tensor_parallel")
+    if isinstance(parallel, Mapping) and parallel.get("autotp_size", 0) not in (0, 1):
+        yield "tensor_parallel.autotp_size: no training splits layers here: leave it out, zero3 shards every one"
 
 
 def _strategy(config: TrainConfig) -> Strategy:
@@ -76,6 +83,18 @@ def _folder_for_nvme(config: TrainConfig) -> Problem | None:
         return Problem(key, "only zero3 leaves anything on a disk: set cpu, or parallel_strategy: zero3")
     if config.nvme_path is None and "nvme_path" not in (config.deepspeed or ""):
         return Problem("nvme_path", "offloading to nvme needs a folder on a local NVMe disk")
+    return None
+
+
+def _layers_of_a_lora(config: TrainConfig) -> Problem | None:
+    """One process then holds layers on several devices, which was tried for adapters, and without a second model."""
+    if config.parallel_strategy != "device_map":
+        return None
+    if config.finetuning_type != "lora":
+        return Problem("parallel_strategy", "device_map is for LoRA: set finetuning_type: lora, or zero3 or fsdp2 here")
+    if config.stage in ONLINE or config.ref_model:
+        key = "stage" if config.stage in ONLINE else "ref_model"
+        return Problem(key, "device_map trains one model at a time: set parallel_strategy: zero3, or leave this out")
     return None
 
 
@@ -135,6 +154,7 @@ RULES = (
     _distinct_devices,
     _a_device_each,
     _folder_for_nvme,
+    _layers_of_a_lora,
     _whole_matrices,
     _whole_while_loaded,
     _two_precisions,
