@@ -17,7 +17,7 @@ from studio.parallel.strategies import STRATEGIES
 from studio.runs import cluster, nodes, process, queue
 from studio.runs.nodes import Meeting
 from studio.runs.process import RUN_VARIABLE
-from studio.runs.run import Run
+from studio.runs.run import Run, State
 from studio.runs.store import Store
 from studio.settings import ROOT
 
@@ -112,6 +112,8 @@ def _joinable(run: Run, node: int) -> Meeting:
     if not 0 < node < len(meeting.hosts):
         last = len(meeting.hosts) - 1
         raise ParallelError(f"{run.id} has nodes 0 to {last}, and node 0 is where it was started: join as 1 to {last}")
+    if run.state is State.QUEUED:
+        raise ParallelError(f"{run.id} waits for the trainings that were started before it: join when it has begun")
     if not run.is_active:
         raise ParallelError(
             f"{run.id} is {run.state} as seen from here. If it is not, this is a copy of the saves folder: all nodes "

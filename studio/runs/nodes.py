@@ -160,18 +160,23 @@ def _turn_away(door: socket.socket) -> None:
 
 
 def check_reach(meeting: Meeting) -> None:
-    """From another machine: whether the main one can be reached.
+    """From another machine: whether the main one can be reached; it may be about to open its port.
 
     Raises:
         ParallelError: it cannot.
     """
-    try:
-        socket.create_connection((meeting.addr, meeting.port), timeout=REACH_S).close()
-    except OSError as error:
-        raise ParallelError(
-            f"The main node does not answer from here at {meeting.addr}, port {meeting.port} ({error}): let its "
-            "firewall pass the port, or start the run with the master_addr and master_port that can be reached."
-        ) from error
+    deadline = time.monotonic() + REACH_S
+    while True:
+        try:
+            return socket.create_connection((meeting.addr, meeting.port), timeout=REACH_S).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise ParallelError(
+                    f"The main node does not answer from here at {meeting.addr}, port {meeting.port} ({error}): let "
+                    "its firewall pass the port, or start the run with a master_addr and master_port that can be "
+                    "reached."
+                ) from error
+        time.sleep(POLL_S)
 
 
 def fallen(run_dir: Path, patience_s: float = SILENT_S) -> str | None:

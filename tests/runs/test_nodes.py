@@ -98,13 +98,18 @@ def test_a_machine_joins_once(spread, open_door, until):
     assert run.state is State.RUNNING
 
 
-def test_who_cannot_join_is_told_why(spread, prepare, open_door, until):
+def test_who_cannot_join_is_told_why(spread, prepare, until, monkeypatch):
+    monkeypatch.setattr(nodes, "REACH_S", 0.5)
     run = spread(["sleep", 60])
     with pytest.raises(ParallelError, match=r"main node does not answer from here at 127\.0\.0\.1"):
         launchers.join(run, 1)
     for number in (0, 2, -1):
         with pytest.raises(ParallelError, match="join as 1 to 1"):
             launchers.join(run, number)
+    (run.path / "WAIT").touch()
+    with pytest.raises(ParallelError, match="waits for the trainings"):
+        launchers.join(run, 1)
+    (run.path / "WAIT").unlink()
     (run.path / "ranks").mkdir()
     with pytest.raises(ParallelError, match="has begun"):
         launchers.join(run, 1)
