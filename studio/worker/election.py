@@ -29,7 +29,7 @@ COLLECTIVE_TIMEOUT = "Watchdog caught collective operation timeout"  # NCCL's la
 
 @dataclass(frozen=True)
 class Voice:
-    """A card that was left, in unix seconds. `place` is what a sentence calls the process or machine."""
+    """A card that was left `at` that time, in unix seconds, by a process or, without a rank, by a machine."""
 
     card: Card
     at: float
