@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from studio import templates
 from studio.config.serve import Adapter, ServeConfig
+from studio.machine import Gpu
 from studio.serving import command, installed, refusals
 from studio.settings import ASSETS, ROOT
 
@@ -99,6 +102,17 @@ def test_gpus_are_chosen_and_sleep_needs_the_routes_of_the_developers() -> None:
     assert command.stand_in_environment(config, "k", 2, {}).items() >= {
         "CUDA_VISIBLE_DEVICES": "2,3", "OMP_NUM_THREADS": "2", "VLLM_API_KEY": "k", "PYTHONPATH": str(ROOT),
     }.items()  # fmt: skip
+
+
+def test_the_stand_in_sees_no_more_gpus_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    three = [Gpu(index, "NVIDIA H100 80GB HBM3", 80 * 10**9, 0, 0) for index in range(3)]
+    monkeypatch.setattr("studio.machine.gpus", lambda: iter(three))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def seen(**keys: Any) -> str:
+        return command.stand_in_environment(ServeConfig(**keys), "k", None, {})["CUDA_VISIBLE_DEVICES"]
+
+    assert (seen(), seen(devices="2,0"), seen(tensor_parallel_size=2)) == ("0", "2,0", "0,1")
 
 
 def test_a_model_in_int8_is_served_without_adapters_on_a_cpu(tmp_path: Path) -> None:
