@@ -164,10 +164,12 @@ def page(open_page: Callable[..., Page]) -> Page:
 
 
 @pytest.fixture
-def screenshot(page: Page) -> Callable[..., None]:
-    """Keep a picture as tests/output/NAME.png: `screenshot(name)`, or `screenshot(name, other_page)`."""
+def screenshot(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Keep a picture as tests/output/NAME.png: `screenshot(name)` of the page, or `screenshot(name, other_page)`, for
+    which none is opened."""
 
-    def screenshot(name: str, of: Page = page) -> None:
+    def screenshot(name: str, of: Page | None = None) -> None:
+        of = of or request.getfixturevalue("page")
         OUTPUT.mkdir(exist_ok=True)
         of.wait_for_timeout(SETTLE_MS)
         of.screenshot(path=OUTPUT / f"{name}.png", full_page=True)

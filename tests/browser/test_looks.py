@@ -22,6 +22,8 @@ pytestmark = pytest.mark.browser
 def used(studio: Studio) -> Studio:
     """A studio with something to show: runs in several states, one of them with curves."""
     for name, reason in (("quick try", "failed"), ("identity", "completed")):
+        if studio.store.list():
+            time.sleep(1.1)  # ids sort by the second
         run = studio.store.create(TrainConfig(dataset=("identity",), run_name=name))
         run.request("CLAIM")
         for step in range(1, 200):
@@ -50,7 +52,6 @@ def used(studio: Studio) -> Studio:
             best = {"best_step": 161, "best_metric": "loss", "best_value": 0.197}
             write_json(run.path / "result.json", {"output": "adapter", "steps": 199, "train_loss": 0.4, **best})
         write_json(run.path / "exit.json", {"code": 0, "signal": None, "reason": reason, "at": time.time()})
-        time.sleep(1.1)  # ids sort by the second
     return studio
 
 
