@@ -1,7 +1,7 @@
 """How the processes of a training hold the model between them, one class for each kind of strategy.
 
 A training calls, in this order: `of`, `prepare`, `loading` and `place` as the model is loaded, `arguments` as the
-trainer is made, `check` once it is; `gathered` wherever whole weights are looked at.
+trainer is made, `check` once it is, `collected` at the end.
 """
 
 from __future__ import annotations

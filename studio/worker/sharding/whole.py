@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -74,14 +74,6 @@ class Sharding:
     def rows(self, weight: nn.Parameter) -> int:
         """Rows of a weight, of which this process may hold none."""
         return len(weight)
-
-    @contextmanager
-    def gathered(self, weights: Iterable[nn.Parameter], changed: bool = False) -> Iterator[None]:
-        """In here `weights` are whole in every process; if `changed`, what the first does to them stays.
-
-        All processes must enter and leave it together.
-        """
-        yield
 
     def copied(self, model: PreTrainedModel) -> PreTrainedModel:
         """Another model that is as `model` was loaded, before anything was trained of it."""

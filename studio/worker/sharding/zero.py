@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import deepspeed
 import torch
 from accelerate.utils import DistributedType
+from deepspeed.runtime.zero import GatheredParameters
 from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
 from torch import nn
 from transformers import PreTrainedModel, trainer
@@ -78,11 +79,6 @@ class Zero(Copies):
     def rows(self, weight: nn.Parameter) -> int:
         return int(getattr(weight, "ds_shape", weight.shape)[0])
 
-    @contextmanager
-    def gathered(self, weights: Iterable[nn.Parameter], changed: bool = False) -> Iterator[None]:
-        with deepspeed.zero.GatheredParameters(list(weights), modifier_rank=0 if changed else None):
-            yield
-
     def copied(self, model: PreTrainedModel) -> PreTrainedModel:
         if not self.is_sharded:
             return super().copied(model)
@@ -123,7 +119,7 @@ class Zero(Copies):
         """A whole weight; of a trained one, what the optimizer works on."""
         if weight.requires_grad and (wide := safe_get_full_fp32_param(weight)) is not None:
             return wide
-        with self.gathered([weight]):
+        with GatheredParameters([weight]):
             return weight.detach().clone()
 
     def load(self, engine: Any, checkpoint: str, load_module_strict: bool = True) -> None:
@@ -142,13 +138,8 @@ class Zero(Copies):
         for group, decay in zip(engine.optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay
         for state in engine.optimizer.state.values():
-            state.update(
-                {
-                    key: value.clone()
-                    for key, value in state.items()
-                    if isinstance(value, torch.Tensor) and key == "step"
-                }
-            )
+            if isinstance(state.get("step"), torch.Tensor):
+                state["step"] = state["step"].clone()
 
     def _is_own(self, checkpoint: Path) -> bool:
         """Whether as many processes wrote it in the same way."""
@@ -171,7 +162,7 @@ class Zero(Copies):
                 self._set(weights[name], value)
 
     def _set(self, weight: nn.Parameter, value: torch.Tensor) -> None:
-        with self.gathered([weight], changed=True):
+        with GatheredParameters([weight], modifier_rank=0):  # what the first process does stays
             weight.data.copy_(value)
         if weight.requires_grad:
             safe_set_full_fp32_param(weight, value.to(self.device, torch.float32))
@@ -179,6 +170,6 @@ class Zero(Copies):
 
 def _whole_while_called(module: nn.Module) -> Iterator[Any]:
     """Hooks that gather the module's own weights for the time of its forward pass."""
-    whole = deepspeed.zero.GatheredParameters(list(module.parameters(recurse=False)))
+    whole = GatheredParameters(list(module.parameters(recurse=False)))
     yield module.register_forward_pre_hook(lambda *_: whole.__enter__())
     yield module.register_forward_hook(lambda *_: whole.__exit__(None, None, None))
