@@ -88,7 +88,11 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
     if zero.get("stage", 0) not in (0, 1, 2, 3):
         wrong.append(f"zero_optimization.stage is 0, 1, 2 or 3 (got {zero['stage']!r})")
     for part in ("offload_optimizer", "offload_param"):
-        place = (zero.get(part) or {}).get("device", "none")
+        section = zero.get(part) or {}
+        if not isinstance(section, Mapping):
+            wrong.append(f"zero_optimization.{part} is an object {{...}} (got {section!r})")
+            continue
+        place = section.get("device", "none")
         if place not in PLACES:
             wrong.append(f"zero_optimization.{part}.device is one of {', '.join(PLACES)} (got {place!r})")
     return wrong

@@ -36,12 +36,12 @@ class Spread:
 
     @property
     def _part(self) -> float:
-        return 1 / (self.team.devices if self.strategy.name == "device_map" else self.team.world)
+        return 1 / (self.team.world * self.team.devices)
 
     @property
     def weights(self) -> float:
         """The share of the weights that stays on the device."""
-        if self.strategy.name == "ddp" or not self.strategy.is_sharded:
+        if not self.strategy.is_sharded:
             return 1.0
         return 0.0 if self.offloads("offload_param") else self._part
 
@@ -80,7 +80,8 @@ class Spread:
         return self.strategy.is_deepspeed and self._place(part) != "none"
 
     def _place(self, part: str) -> str:
-        return str((self._zero.get(part) or {}).get("device", "none"))
+        section = self._zero.get(part)
+        return str(section.get("device", "none")) if isinstance(section, Mapping) else "none"
 
     # what is there beside the shares
 
@@ -123,7 +124,7 @@ class Spread:
         """The share of its own weights that a process makes a step for at once."""
         if self.strategy.stage != 3 or not self.states:
             return 1.0
-        return min(1.0, int(self._zero.get("sub_group_size", 10**9)) / max(1, self._moved * self.states))
+        return min(1.0, self._said("sub_group_size", 10**9) / max(1, self._moved * self.states))
 
     def host(self, states: int) -> int:
         """What this machine's memory holds for the devices, of all its processes; `states` are the optimizer's in all.
@@ -148,18 +149,23 @@ class Spread:
         section = full.get("zero_optimization", {})
         return section if isinstance(section, Mapping) else {}
 
+    def _said(self, key: str, default: int) -> int:
+        """A number of DeepSpeed's settings; what a person wrote there may be none."""
+        value = self._zero.get(key)
+        return int(value) if isinstance(value, int | float) else default
+
     @property
     def _bucket(self) -> int:
         """Bytes of DeepSpeed's place for gradients on their way, with that for the largest to leave the device."""
-        size = int(self._zero.get("reduce_bucket_size", zero.BUCKET))
+        size = self._said("reduce_bucket_size", zero.BUCKET)
         leaving = self._largest_tensor if self.offloads("offload_optimizer") else 0
         return (size + leaving) * self.precision.computed
 
     def _live(self) -> int:
         """Elements that ZeRO-3 leaves whole: what it will need again soon, which is most at the turn."""
-        soon = int(self._zero.get("stage3_max_reuse_distance", 10**9)) // 2
-        ahead = int(self._zero.get("stage3_prefetch_bucket_size", 0))
-        most = int(self._zero.get("stage3_max_live_parameters", 10**9))
+        soon = self._said("stage3_max_reuse_distance", 10**9) // 2
+        ahead = self._said("stage3_prefetch_bucket_size", 0)
+        most = self._said("stage3_max_live_parameters", 10**9)
         return min(self.shape.parameters, most, soon + ahead + self._largest_tensor)
 
     # sizes, in elements unless they say bytes

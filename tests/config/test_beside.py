@@ -109,6 +109,23 @@ def test_files_that_are_no_settings(tmp_path: Path) -> None:
         config_of(deepspeed="gone.json")
 
 
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"zero_optimization": "x"}, "stage is 0, 1, 2 or 3 (got 'x')"),
+        ({"zero_optimization": {"stage": [1]}}, "stage is 0, 1, 2 or 3 (got [1])"),
+        ({"zero_optimization": {"stage": True}}, "stage is 0, 1, 2 or 3 (got True)"),
+        ({"zero_optimization": {"stage": 3, "offload_param": "cpu"}}, "offload_param is an object {...} (got 'cpu')"),
+    ],
+)
+def test_settings_of_another_form_are_refused(own: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(deepspeed=own)
+    [problem] = caught.value.problems
+    assert problem.where == "deepspeed"
+    assert words in problem.what
+
+
 # FSDP as transformers has it
 
 

@@ -23,9 +23,8 @@ def deepspeed(value: Any, values: Mapping[str, Any]) -> Values:
     if isinstance(value, str) and (known := WELL_KNOWN.fullmatch(Path(value).name)):
         return _named(int(known[1]), bool(known[2]))
     section = _zero(value)
-    if section is None:
+    if section is None or (stage := _stage(section)) is None:
         return {"deepspeed": value}
-    stage = section.get("stage", 0)
     if stage == 0 and "parallel_strategy" not in values:
         return {"deepspeed": None, "parallel_strategy": "ddp"}
     places = {key: section.get(key) for key in ("offload_optimizer", "offload_param")}
@@ -33,7 +32,7 @@ def deepspeed(value: Any, values: Mapping[str, Any]) -> Values:
     paths = [str(part["nvme_path"]) for part in parts.values() if part.get("nvme_path")]
     return {
         "deepspeed": value,
-        **({"parallel_strategy": f"zero{stage}"} if stage in (1, 2, 3) else {}),
+        "parallel_strategy": f"zero{stage}" if stage else "ddp",
         **{key: str(part["device"]) for key, part in parts.items() if part["device"] in zero.PLACES},
         **({"nvme_path": paths[0]} if paths else {}),
     }
@@ -60,10 +59,7 @@ def timeout(value: Any, _: Mapping[str, Any]) -> Values:
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:
     """What is not there, and what cannot be had of FSDP, by name."""
-    found = []
-    given = values.get("deepspeed")
-    if isinstance(given, str) and given.strip() and not (_is_json(given) or WELL_KNOWN.fullmatch(Path(given).name)):
-        found.append(Problem("deepspeed", f"there is no file {given!r:.200}, and it is no JSON object {{...}} either"))
+    found = [Problem("deepspeed", what)] if (what := _wrong(values.get("deepspeed"))) else []
     try:
         fsdp_keys.words(values.get("fsdp") or False)
     except RefusedError as error:
@@ -84,7 +80,7 @@ def notes(values: Mapping[str, Any]) -> list[Problem]:
     if isinstance(given, str) and WELL_KNOWN.fullmatch(Path(given).name):
         strategy = deepspeed(given, {})["parallel_strategy"]
         told.append(Problem("deepspeed", f"{given} is not here: settings for {strategy} are generated instead"))
-    elif (section := _zero(given)) is not None and section.get("stage", 0) == 0 and "parallel_strategy" not in values:
+    elif (section := _zero(given)) is not None and _stage(section) == 0 and "parallel_strategy" not in values:
         told.append(Problem("deepspeed", "stage 0 shards nothing: parallel_strategy: ddp trains the same without it"))
     if timeout(values.get("ddp_timeout"), {})["ddp_timeout"] != values.get("ddp_timeout"):
         told.append(Problem("ddp_timeout", f"is {LONG_S} s: who waits longer waits for a process that is gone"))
@@ -94,6 +90,16 @@ def notes(values: Mapping[str, Any]) -> list[Problem]:
         else:
             told += fsdp_keys.settings(values["fsdp_config"]).notes
     return told
+
+
+def _wrong(given: Any) -> str:
+    """Why these are no settings of DeepSpeed's that say what they are for; empty where they are."""
+    if isinstance(given, str) and given.strip() and not (_is_json(given) or WELL_KNOWN.fullmatch(Path(given).name)):
+        return f"there is no file {given!r:.200}, and it is no JSON object {{...}} either"
+    section = _zero(given)
+    if section is None or _stage(section) is not None:
+        return ""
+    return f"zero_optimization.stage is 0, 1, 2 or 3 (got {section.get('stage')!r:.60})"
 
 
 def _is_json(text: str) -> bool:
@@ -106,6 +112,12 @@ def _named(stage: int, is_offloaded: bool) -> Values:
     return {"deepspeed": None, "parallel_strategy": strategy, **(both if is_offloaded else {})}
 
 
+def _stage(section: Mapping[str, Any]) -> int | None:
+    """None where it is none of ZeRO's."""
+    stage = section.get("stage", 0)
+    return int(stage) if stage in (0, 1, 2, 3) and not isinstance(stage, bool) else None
+
+
 def _zero(value: Any) -> Mapping[str, Any] | None:
     """The section zero_optimization of DeepSpeed's settings; None where `value` is no such settings."""
     try:
@@ -113,4 +125,4 @@ def _zero(value: Any) -> Mapping[str, Any] | None:
     except (ConfigError, TypeError, ValueError, RecursionError):
         return None
     section = found.get("zero_optimization", {})
-    return section if isinstance(section, Mapping) else None
+    return section if isinstance(section, Mapping) else {"stage": section}
