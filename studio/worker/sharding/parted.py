@@ -36,12 +36,16 @@ class Parted(Trainer):  # type: ignore[misc]  # transformers is untyped
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:
             self._parts.load_weights(self.model, Path(resume_from_checkpoint))
+        elif self._is_plain:
+            self._load_plain(resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         if self.is_fsdp_enabled:
             self._parts.load_weights(self.model, Path(self.state.best_model_checkpoint))
+        elif self._is_plain:
+            self._load_plain(self.state.best_model_checkpoint)
         else:
             super()._load_best_model()
 
@@ -51,6 +55,14 @@ class Parted(Trainer):  # type: ignore[misc]  # transformers is untyped
             return
         self._parts.load_states(self.model, self.optimizer, Path(checkpoint))
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
+
+    @property
+    def _is_plain(self) -> bool:
+        return not (self.is_deepspeed_enabled or isinstance(self.model, PeftModel))
+
+    def _load_plain(self, folder: str) -> None:
+        # Trainer passes over what files call by another name, such as experts
+        self.model.load_state_dict(self._parts.stored(self.model, Path(folder)), strict=False)
 
     @property
     def _parts(self) -> ModuleType:

@@ -24,8 +24,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import distribute_tensor
 from torch.optim import Optimizer
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import OPTIMIZER_NAME
 
 from studio import models
@@ -81,8 +83,19 @@ def stored(model: nn.Module, folder: Path) -> Weights:
     if is_adapter:
         names = _adapter_names(model)
         weights = {names.get(key, key): weight for key, weight in weights.items()}
-    if unknown := sorted(weights.keys() - model.state_dict().keys()):
+    unknown = sorted(weights.keys() - model.state_dict().keys())
+    if unknown and not (is_adapter or is_deepspeed_zero3_enabled()):
+        return _converted(model, folder)
+    if unknown:
         raise NotResumable(f"{folder} does not fit the model: it has weights for {unknown[0]}")
+    return weights
+
+
+def _converted(model: nn.Module, folder: Path) -> Weights:
+    """The weights in `folder`, which files name and cut in another way than `model`, such as those of experts."""
+    kind: Any = type(model).__mro__[2] if isinstance(model, FSDPModule) else type(model)
+    # float32 holds whatever is there, and `model` rounds it to its own types
+    weights: Weights = kind.from_pretrained(folder, dtype=torch.float32).state_dict()
     return weights
 
 

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from studio.errors import ParallelError
 from studio.worker.sharding import fsdp
@@ -73,6 +73,21 @@ def test_goes_on_from_one_process(shard: Any, train: Train, keys: dict[str, Any]
 def test_goes_on_with_averaged_weights(shard: Any) -> None:
     run = shard("run", **AVERAGED)
     assert apart(run, shard("again", **AVERAGED, **hand_over(run, "again"))) == 0
+
+
+def test_experts_go_on(shard: Any, train: Train, tmp_path: Path, tokenizer_dir: Path) -> None:
+    """Files hold each expert by itself, and the model all of them in one weight."""
+    torch.manual_seed(0)
+    shape = Qwen3MoeConfig(
+        vocab_size=320, hidden_size=32, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2, head_dim=8,
+        num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    Qwen3MoeForCausalLM(shape).save_pretrained(tmp_path / "experts")
+    shutil.copytree(tokenizer_dir, tmp_path / "experts", dirs_exist_ok=True)
+    keys = {**FULL, "model_name_or_path": str(tmp_path / "experts")}
+    run = train("run", **STEPS, **keys)
+    assert apart(run, train("single", **STEPS, **keys, **hand_over(run, "single"))) == 0
+    assert apart(run, shard("parts", **keys, **hand_over(run, "parts"))) < CLOSE
 
 
 def outputs(run: Finished) -> list[torch.Tensor]:
