@@ -7,14 +7,12 @@ On all GPUs of the machine; without any, two processes on the CPU train the bund
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from bench import _shapes
@@ -121,9 +119,9 @@ def _figures(run: Run, config: TrainConfig, store: Store) -> Iterator[str]:
     history, _ = events.read(run.metrics)
     steps = [event for event in history if event["type"] == "step"]
     timed = steps[WARM_UP:]
-    pauses = [later["at"] - earlier["at"] for earlier, later in itertools.pairwise(timed)]
     tokens = steps[-1]["tokens"] / len(steps)
-    speed, processes = tokens / median(pauses), run.result.get("world_size", 1)
+    speed = tokens * (len(timed) - 1) / (timed[-1]["at"] - timed[0]["at"])
+    processes = run.result.get("world_size", 1)
     yield str(processes)
     yield f"{tokens:.0f}"
     yield f"{speed:,.0f}"
