@@ -132,6 +132,12 @@ def filled(settings: Settings, options: Options, world: int, precision: str, hid
     return _filled(settings, values)
 
 
+def is_on_disk(settings: Mapping[str, Any]) -> bool:
+    """Whether anything is offloaded to an NVMe disk."""
+    parts = (settings.get("zero_optimization", {}).get(name) or {} for name in ("offload_optimizer", "offload_param"))
+    return any(part.get("device") == "nvme" for part in parts)
+
+
 def _generated(options: Options) -> Settings:
     stage = STRATEGIES[options.parallel_strategy].stage
     of_stage = _sharded() if stage == 3 else {"allgather_bucket_size": BUCKET, "reduce_bucket_size": BUCKET}

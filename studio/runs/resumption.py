@@ -15,7 +15,7 @@ from studio.config.train import TrainConfig
 from studio.config.train.saving import Scope
 from studio.errors import ConfigError, NotResumable, Problem
 from studio.files import read_record
-from studio.parallel import nodes
+from studio.parallel import nodes, zero
 from studio.parallel.strategies import STRATEGIES
 from studio.runs import checkpoints
 from studio.runs.checkpoints import Checkpoint
@@ -249,6 +249,13 @@ def _other_form(turn: Turn) -> Iterator[str]:
         )
 
 
+def _states_on_disk(turn: Turn) -> Iterator[str]:
+    before = turn.before
+    is_deepspeed = STRATEGIES[before.parallel_strategy].is_deepspeed
+    if turn.scope in WITH_OPTIMIZER and is_deepspeed and zero.is_on_disk(zero.settings(before)):
+        yield "DeepSpeed does not bring back what was offloaded to an NVMe disk: take scope no_optimizer or weights"
+
+
 def _bound_schedule(turn: Turn) -> Iterator[str]:
     followed = "reduce_lr_on_plateau" in (turn.before.lr_scheduler_type, turn.after.lr_scheduler_type)
     if followed and turn.scope in WITH_SCHEDULE and (keys := turn.changed(SCHEDULE)):
@@ -330,7 +337,7 @@ def _less_than_all(turn: Turn) -> Iterator[str]:
 
 Rule = Callable[[Turn], Iterator[str]]
 REFUSALS: tuple[Rule, ...] = (
-    _other_weights, _missing_states, _other_optimizer, _other_form, _bound_schedule, _nothing_left,
+    _other_weights, _missing_states, _other_optimizer, _other_form, _states_on_disk, _bound_schedule, _nothing_left,
 )  # fmt: skip
 WARNINGS: tuple[Rule, ...] = (
     _less_than_all, _other_batch, _other_rows, _other_length, _other_schedule, _other_loss, _other_precision,

@@ -29,6 +29,7 @@ from studio.exports.consolidate import Source
 from studio.exports.plan import size
 from studio.exports.report import Report, Section
 from studio.files import folder_bytes, read_record, write_json
+from studio.parallel import zero
 from studio.planning.parameters import REWARD_HEAD
 from studio.runs.store import Store
 from studio.worker import outputs
@@ -100,7 +101,9 @@ def _write_model(desk: Desk, config: ConsolidateConfig, found: Source, draft: Pa
 
 def _weights(checkpoint: Path) -> Weights:
     """All weights of a checkpoint, each once: what is tied is stored under the name that comes first."""
-    if universal.shards(checkpoint):
+    # shards of what was offloaded to an NVMe disk do not hold it; the whole weights beside them are right
+    is_on_disk = zero.is_on_disk(read_record(checkpoint.resolve().parents[1] / "deepspeed.json"))
+    if universal.shards(checkpoint) and not is_on_disk:
         found: Weights = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), lazy_mode=True)
     else:
         found = dict(_stored(checkpoint))

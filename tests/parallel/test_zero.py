@@ -160,3 +160,8 @@ class Asked(dict[str, Any]):
 
     def keys(self) -> Any:
         return self
+
+
+def test_what_lies_on_a_disk_is_known() -> None:
+    assert zero.is_on_disk(zero.settings(options("zero3", offload_optimizer="nvme", nvme_path="/disk")))
+    assert not zero.is_on_disk(zero.settings(options("zero3", offload_optimizer="cpu", offload_param="cpu")))

@@ -224,3 +224,11 @@ def test_changes_are_checked_as_a_configuration_is(make):
         resumption.judge(make(20), learning_rat=1)
     with pytest.raises(ConfigError, match="is set by the studio"):
         resumption.judge(make(20), resumed_from="x")
+
+
+def test_states_on_an_nvme_disk_are_not_taken(make):
+    keys = {"parallel_strategy": "zero3", "offload_optimizer": "nvme", "nvme_path": "/disk"}
+    run = make(10, manifest={"strategy": "zero3", "world_size": 2, "batch": 32}, **keys)
+    with pytest.raises(NotResumable, match="does not bring back what was offloaded to an NVMe disk"):
+        resumption.judge(run, nproc_per_node=2, gradient_accumulation_steps=8)
+    assert resumption.judge(run, scope="weights", nproc_per_node=2, gradient_accumulation_steps=8).step == 10

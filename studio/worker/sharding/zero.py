@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel, trainer
 from transformers.integrations import HfDeepSpeedConfig
 
-from studio.errors import ModelError
+from studio.errors import ModelError, NotResumable
 from studio.files import read_record, write_json
 from studio.models import ModelInfo
 from studio.parallel import zero
@@ -61,6 +63,7 @@ class Zero(Copies):
         if self.is_sharded and self.config.finetuning_type == "lora" and grows and self.device.type == "cpu":
             raise ModelError("zero3 trains new tokens beside an adapter on GPUs only: set parallel_strategy: zero2")
         self._settings = zero.filled(zero.settings(self.config), self.config, self.rank.world, name, hidden)
+        _require_tools(self._settings)
         if self.rank.is_first:
             write_json(self.run_dir / RECORD, self._settings)
         self._loading = HfDeepSpeedConfig(self._settings)
@@ -125,8 +128,13 @@ class Zero(Copies):
     def load(self, engine: Any, checkpoint: str, load_module_strict: bool = True) -> None:
         """Give the engine what the run goes on with of a checkpoint, whichever processes wrote it."""
         folder, takes_states = Path(checkpoint), self.config.resume_scope in WITH_OPTIMIZER
+        on_disk = zero.is_on_disk(self._settings)
+        if on_disk and takes_states and engine.global_steps == 0:
+            raise NotResumable(
+                "DeepSpeed does not bring back what was offloaded to an NVMe disk: take resume_scope: weights"
+            )
         is_own = self._is_own(folder)
-        if not is_own and not (takes_states and universal.shards(folder)):
+        if on_disk or not (is_own or (takes_states and universal.shards(folder))):
             self._load_weights(engine.module, folder)
             return
         if not is_own:
@@ -166,6 +174,25 @@ class Zero(Copies):
             weight.data.copy_(value)
         if weight.requires_grad:
             safe_set_full_fp32_param(weight, value.to(self.device, torch.float32))
+
+
+def _require_tools(settings: zero.Settings) -> None:
+    """What DeepSpeed compiles to write to an NVMe disk, which takes minutes the first time, needs these.
+
+    Raises:
+        ModelError: with what to install.
+    """
+    if not zero.is_on_disk(settings):
+        return
+    found = {
+        "g++": shutil.which("g++"),
+        "ninja-build": shutil.which("ninja"),
+        "libaio-dev": ctypes.util.find_library("aio"),
+    }
+    if missing := [package for package, place in found.items() if not place]:
+        raise ModelError(
+            f"offloading to nvme needs {', '.join(missing)}: apt-get install {' '.join(missing)}, or set cpu"
+        )
 
 
 def _whole_while_called(module: nn.Module) -> Iterator[Any]:

@@ -160,3 +160,13 @@ def test_new_tokens_beside_an_adapter_need_gpus_in_the_third_stage(tiny_model: P
     held = sharding.of(parse(TrainConfig, keys), Rank(), tmp_path)
     with pytest.raises(ModelError, match="new tokens beside an adapter on GPUs only"):
         held.begin(torch.float32, models.check(tiny_model))
+
+
+def test_an_nvme_disk_needs_tools_that_are_named(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"dataset": ["demo"], "parallel_strategy": "zero3", "offload_optimizer": "nvme", "nvme_path": str(tmp_path)}
+    held = sharding.of(parse(TrainConfig, keys), Rank(), tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ModelError, match="offloading to nvme needs g\\+\\+, ninja-build"):
+        held.begin(torch.float32, models.check(tiny_model))
