@@ -73,10 +73,6 @@ class Forked:
             self._channel.close()
         return self.returncode
 
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
 
 class Forks:
     """A process that has imported `modules` and forks.
@@ -232,7 +228,7 @@ def _show(env: Mapping[str, str]) -> None:
     """To those who read /proc/PID/environ, which is the memory that the first process found it in."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[47]), int(fields[48])
-    text = "".join(f"{name}={value}\0" for name, value in env.items() if name != "ROOM").encode()
+    text = "".join(f"{name}={value}\0" for name, value in env.items()).encode()
     assert len(text) < end - start, "ROOM_BYTES is too little"
     ctypes.memset(start, 0, end - start)
     ctypes.memmove(start, text, len(text))

@@ -33,10 +33,10 @@ FSDP_PART = "optimizer/__1_0.distcp"
 Alone = Callable[[str], Finished]
 
 
-def train(run_dir: Path, **keys: Any) -> Finished:
-    """A training to its end, of as many processes as its strategy starts."""
+def train(run_dir: Path, cold: bool = False, **keys: Any) -> Finished:
+    """A training to its end, of as many processes as its strategy starts; a `cold` one does its imports itself."""
     write_config(run_dir, "train", ASSETS / "seedling", ROOT / "data", {**KEYS, **keys})
-    worker = spawn("launch" if "parallel_strategy" in keys else "train", run_dir)
+    worker = spawn("launch" if "parallel_strategy" in keys else "train", run_dir, cold)
     assert worker.wait() == 0, worker.log
     return worker
 
@@ -74,7 +74,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
 def test_two_processes_train_as_one(
     tmp_path: Path, alone: Alone, strategy: str, keys: dict[str, Any], part: str
 ) -> None:
-    run = train(tmp_path / "run", parallel_strategy=strategy, nproc_per_node=2, gradient_accumulation_steps=1, **keys)
+    several = {"parallel_strategy": strategy, "nproc_per_node": 2, "gradient_accumulation_steps": 1}
+    run = train(tmp_path / "run", cold=strategy == "ddp", **several, **keys)
     expected = alone(str(keys.get("finetuning_type", "full")))
     assert list(run.losses) == list(expected.losses) == list(range(1, STEPS + 1))
     assert farthest(run.losses, expected.losses) < CLOSE
