@@ -13,9 +13,6 @@ need nodejs 'command -v node'                                # those in JavaScri
 need slurmctld 'in_sbin slurmctld'                           # a cluster of one machine, for trainings that SLURM runs
 need slurmd 'in_sbin slurmd'
 need slurm-client 'command -v sbatch'
-need g++ 'command -v g++'                                    # DeepSpeed builds its optimizer for the CPU
-need ninja-build 'command -v ninja'
-need libaio-dev 'test -e /usr/include/libaio.h'              # and what it writes to an NVMe disk with
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 
 if ! command -v apt-get >/dev/null; then
