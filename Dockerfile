@@ -2,7 +2,7 @@
 # The studio in a container. CPU:  docker build -t seedbed .
 #                            CUDA: docker build -t seedbed --build-arg DEVICE=cuda .
 # Run: docker run -p 7860:7860 -e SEEDBED_AUTH=user:password -v seedbed-saves:/app/saves -v seedbed-data:/app/data \
-#        seedbed                                    (CUDA: add --gpus all)
+#        seedbed                                    (CUDA: add --gpus all, for several --shm-size 8g too)
 FROM python:3.11-slim-bookworm
 
 ARG DEVICE=cpu
