@@ -85,6 +85,7 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
     if not isinstance(zero, Mapping):
         return [f"zero_optimization is an object {{...}} (got {zero!r})"]
     wrong = list(zero_keys.unknown(settings))
+    wrong += zero_keys.misused(zero, "zero_optimization")
     if zero.get("stage", 0) not in (0, 1, 2, 3):
         wrong.append(f"zero_optimization.stage is 0, 1, 2 or 3 (got {zero['stage']!r})")
     for part in ("offload_optimizer", "offload_param"):
@@ -92,6 +93,7 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
         if not isinstance(section, Mapping):
             wrong.append(f"zero_optimization.{part} is an object {{...}} (got {section!r})")
             continue
+        wrong += zero_keys.misused(section, f"zero_optimization.{part}")
         place = section.get("device", "none")
         if place not in PLACES:
             wrong.append(f"zero_optimization.{part}.device is one of {', '.join(PLACES)} (got {place!r})")

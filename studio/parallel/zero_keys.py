@@ -71,6 +71,18 @@ KEYS: dict[str, tuple[str, ...]] = {
         "injection_policy_tuple", "partition_config", "preset_model", "keep_module_on_host", "kernel_inject",
     ),
 }  # fmt: skip
+# of the sections that are checked value by value: the keys that take a number, and those that take neither that nor
+# a switch
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "zero_optimization": (
+        "stage", "reduce_bucket_size", "allgather_bucket_size", "sub_group_size", "stage3_prefetch_bucket_size",
+        "stage3_param_persistence_threshold", "stage3_model_persistence_threshold", "stage3_max_live_parameters",
+        "stage3_max_reuse_distance", "stage3_module_granularity_threshold", "zero_hpz_partition_size",
+    ),
+    "zero_optimization.offload_optimizer": ("buffer_count", "ratio", "cpuadam_cores_perc"),
+    "zero_optimization.offload_param": ("buffer_count", "buffer_size", "max_in_cpu"),
+}  # fmt: skip
+NEITHER = ("offload_param", "offload_optimizer", "zenflow", "leaf_module", "device", "nvme_path")
 REMOVED = {
     "amp": "use bf16 or fp16",
     "compression_training": "leave it out",
@@ -101,6 +113,19 @@ def unknown(settings: Mapping[str, Any], section: str = "") -> Iterator[str]:
             yield f"DeepSpeed knows no {name}" + (f"; do you mean {near[0]}?" if near else _elsewhere(key))
         elif isinstance(value, Mapping):
             yield from unknown(value, name)
+
+
+def misused(settings: Mapping[str, Any], section: str) -> Iterator[str]:
+    """A sentence for each value of a section that is of another kind than its key takes."""
+    for key, value in settings.items():
+        if key not in KEYS[section] or key in NEITHER or value in (None, "auto"):
+            continue
+        if key not in NUMBERS[section]:
+            right, kind = isinstance(value, bool), "true or false"
+        else:
+            right, kind = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+        if not right:
+            yield f"{section}.{key} is {kind} (got {value!r})"
 
 
 def _elsewhere(key: str) -> str:

@@ -76,8 +76,14 @@ def test_what_is_no_object_is_refused() -> None:
         ({"zero_optimization": {"stage": 4}}, "stage is 0, 1, 2 or 3 (got 4)"),
         ({"zero_optimization": {"offload_param": {"device": "gpu"}}}, "one of none, cpu, nvme (got 'gpu')"),
         ({"zero_optimization": 2}, "zero_optimization is an object"),
+        ({"zero_optimization": {"reduce_bucket_size": "big"}}, "zero_optimization.reduce_bucket_size is a number"),
+        ({"zero_optimization": {"overlap_comm": "yes"}}, "zero_optimization.overlap_comm is true or false (got 'yes')"),
+        (
+            {"zero_optimization": {"offload_optimizer": {"device": "cpu", "ratio": True}}},
+            "zero_optimization.offload_optimizer.ratio is a number (got True)",
+        ),
     ],
-    ids=["section", "key", "place", "removed", "stage", "device", "no-object"],
+    ids=["section", "key", "place", "removed", "stage", "device", "no-object", "number", "switch", "deeper"],
 )
 def test_what_deepspeed_does_not_know_is_named(own: dict[str, Any], said: str) -> None:
     assert any(said in problem for problem in zero.problems(own)), zero.problems(own)
@@ -139,6 +145,10 @@ def test_the_keys_are_those_of_deepspeed() -> None:
     for section, model in models.items():
         fields = {field.alias or name for name, field in model.model_fields.items()}
         assert fields == set(zero_keys.KEYS[section]), section
+    for section, keys in zero_keys.NUMBERS.items():
+        kinds = {field.alias or name: field.annotation for name, field in models[section].model_fields.items()}
+        plain = {name: kind for name, kind in kinds.items() if name not in zero_keys.NEITHER}
+        assert {name for name, kind in plain.items() if kind not in (bool, bool | None)} == set(keys), section
     removed = {*_REMOVED_TOP_LEVEL_CONFIG_KEYS, *(f"zero_optimization.{key}" for key in _REMOVED_ZERO_CONFIG_KEYS)}
     assert removed == set(zero_keys.REMOVED)
 
