@@ -14,7 +14,7 @@ from studio.config.merge import RUN, MergeConfig
 from studio.config.push import PushConfig
 from studio.config.train import TrainConfig
 from studio.models import display_name
-from studio.runs.run import ENDS, UNKNOWN_KIND, Run, State
+from studio.runs.run import ACTIVE, ENDS, UNKNOWN_KIND, Run, State
 from studio.runs.store import Store
 
 
@@ -114,8 +114,6 @@ def _progress(state: State, status: dict[str, Any]) -> float | None:
 
 
 def _message(run: Run, state: State, status: dict[str, Any]) -> str:
-    if state in (State.FAILED, State.LOST, State.DAMAGED):
+    if state not in ACTIVE:
         return run.reason
-    if state is State.COMPLETED:
-        return ""
     return str(status.get("message") or status.get("phase") or "")

@@ -1,9 +1,9 @@
 // The checkpoints of a training: a line each, verified on demand, and the question how to go on from one of them.
-const OPEN_MS = 3000, CLOSED_MS = 15000, JUDGE_MS = 300;
+const JUDGE_MS = 300;
 const heading = make("summary"), list = make("div"), dialog = make("form", "resume");
 const fold = make("details", "fold", heading, list, dialog);
 const verdicts = new Map(); // by step: what verifying said
-let run = null, stamp = "", seen = null, due = 0, done = true, judging = null, asked = 0;
+let run = null, stamp = "", seen = null, done = true, judging = null, asked = 0;
 fold.hidden = dialog.hidden = true;
 box.append(fold);
 
@@ -12,9 +12,10 @@ const when = (at) => new Date(at * 1000).toLocaleString([], { dateStyle: "short"
 const whole = () => seen.checkpoints.filter(({ problem }) => !problem);
 
 function state(each) {
-  const badge = each.problem ? make("span", "badge failed", say("damaged", "已损坏")) : make("span", "badge completed", say("complete", "完整"));
+  const verdict = verdicts.get(each.step) ?? "";
+  const badge = each.problem || verdict.className === "over" ? make("span", "badge failed", say("damaged", "已损坏")) : make("span", "badge completed", say("complete", "完整"));
   const marks = [each.is_best && say("best", "最佳"), each.weights_only && say("weights only", "仅权重")].filter(Boolean);
-  return make("td", "", badge, marks.length ? ` ${marks.join(" · ")}` : "", each.problem ? make("small", "over", each.problem) : "", verdicts.get(each.step) ?? "");
+  return make("td", "", badge, marks.length ? ` ${marks.join(" · ")}` : "", each.problem ? make("small", "over", each.problem) : "", verdict);
 }
 
 function actions(each) {
@@ -57,21 +58,24 @@ function nothing() {
 }
 
 function draw() {
-  const newest = seen.checkpoints[0];
+  const newest = seen.checkpoints[0], focused = document.activeElement, row = focused?.closest("#run-checkpoints tr[data-step]");
+  const place = row ? [...row.querySelectorAll("button")].indexOf(focused) : -1; // a line that is drawn anew keeps the focus
   const told = newest ? say(`${seen.checkpoints.length}, the last of step ${newest.step}`, `${seen.checkpoints.length} 个，最新为第 ${newest.step} 步`) : say("none", "无");
   heading.replaceChildren(make("b", "", say("Checkpoints", "检查点")), ` ${told}`);
   if (!newest) return list.replaceChildren(nothing());
   const names = [[say("Checkpoint", "检查点"), ""], [say("Written", "写入时间"), "narrow-hidden"], [say("Size", "大小"), ""], [say("Processes", "进程"), "narrow-hidden"], [say("State", "状态"), ""], ["", ""]];
   const head = make("thead", "", make("tr", "", ...names.map(([name, className]) => make("th", className, name))));
-  list.replaceChildren(make("table", "runs checkpoints", head, make("tbody", "", ...seen.checkpoints.map(line))), ...seen.made.map(madeLine));
+  const lost = whole().length ? [] : [card("bad", say("None of them is whole, so the training cannot go on: start it again.", "没有完整的检查点，无法继续训练：请重新开始。"))];
+  list.replaceChildren(make("table", "runs checkpoints", head, make("tbody", "", ...seen.checkpoints.map(line))), ...lost, ...seen.made.map(madeLine));
+  if (row) list.querySelectorAll(`[data-step="${row.dataset.step}"] button`)[place]?.focus();
 }
 
 // sizes at once, then the contents file by file: whoever leaves the page stops it
 async function check(step) {
   const about = run, verdict = make("small", "");
-  const tell = (text, className = "") => { verdict.textContent = text; verdict.className = className; };
+  const tell = (text, className = "") => { verdict.textContent = text; verdict.className = className; draw(); };
   verdicts.set(step, verdict);
-  draw();
+  tell("");
   const quick = await server.verify([run, step]);
   if (quick.error || quick.problems.length) return tell(quick.error ?? quick.problems.join("; "), "over");
   if (!quick.files.length) return tell(say("its files are whole, as far as their form tells: it has no manifest", "没有清单；从文件形式看完整"));
@@ -118,7 +122,8 @@ function scopes() {
 
 function open(step) {
   const { values } = seen, offered = whole().map((each) => [each.step, `${say(`step ${each.step}`, `第 ${each.step} 步`)}${each.is_best ? ` · ${say("best", "最佳")}` : ""}`]);
-  if (!offered.length) return;
+  fold.open = true;
+  if (!offered.length) return list.scrollIntoView({ block: "nearest" });
   const devices = make("input", "short");
   Object.assign(devices, { name: "devices", value: values.devices ?? "", placeholder: "0,1" });
   const start = make("button", "small primary", say("Resume so", "按此继续"));
@@ -133,7 +138,6 @@ function open(step) {
       field(say("Max steps", "最大步数"), numberInput("max_steps", values.max_steps, -1), say("-1: the epochs decide", "-1：由轮数决定")),
       field(say("Epochs", "轮数"), numberInput("num_train_epochs", values.num_train_epochs, 0))),
     scopes(), make("div", "judged"), make("div", "panel-actions", start, cancel));
-  fold.open = true;
   dialog.hidden = false;
   dialog.scrollIntoView({ block: "nearest" });
   dialog.elements.step.focus({ preventScroll: true });
@@ -193,14 +197,13 @@ dialog.addEventListener("submit", (event) => {
 
 function begin(id) {
   run = id || null;
-  stamp = ""; seen = null; due = 0; done = !run;
+  stamp = ""; seen = null; done = !run;
   verdicts.clear();
   close();
   fold.hidden = true;
 }
 
 async function refresh() {
-  due = performance.now() + (fold.open ? OPEN_MS : CLOSED_MS) - 100;
   const about = run, answer = await server.listed([run, stamp]);
   if (about !== run) return;
   if (answer?.none) { done = true; return; }
@@ -215,14 +218,13 @@ async function refresh() {
 
 async function ask() {
   if ((props.value || null) !== run) begin(props.value);
-  if (!done && performance.now() >= due) await refresh();
+  if (!done) await refresh();
   return false;
 }
 
-fold.addEventListener("toggle", () => { if (seen?.live) { due = 0; again(); } });
 box.addEventListener("seedbed:resume", async () => {
   await refresh(); // the run may have ended a moment ago
   if (seen) open();
 });
-box.addEventListener("seedbed:look", () => { due = 0; done = !run; again(); });
+box.addEventListener("seedbed:look", () => { done = !run; again(); });
 const again = keepAsking(ask);

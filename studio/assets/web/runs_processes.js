@@ -28,7 +28,7 @@ function cells(each) {
   const late = seen.live && each.at && Date.now() / 1000 + skew_s - each.at > STALE_S;
   const memory = each.memory_gb === null ? "" : `${each.memory_gb.toFixed(1)} GB`;
   return [[`${each.rank}`, "name"], [`${each.host}${seen.nodes > 1 ? ` (${say("node", "节点")} ${each.node})` : ""}`, ""], [each.device, "clip"],
-    [each.problem || each.phase, each.problem ? "clip over" : "clip"], [each.step ? count(each.step) : "", ""], [memory, "narrow-hidden"], [age(each.at), late ? "over" : "narrow-hidden"]];
+    [each.problem || (seen.live ? each.phase : say(`ended (${each.phase})`, `已结束（${each.phase}）`)), each.problem ? "clip over" : "clip"], [each.step ? count(each.step) : "", ""], [memory, "narrow-hidden"], [age(each.at), late ? "over" : "narrow-hidden"]];
 }
 
 function head() {

@@ -183,7 +183,9 @@ def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:
 def on_request(ctx: Context, name: str, run_id: str) -> None:
     """Pass on STOP, STOP_NOW or SAVE. The answer comes from the run itself, through its state."""
     run = ctx.store.get(run_id)
-    if name == "STOP_NOW":
+    if name == "STOP":
+        run.stop()
+    elif name == "STOP_NOW":
         run.stop_now()
     else:
         run.request(name)
