@@ -26,6 +26,7 @@ UNREACHABLE = re.compile(
     r"|temporarily unable|resource temporarily|unable to establish controller|can't find an address",
     re.IGNORECASE,
 )
+UNCONFIGURED = re.compile(r"(establish a|process) configuration (source|file)")
 REASONS = {
     "Resources": "waiting for free nodes",
     "Priority": "others come first",

@@ -136,5 +136,8 @@ def _complaint(words: Sequence[str], stderr: str) -> SlurmError:
     said = "; ".join(dict.fromkeys(lines)) or "it gave no reason"
     if slurm.UNREACHABLE.search(said):
         return SlurmSilent(f"{words[0]}: {said}")
+    if slurm.UNCONFIGURED.search(said):
+        what = "This machine is of no SLURM cluster: start the studio on one that is, or set launcher: local"
+        return SlurmError(f"{what} ({words[0]}: {lines[-1]})")
     what = f" {slurm.advice(said)}" if words[0] == "sbatch" else ""
     return SlurmError(f"SLURM refuses {words[0]}: {said}.{what}".rstrip())

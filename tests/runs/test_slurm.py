@@ -200,6 +200,16 @@ def test_without_slurm_the_run_says_so(prepare, cleared, until, monkeypatch, tmp
     assert "is not on this machine" in run.reason
 
 
+def test_a_machine_of_no_cluster_says_so(prepare, cleared, until, monkeypatch, tmp_path):
+    (tmp_path / "slurm.conf").touch()
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    run = prepare(config=CONFIG)
+    launchers.start(run)
+    assert _ends(run, until) is State.FAILED
+    assert "of no SLURM cluster" in run.reason
+    assert "launcher: local" in run.reason
+
+
 def test_a_job_that_was_submitted_but_not_written_down_is_found(here, prepare, until):
     run = prepare(["heed"], config=CONFIG)
     job = here.ask("sbatch", "--parsable", f"--job-name={run.id}", "-o/dev/null", "--wrap=sleep 600").strip()
