@@ -104,7 +104,8 @@ def _weights(checkpoint: Path) -> Weights:
     # shards of what was offloaded to an NVMe disk do not hold it; the whole weights beside them are right
     is_on_disk = zero.is_on_disk(read_record(checkpoint.resolve().parents[1] / "deepspeed.json"))
     if universal.shards(checkpoint) and not is_on_disk:
-        found: Weights = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), lazy_mode=True)
+        with universal.plainly_named(checkpoint) as (plain,):  # its files are opened in here
+            found: Weights = get_fp32_state_dict_from_zero_checkpoint(str(plain), lazy_mode=True)
     else:
         found = dict(_stored(checkpoint))
     first: dict[int, str] = {}

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import tempfile
 import time
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from deepspeed.checkpoint import ds_to_universal
@@ -40,24 +42,39 @@ def convert(checkpoint: Path, target: Path) -> None:
     for path in checkpoint.iterdir():
         if path != parts:
             (draft / path.name).symlink_to(path)
-    options = argparse.Namespace(
-        input_folder=str(parts),
-        output_folder=str(draft / parts.name),
-        num_extract_workers=1,
-        num_merge_workers=1,
-        keep_temp_folder=False,
-        strict=True,
-        inject_missing_state=True,
-    )
     try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            ds_to_universal.main(options)
+        with plainly_named(parts, draft) as (source, output):
+            _convert(source, output / parts.name)
     except (KeyError, ValueError, AssertionError) as error:
         raise NotResumable(
             f"{checkpoint} cannot be dealt out to another number of processes ({error}): keep the number, or take "
             "resume_scope: weights"
         ) from error
     publish(draft, target)
+
+
+@contextmanager
+def plainly_named(*folders: Path) -> Iterator[tuple[Path, ...]]:
+    """Other names of `folders`: DeepSpeed reads paths as patterns, and no file may be there for one like a[b]."""
+    with tempfile.TemporaryDirectory() as plain:
+        links = tuple(Path(plain, str(number)) for number in range(len(folders)))
+        for link, folder in zip(links, folders, strict=True):
+            link.symlink_to(folder.resolve())
+        yield links
+
+
+def _convert(source: Path, output: Path) -> None:
+    options = argparse.Namespace(
+        input_folder=str(source),
+        output_folder=str(output),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        ds_to_universal.main(options)
 
 
 def wait(target: Path) -> None:

@@ -141,7 +141,10 @@ class Zero(Copies):
             folder = self._in_universal_form(folder)
         decays = [group["weight_decay"] for group in engine.optimizer.param_groups]
         engine._config.load_universal_checkpoint = not is_own
-        engine.load_checkpoint(str(folder), load_module_strict=load_module_strict, load_optimizer_states=takes_states)
+        with universal.plainly_named(folder) as (plain,):
+            engine.load_checkpoint(
+                str(plain), load_module_strict=load_module_strict, load_optimizer_states=takes_states
+            )
         # from a universal checkpoint all groups get the decay of the first, and one and the same count of steps
         for group, decay in zip(engine.optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay

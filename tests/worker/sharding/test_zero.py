@@ -41,8 +41,9 @@ def shard_in(run_dir: Path, model: Path, data: Path, processes: int, keys: dict[
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tokenizer_dir: Path) -> Path:
-    """A folder with a tied model in float32, and rows of two kinds."""
-    folder = tmp_path_factory.mktemp("zero")
+    """A folder, whose name is also a pattern, with a tied model in float32, and rows of two kinds."""
+    folder = tmp_path_factory.mktemp("zero") / "my (own) [a-b]+*"
+    folder.mkdir()
     make_model(folder / "model", tokenizer_dir, dtype=torch.float32)
     rows = [{"instruction": f"What is {n} plus one?", "input": "", "output": f"It is {n + 1}."} for n in range(24)]
     register(folder / "data", demo=rows)
