@@ -70,6 +70,7 @@ def test_two_processes_are_stopped_and_gone_on_with_as_one(
     page.locator("#run-status .badge.stopped").wait_for(timeout=MINUTE_MS)
     [stopped] = studio.store.list("train")
     [checkpoint] = stopped.checkpoints()
+    expect(page.locator("#run-checkpoints summary")).to_contain_text("1, the last of", timeout=10_000)
     last = int(checkpoint.name.rpartition("-")[2]) + 2
     page.locator("#run-resume-changed").click()
     dialog = page.locator("#run-checkpoints form")
@@ -89,3 +90,7 @@ def test_two_processes_are_stopped_and_gone_on_with_as_one(
     assert (resumed.state, resumed.result["steps"]) == (State.COMPLETED, last)
     page.locator("#run-checkpoints").get_by_role("button", name="Verify").first.click()
     expect(page.locator("#run-checkpoints .proved").first).to_contain_text("every byte as it was written")
+    weights = resumed.checkpoints()[-1] / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    page.locator("#run-checkpoints").get_by_role("button", name="Verify").first.click()
+    expect(page.locator("#run-checkpoints tbody tr").first).to_contain_text("damaged")

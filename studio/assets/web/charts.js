@@ -117,16 +117,17 @@ function traced(series) {
 }
 
 async function draw(series) {
-  const library = await plotly();
+  const about = run, library = await plotly();
   const bases = [...panels.keys()], hidden = bases.filter(isFolded);
   fold.hidden = !hidden.length;
   fold.firstChild.textContent = say(`${hidden.length} more figures`, `另外 ${hidden.length} 项指标`);
   for (const base of bases) {
+    if (about !== run) return; // another run was chosen meanwhile: all of this is about the one before
     const group = isFolded(base) ? hidden : bases.filter((each) => !isFolded(each));
     const plot = placed(base, group.indexOf(base));
     if (plot) await library.react(plot, panels.get(base).map(traced(series)), layout(base), CONFIG);
   }
-  drawn = true;
+  if (about === run) drawn = true;
 }
 
 async function extend(series) {
@@ -174,6 +175,7 @@ async function refresh() {
     points += count;
     await extend(answer.series);
   }
+  if (asked !== run) return;
   if (drawn || count === 0) cursor = drawn ? answer.cursor : 0;
   if (points > POINTS_MAX) cursor = 0; // thin again: the server sends the whole run within its budget
   element.dataset.points = points;
@@ -188,6 +190,7 @@ function show(name) {
   folded.replaceChildren();
   root.hidden = true;
   note.hidden = false;
+  note.textContent = "";
   tick();
 }
 

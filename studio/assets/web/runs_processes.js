@@ -27,12 +27,12 @@ function line(each) {
 function cells(each) {
   const late = seen.live && each.at && Date.now() / 1000 + skew_s - each.at > STALE_S;
   const memory = each.memory_gb === null ? "" : `${each.memory_gb.toFixed(1)} GB`;
-  return [[`${each.rank}`, "name"], [`${each.host}${seen.nodes > 1 ? ` (${say("node", "节点")} ${each.node})` : ""}`, ""], [each.device, "clip"],
+  return [[`${each.rank}`, "name"], [`${each.host}${seen.nodes > 1 ? ` (${say("node", "节点")} ${each.node})` : ""}`, ""], [each.device, "clip narrow-hidden"],
     [each.problem || (seen.live ? each.phase : say(`ended (${each.phase})`, `已结束（${each.phase}）`)), each.problem ? "clip over" : "clip"], [each.step ? count(each.step) : "", ""], [memory, "narrow-hidden"], [age(each.at), late ? "over" : "narrow-hidden"]];
 }
 
 function head() {
-  const names = [[say("Rank", "序号"), ""], [say("Host", "主机"), ""], [say("Device", "设备"), ""], [say("Phase", "阶段"), ""], [say("Step", "步"), ""], [say("Memory", "内存"), "narrow-hidden"], [say("Heard", "心跳"), "narrow-hidden"]];
+  const names = [[say("Rank", "序号"), ""], [say("Host", "主机"), ""], [say("Device", "设备"), "narrow-hidden"], [say("Phase", "阶段"), ""], [say("Step", "步"), ""], [say("Memory", "内存"), "narrow-hidden"], [say("Heard", "心跳"), "narrow-hidden"]];
   return make("thead", "", make("tr", "", ...names.map(([name, className]) => make("th", className, name))));
 }
 
