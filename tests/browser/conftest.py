@@ -88,9 +88,9 @@ class Studio:
             return False
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """One studio process for the tests of a file."""
+    """One studio process for all tests here: a start takes five seconds. A test that wants another one ends it."""
     folder = tmp_path_factory.mktemp("studio")
     data, saves = folder / "data", folder / "saves"
     data.mkdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser
@@ -17,10 +17,11 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, studio: Studio) -> Studio:
+def guarded(monkeypatch: pytest.MonkeyPatch, studio: Studio) -> Iterator[Studio]:
     monkeypatch.setenv("SEEDBED_AUTH", "ada:correct horse")
     studio.restart()
-    return studio
+    yield studio
+    studio.kill()  # the next test starts one without a login
 
 
 def test_login_stands_before_everything(guarded: Studio, chromium: Browser) -> None:
