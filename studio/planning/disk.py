@@ -13,17 +13,24 @@ ENCODED_BYTES = 8  # a token and its label
 
 def needed(config: TrainConfig, parameters: Parameters, steps: int | None, encoded_tokens: int | None) -> int:
     """Checkpoints, one more than are kept, the output, and the encoded rows. On the fullest day, not at the end."""
-    held, moved = precision.of(config, on_gpu=True), (*parameters.trained, *parameters.added)
-    wide = held.master or held.trained
     cache = 0 if config.streaming else (encoded_tokens or 0) * ENCODED_BYTES
     if config.finetuning_type == "lora":
-        output = saved = count(parameters.added) * held.adapter
+        output = count(parameters.added) * precision.of(config, on_gpu=True).adapter
+    else:
+        output = sum(tensor.bytes for tensor in (*parameters.frozen, *parameters.trained))
+    return cache + output + checkpoint(config, parameters) * _checkpoints(config, steps)
+
+
+def checkpoint(config: TrainConfig, parameters: Parameters) -> int:
+    """One of them: weights, and what the optimizer knows."""
+    held, moved = precision.of(config, on_gpu=True), (*parameters.trained, *parameters.added)
+    wide = held.master or held.trained
+    if config.finetuning_type == "lora":
+        saved = count(parameters.added) * held.adapter
     else:
         saved = count(parameters.frozen) * held.frozen + count(moved) * wide
-        output = sum(tensor.bytes for tensor in (*parameters.frozen, *parameters.trained))
     states = optimizer.stored_bytes(config, moved, wide) + held.master * count(moved)
-    checkpoint = saved + (0 if config.save_only_model else states)
-    return cache + output + checkpoint * _checkpoints(config, steps)
+    return saved + (0 if config.save_only_model else states)
 
 
 def _checkpoints(config: TrainConfig, steps: int | None) -> int:

@@ -224,9 +224,13 @@ def test_rows_go_on_where_they_were_with_more_processes_and_fewer(
     assert fewer.losses == pytest.approx({step: whole.losses[step] for step in range(9, 15)}, abs=1e-5)
 
 
-def test_a_full_disk_stops_none_of_several_processes(disk: Disk, tiny_model: Path, data_dir: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "zero2"])
+def test_a_full_disk_stops_none_of_several_processes(
+    disk: Disk, tiny_model: Path, data_dir: Path, strategy: str
+) -> None:
     run_dir = disk.path / "run"
-    keys = {"parallel_strategy": "ddp", "nproc_per_node": 2, "max_steps": 100_000, "save_steps": 0}
+    method = {"finetuning_type": "full", "learning_rate": 1e-6} if strategy == "zero2" else {}
+    keys = {"parallel_strategy": strategy, "nproc_per_node": 2, "max_steps": 100_000, "save_steps": 0, **method}
     write_config(run_dir, "train", tiny_model, data_dir, keys)
     with open(run_dir / "log.txt", "wb") as log:
         command = [sys.executable, "-m", "tests.worker.world", str(run_dir), "2"]

@@ -38,18 +38,24 @@ class Keeper:
     """Of the checkpoints of one run, in its first process.
 
     `data` gives the fingerprints of the datasets; the thread asks it at once, for prepared rows may be cleared away
-    while the training goes on. `kept` is called with the name of each checkpoint that has its place.
+    while the training goes on. `kept` is called with the name of each checkpoint that has its place. `size`: the bytes
+    that the first one is expected to take; 0 has it tried.
     """
 
     def __init__(
-        self, desk: Desk, config: TrainConfig, data: Callable[[], Mapping[str, str]], kept: Callable[[str], None]
+        self,
+        desk: Desk,
+        config: TrainConfig,
+        data: Callable[[], Mapping[str, str]],
+        kept: Callable[[str], None],
+        size: int = 0,
     ) -> None:
         self._desk, self._config, self._kept = desk, config, kept
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._data = self._thread.submit(data)
         self._pending: Future[None] | None = None
         self._writing: Callable[[], None] | None = None
-        self._size = 0
+        self._size = size
         self._begun = time.monotonic()
 
     def remind(self) -> None:
@@ -63,14 +69,14 @@ class Keeper:
         """An empty folder for another, once the last one has its place.
 
         Raises:
-            DiskFull: there is less room than that one took.
+            DiskFull: there is less room than that one took, or the first one is expected to take.
         """
         self.wait()
         self._begun, self._writing = time.monotonic(), None
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         if shutil.disk_usage(draft).free < self._size:
-            raise outputs.DiskFull(f"the last checkpoint took {self._size:,} bytes: as much is not free for {draft}")
+            raise outputs.DiskFull(f"a checkpoint takes {self._size:,} bytes: as much is not free for {draft}")
 
     def later(self, states: Any, path: Path) -> None:
         """Write `states` to a file of the draft beside the training: a copy of them, or now if memory is short."""

@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from studio.parallel.strategies import STRATEGIES
+from studio.planning import disk, parameters, shape
 from studio.runs.checkpoints import Manifest
 from studio.runs.resumption import WITH_OPTIMIZER, WITH_SCHEDULE
 from studio.worker import outputs
@@ -38,7 +40,7 @@ class Kept(Parted):
         if self.desk.rank.is_first:
             data = partial(fingerprints, self.setting.data.files)
             kept = partial(setattr, self.progress, "last_checkpoint")
-            self.keeper = Keeper(self.desk, self.setting.config, data, kept)
+            self.keeper = Keeper(self.desk, self.setting.config, data, kept, _expected(self.setting))
 
     def settle_checkpoints(self) -> None:
         """The last one has its place, for all processes to see."""
@@ -135,6 +137,14 @@ class Kept(Parted):
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         scheduler._last_lr = rates
+
+
+def _expected(setting: Setting) -> int:
+    """What a checkpoint takes that every process writes its part of: where one of them found no room, the others would
+    wait for it in DeepSpeed's own barrier. 0 where one process writes alone."""
+    if not setting.sharding.is_sharded and not STRATEGIES[setting.config.parallel_strategy].is_deepspeed:
+        return 0
+    return disk.checkpoint(setting.config, parameters.of(setting.config, shape.read(setting.info.path)))
 
 
 def _fits(draft: Path, write: Callable[[], object]) -> bool:
