@@ -66,9 +66,11 @@ def test_two_processes_are_stopped_and_gone_on_with_as_one(
     ranks.nth(1).click()
     expect(page.locator(".process-log")).to_contain_text("training", timeout=MINUTE_MS)
     screenshot("run-two-processes")
+    [stopped] = studio.store.list("train")
+    while not stopped.status.get("step"):  # before the first one there is nothing to save
+        page.wait_for_timeout(100)
     page.locator("#run-stop").click()
     page.locator("#run-status .badge.stopped").wait_for(timeout=MINUTE_MS)
-    [stopped] = studio.store.list("train")
     [checkpoint] = stopped.checkpoints()
     expect(page.locator("#run-checkpoints summary")).to_contain_text("1, the last of", timeout=10_000)
     last = int(checkpoint.name.rpartition("-")[2]) + 2
