@@ -6,6 +6,7 @@ page; `options` is the one place that reads them.
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,6 +98,12 @@ def _holds(value: Any, wanted: Any) -> bool:
     return not had.isdisjoint(str(item) for item in (wanted if isinstance(wanted, tuple) else (wanted,)))
 
 
+def _as_json(value: Any) -> Any:
+    """A YAML file may write the mapping itself."""
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
+JsonText = Annotated[str | None, BeforeValidator(_as_json)]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 Shares = Annotated[tuple[float, ...], BeforeValidator(split_names)]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from studio import templates
-from studio.config.option import Config, option
+from studio.config.option import Config, JsonText, option
 from studio.errors import Problem
 
 VLLM_ONLY: dict[str, Any] = {"infer_backend": ("auto", "vllm")}
@@ -61,11 +61,6 @@ def _known_quantization(value: Any) -> Any:
     if isinstance(value, str) and value in NOT_SERVED:
         raise ValueError(NOT_SERVED[value])
     return value
-
-
-def _as_json(value: Any) -> Any:
-    """A YAML file may write the mapping itself."""
-    return json.dumps(value) if isinstance(value, Mapping) else value
 
 
 class ServeConfig(Config):
@@ -286,7 +281,7 @@ class ServeConfig(Config):
         label=("Thoughts", "思考格式"),
         when=VLLM_ONLY,
     )
-    vllm_args: Annotated[str | None, BeforeValidator(_as_json)] = option(
+    vllm_args: JsonText = option(
         None,
         en='More options of vLLM, as JSON or key=value: {"max-num-batched-tokens": 4096} or block-size=16,seed=1.',
         zh='更多 vLLM 参数，JSON 或 key=value：{"max-num-batched-tokens": 4096} 或 block-size=16,seed=1。',

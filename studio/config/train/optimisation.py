@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BeforeValidator
 
-from studio.config.option import Config, option
+from studio.config.option import Config, JsonText, option
 from studio.config.train.method import LANGUAGE
 
 Scheduler = Literal[
@@ -64,10 +63,6 @@ def _number(text: str) -> Any:
         return float(text) if "e" in text.lower() else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
         return text.strip()
-
-
-def _as_json(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict) else value
 
 
 class OptimisationOptions(Config):
@@ -149,7 +144,7 @@ class OptimisationOptions(Config):
     seed: int = option(
         42, en="Seed of shuffling and initialisation.", zh="随机种子。", group="advanced", ge=0, lt=2**32
     )
-    lr_scheduler_kwargs: Annotated[str | None, BeforeValidator(_as_json)] = option(
+    lr_scheduler_kwargs: JsonText = option(
         None,
         en="Further settings of the schedule, as min_lr=1e-6,num_cycles=2 or as JSON.",
         zh="学习率调度的其他参数，如 min_lr=1e-6,num_cycles=2，或 JSON。",

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator
-
-from studio.config.option import Config, option
+from studio.config.option import Config, JsonText, option
 from studio.parallel import strategies
 
 ZERO = ("zero1", "zero2", "zero3")
 DISTRIBUTED = ("ddp", *ZERO, "fsdp2")
 SLURM: dict[str, Any] = {"parallel_strategy": DISTRIBUTED, "launcher": "slurm"}
 Place = Literal["none", "cpu", "nvme"]
-
-
-def _as_json(value: Any) -> Any:
-    """A YAML file may write the mapping itself."""
-    return json.dumps(value) if isinstance(value, Mapping) else value
 
 
 class ParallelOptions(Config):
@@ -75,7 +66,7 @@ class ParallelOptions(Config):
         label=("NVMe folder", "NVMe 文件夹"),
         when={"parallel_strategy": ZERO},
     )
-    deepspeed: Annotated[str | None, BeforeValidator(_as_json)] = option(
+    deepspeed: JsonText = option(
         None,
         en="DeepSpeed's own settings, as JSON or the path of a JSON file; what they say goes before what is set here. "
         "Empty generates them.",
