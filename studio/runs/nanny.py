@@ -22,6 +22,7 @@ from pathlib import Path
 from studio.files import write_json
 from studio.runs import queue
 from studio.runs.process import RUN_VARIABLE, Identity, descendants, kernel_kills, kill, of_run
+from studio.runs.waiting import is_asked_to_stop
 
 POLL_S = 0.1
 WAIT_POLL_S = 0.5
@@ -97,11 +98,11 @@ def _adopt_orphans() -> None:
 def _wait_for_turn(run: Path) -> bool:
     """Wait while earlier runs hold the devices. False if the run was stopped before its turn."""
     while (run / "WAIT").exists() and queue.ahead(run):
-        if _stop_requested(run):
+        if is_asked_to_stop(run):
             return False
         time.sleep(WAIT_POLL_S)
     (run / "WAIT").unlink(missing_ok=True)
-    return not _stop_requested(run)
+    return not is_asked_to_stop(run)
 
 
 def _care(run: Path, command: list[str], stop_ladder: Rungs) -> int:
@@ -121,7 +122,7 @@ def _care(run: Path, command: list[str], stop_ladder: Rungs) -> int:
         _say(f"{command[0]} could not be started: {error}")
         return NOT_STARTED_CODE << 8
     if not (run / "worker.json").exists():
-        _insist(run, lambda: _record(run, command, worker.pid), until=lambda: _stop_requested(run))
+        _insist(run, lambda: _record(run, command, worker.pid), until=lambda: is_asked_to_stop(run))
     return _watch(run, worker.pid, stop_ladder)
 
 
@@ -167,10 +168,6 @@ def _ladder(run: Path, ladder: Ladder | None, stop_ladder: Rungs) -> Ladder | No
     return ladder
 
 
-def _stop_requested(run: Path) -> bool:
-    return (run / "STOP").exists() or (run / "STOP_NOW").exists()
-
-
 def _signal_group(worker: int, number: signal.Signals) -> None:
     try:
         os.killpg(worker, number)  # our own child, not yet reaped: its pid cannot have been reused
@@ -214,7 +211,7 @@ def _reason(run: Path, code: int | None) -> str:
     if code == 0:
         return "completed"
     has_error = (run / "error.json").exists()
-    return "stopped" if code == STOPPED_CODE or (_stop_requested(run) and not has_error) else "failed"
+    return "stopped" if code == STOPPED_CODE or (is_asked_to_stop(run) and not has_error) else "failed"
 
 
 def _insist(run: Path, write: Callable[[], None], until: Callable[[], bool] = lambda: False) -> None:

@@ -26,6 +26,7 @@ from studio.files import read_record, write_json, write_text
 from studio.runs import process
 from studio.runs.run import Run, State
 from studio.runs.store import Store
+from studio.runs.waiting import is_asked_to_stop
 from studio.serving import backend, command, diagnosis, installed, memory, port, refusals, release
 from studio.serving.adapters import Adapters
 from studio.serving.child import Child
@@ -77,7 +78,7 @@ async def _serve(folder: Path) -> int:
 async def _others_gone(folder: Path) -> None:
     """Servers that are stopping hold their memory, and a port that was given, for another moment."""
     deadline = time.monotonic() + OTHERS_GONE_S
-    while time.monotonic() < deadline and not _is_asked_to_stop(folder):
+    while time.monotonic() < deadline and not is_asked_to_stop(folder):
         if not any(run.state is State.STOPPING for run in Store(folder.parent).list("serve") if run.path != folder):
             return
         await asyncio.sleep(POLL_S)
@@ -105,7 +106,7 @@ class Sidecar:
 
     async def run(self) -> int:
         """Until asked to stop, or long idle; raises whatever else ends it."""
-        if _is_asked_to_stop(self.folder):  # nothing is to be started beside one that still ends
+        if is_asked_to_stop(self.folder):  # nothing is to be started beside one that still ends
             return STOPPED
         stop, heart = asyncio.create_task(self._stop_asked()), asyncio.create_task(self._beat())
         work = asyncio.create_task(self._work())
@@ -234,7 +235,7 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, signalled.set)
         nanny = os.getppid()
-        while not (signalled.is_set() or _is_asked_to_stop(self.folder)):
+        while not (signalled.is_set() or is_asked_to_stop(self.folder)):
             if os.getppid() != nanny:
                 raise ServingError("The process that watches this server was killed, so it shut down. Start it again")
             await asyncio.sleep(POLL_S)
@@ -258,10 +259,6 @@ class Sidecar:
             _say(f"{name}: {error}")
             return False
         return True
-
-
-def _is_asked_to_stop(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("STOP", "STOP_NOW"))
 
 
 def _say(line: str) -> None:

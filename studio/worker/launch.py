@@ -21,6 +21,7 @@ from studio.errors import ParallelError, SeedbedError
 from studio.files import read_record, write_json
 from studio.runs import nodes
 from studio.runs.process import kernel_kills
+from studio.runs.waiting import is_asked_to_stop
 from studio.worker import cards, election, ranks
 from studio.worker.cards import Card
 from studio.worker.door import COMPLETED, FAILED, leave
@@ -60,7 +61,7 @@ def _launch(run_dir: Path, node: int, requests: Requests) -> int:
     ended = _run(config, run_dir, node, processes)
     if (run_dir / "result.json").exists():
         return STOPPED if read_record(run_dir / "result.json").get("stopped") else COMPLETED
-    if _is_asked_to_stop(run_dir) and _went_as_asked(run_dir, ended):
+    if is_asked_to_stop(run_dir) and _went_as_asked(run_dir, ended):
         return STOPPED
     if not any(ended.codes.values()) and not ended.ended:
         return COMPLETED  # of another machine than the one that writes the result
@@ -121,10 +122,6 @@ def _run(config: TrainConfig, run_dir: Path, node: int, processes: int) -> Ended
         if port:
             raise
         return agent.run(replace(plan, port=nodes.free_port()), command)
-
-
-def _is_asked_to_stop(run_dir: Path) -> bool:
-    return (run_dir / "STOP").exists() or (run_dir / "STOP_NOW").exists()
 
 
 def _went_as_asked(run_dir: Path, ended: Ended) -> bool:
