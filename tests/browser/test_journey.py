@@ -62,6 +62,7 @@ def train(page: Any, screenshot: Any) -> str:
     """Start from the shipped recipe, shortened, on the uploaded rows; twice clicked, once started."""
     page.locator("#train-preset input").click()
     page.get_by_role("option", name="identity", exact=True).click()
+    page.locator("#train-verdict").get_by_text("8 epochs").wait_for()  # the recipe's: what is typed before it is lost
     page.locator("#train-verdict").get_by_text("my_rows", exact=True).wait_for()
     page.locator("#option-num_train_epochs input").fill("3")
     page.locator("#option-num_train_epochs input").press("Tab")
