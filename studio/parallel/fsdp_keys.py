@@ -52,7 +52,7 @@ FATES = Fates(
         "reshard_after_forward": _reshard,
         "offload_params": switched(OFFLOADED),
         "cpu_offload": switched(OFFLOADED),
-        "activation_checkpointing": switched({"gradient_checkpointing": True}),
+        "activation_checkpointing": switched({"gradient_checkpointing": "on"}),
     },
     inert={
         "version": "FSDP 2 is what shards, whatever the version",

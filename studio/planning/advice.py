@@ -43,7 +43,7 @@ def sentence(changes: Changes) -> str:
 
 def _changes(config: TrainConfig, gpus: int) -> Iterator[Changes]:
     """From the harmless to the drastic; those of a later yield go on top of the earlier ones."""
-    yield {"gradient_checkpointing": True}
+    yield {"gradient_checkpointing": "on"}
     rows, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
     while rows > 1:
         # as many rows a step as before

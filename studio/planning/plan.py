@@ -183,8 +183,8 @@ def checkpoints(
     config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine, among: Team | None = None
 ) -> bool:
     """Whether activations are computed twice: as configured, or where they would not fit otherwise."""
-    if config.gradient_checkpointing is not None:
-        return config.gradient_checkpointing
+    if config.gradient_checkpointing in ("on", "off"):
+        return config.gradient_checkpointing == "on"
     fullest, among = _fullest(config, model, lengths), among or team.of(config, machine)
     without = estimate(config, model, fullest, machine.gpu is not None, False, among)
     return without.total_gb > COMFORT * free_gb(config, machine)

@@ -16,6 +16,7 @@ from studio.errors import ModelError
 from studio.machine import Gpu, Machine
 from studio.planning import shape
 from studio.planning.batch import Lengths
+from studio.planning.passes import Passes
 from studio.planning.plan import checkpoints
 from studio.planning.team import Team
 from studio.worker.mixing import Rows
@@ -28,12 +29,12 @@ class TokenizerMismatch(ModelError):
     """The rows hold a token that the model has no embedding for."""
 
 
-def checkpointing(config: TrainConfig, folder: Path, data: Rows, rank: Rank) -> bool:
-    """Whether activations are computed twice: as configured, or where the device of `rank` has no room for them."""
-    if config.gradient_checkpointing is not None:
-        return config.gradient_checkpointing
+def passes(config: TrainConfig, folder: Path, data: Rows, rank: Rank) -> Passes:
+    """How the rows of a step go through the model on the device of `rank`, as configured or as it has room."""
     among = Team(rank.world, rank.beside, max(1, torch.cuda.device_count()) if rank.world == 1 else 1)
-    return checkpoints(config, shape.read(folder), lengths(data), own_machine(), among)
+    model = shape.read(folder)
+    is_short = checkpoints(config, model, lengths(data), own_machine(), among)
+    return Passes(config.micro_batch_tokens, model.layers if is_short else 0)
 
 
 def check_tokens(data: Rows, vocabulary: int) -> None:

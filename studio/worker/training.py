@@ -20,6 +20,7 @@ from studio.datasets.masking import Masking
 from studio.datasets.registry import Registry
 from studio.files import write_json
 from studio.models import ModelInfo
+from studio.planning.passes import Passes
 from studio.worker import methods, mixing, needs, sharding, stages
 from studio.worker.checkpoints import choice
 from studio.worker.door import Desk
@@ -56,7 +57,8 @@ def train(desk: Desk) -> bool:
     model, adapter = methods.attach(config, model, desk.run_dir)
     needs.check_tokens(data, held.rows(model.get_input_embeddings().weight))
     desk.clock.lap("model")
-    trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision, held))
+    passes = _passes(desk, config, info, data)
+    trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision, held, passes))
     held.check(trainer)
     desk.clock.lap("trainer")
     started = time.monotonic()
@@ -110,6 +112,16 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
         desk.reporter.note("warning", remark)
     desk.clock.lap("tokenising")
     return tokenizer, data
+
+
+def _passes(desk: Desk, config: TrainConfig, info: ModelInfo, data: Rows) -> Passes:
+    """Alike in all processes, though each looks at the memory that is free where it is."""
+    found = needs.passes(config, info.path, data, desk.rank)
+    is_short = desk.consensus.any(bool(found.recomputed))
+    if is_short and config.gradient_checkpointing != "on":
+        text = "memory is short: activations are computed twice (gradient_checkpointing), which takes longer"
+        desk.reporter.note("info", text)
+    return found
 
 
 def _check_template(desk: Desk, config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -47,10 +47,11 @@ class ModelOptions(Config):
         group="model",
         label=("RoPE scaling", "RoPE 缩放"),
     )
-    flash_attn: Literal["auto", "disabled", "sdpa", "fa2", "fa3"] = option(
+    flash_attn: Literal["auto", "disabled", "sdpa", "varlen", "fa2", "fa3"] = option(
         "auto",
-        en="How attention is computed: auto takes the fastest that is installed, disabled the plainest.",
-        zh="注意力的计算方式：auto 取已安装的最快实现，disabled 为最朴素实现。",
+        en="How attention is computed: auto takes the fastest that fits the model, varlen is PyTorch's own for rows "
+        "laid end to end, disabled the plainest.",
+        zh="注意力的计算方式：auto 取适合模型的最快实现，varlen 为 PyTorch 自带的变长注意力，disabled 为最朴素实现。",
         group="precision",
         label=("Attention", "注意力实现"),
     )

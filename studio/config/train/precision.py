@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
 from studio.config.option import Config, option
+
+
+def _switched(value: Any) -> Any:
+    """YAML reads on and off as booleans, and LLaMA-Factory says true and false."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+Recomputation = Annotated[Literal["off", "selective", "on"], BeforeValidator(_switched)]
 
 
 class PrecisionOptions(Config):
@@ -29,10 +41,39 @@ class PrecisionOptions(Config):
         group="precision",
         label=("Pure bfloat16", "纯 bfloat16"),
     )
-    gradient_checkpointing: bool | None = option(
+    gradient_checkpointing: Recomputation | None = option(
         None,
-        en="Recompute activations to save memory, about a third slower; empty means: where memory needs it.",
-        zh="重算激活以节省显存，约慢三分之一；留空则在显存需要时启用。",
+        en="Compute activations twice to save memory: on in every layer (a third to a half slower), selective in as "
+        "many layers as memory asks for; empty means: whatever is fastest and fits.",
+        zh="重算激活以节省显存：on 为所有层（慢三分之一到一半），selective 为显存所需的层数；"
+        "留空自动选择能放下的最快方式。",
         group="precision",
         label=("Gradient checkpointing", "梯度检查点"),
+    )
+    micro_batch_tokens: int | None = option(
+        None,
+        en="Tokens that go through the model at once. The rows of a step are dealt to as few passes as that allows; "
+        "what is learned stays the same. Empty means: as many as memory has room for on a GPU, one batch on a CPU.",
+        zh="一次通过模型的 token 数。每步的行会重新分配到尽可能少的前向计算中，学习结果不变。"
+        "留空：GPU 上按显存取最多，CPU 上为一个批次。",
+        group="precision",
+        label=("Tokens at once", "单次 token 数"),
+        ge=16,
+        le=1 << 20,
+    )
+    enable_liger_kernel: bool | None = option(
+        None,
+        en="Compute norms, rotary positions and activations by Liger's fused kernels; empty means: on a GPU where they "
+        "are installed and know the model.",
+        zh="使用 Liger 融合核计算归一化、旋转位置编码和激活函数；留空则在已安装且支持该模型的 GPU 上启用。",
+        group="precision",
+        label=("Liger kernels", "Liger 融合核"),
+    )
+    fused_lora: bool | None = option(
+        None,
+        en="Compute adapters together with the layers they are on, with fewer passes over memory; empty means: "
+        "wherever that gives the same result.",
+        zh="将适配器与其所在层合并计算，减少显存读写；留空则在结果相同时启用。",
+        group="precision",
+        label=("Fused LoRA", "融合 LoRA"),
     )

@@ -15,7 +15,7 @@ from studio.config.train import TrainConfig
 from studio.config.train.optimisation import scheduler_options
 from studio.errors import ConfigError
 from studio.models import ModelInfo
-from studio.worker import needs
+from studio.planning.passes import Passes
 from studio.worker.door import Desk
 from studio.worker.mixing import Rows
 from studio.worker.sharding import Sharding
@@ -34,6 +34,7 @@ class Setting:
     data: Rows
     precision: torch.dtype
     sharding: Sharding
+    passes: Passes
 
     def autocast(self) -> torch.autocast:
         """The model in here computes as it does in the trainer, its weights of several types included."""
@@ -62,7 +63,7 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "per_device_train_batch_size": config.per_device_train_batch_size,
         "per_device_eval_batch_size": config.per_device_eval_batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
-        "gradient_checkpointing": _checkpoints(setting),
+        "gradient_checkpointing": setting.passes.recomputed > 0,
         # layers of 8 bits keep their inputs where only the reentrant kind lets go of them
         "gradient_checkpointing_kwargs": {"use_reentrant": config.quantization_bit == 8},
         "learning_rate": config.learning_rate,
@@ -98,16 +99,6 @@ def _is_mixture(model: PreTrainedModel) -> bool:
 
 def _save_strategy(config: TrainConfig) -> str:
     return config.save_strategy if config.save_steps or config.save_strategy == "epoch" else "no"
-
-
-def _checkpoints(setting: Setting) -> bool:
-    desk = setting.desk
-    # each process looks at the memory that is free where it is
-    needed = desk.consensus.any(needs.checkpointing(setting.config, setting.info.path, setting.data, desk.rank))
-    if needed and not setting.config.gradient_checkpointing:
-        text = "memory is short: activations are computed twice (gradient_checkpointing), which takes longer"
-        desk.reporter.note("info", text)
-    return needed
 
 
 def _trackers(setting: Setting) -> list[str]:
