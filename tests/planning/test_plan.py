@@ -93,7 +93,7 @@ def test_no_setting_helps_a_model_that_is_too_large(ask: Any) -> None:
 def test_almost_all_that_is_free_is_called_tight(ask: Any) -> None:
     needs = ask().verdict.memory.total_gb
     assert ask(
-        replace(ROOMY, memory_free=int(1.03 * needs * GB)), gradient_checkpointing=False
+        replace(ROOMY, memory_free=int(1.03 * needs * GB)), gradient_checkpointing="off"
     ).verdict.words.startswith("tight")
 
 
@@ -221,7 +221,7 @@ def test_checkpointing_is_chosen_where_memory_needs_it() -> None:
     lengths = Lengths(2048, 2048)
     assert not checkpoints(config, model, lengths, ROOMY)
     assert checkpoints(config, model, lengths, replace(ROOMY, memory_free=2 * GB))
-    forced = config.model_copy(update={"gradient_checkpointing": False})
+    forced = config.model_copy(update={"gradient_checkpointing": "off"})
     assert not checkpoints(forced, model, lengths, replace(ROOMY, memory_free=2 * GB))
 
 
@@ -232,12 +232,12 @@ def test_every_part_grows_with_what_it_depends_on() -> None:
         from studio.planning import batch
 
         config = parse(TrainConfig, {"dataset": "a", **keys})
-        return estimate(config, model, batch.of(config, lengths), True, bool(config.gradient_checkpointing))
+        return estimate(config, model, batch.of(config, lengths), True, config.gradient_checkpointing == "on")
 
     lora, full = memory(per_device_train_batch_size=4), memory(per_device_train_batch_size=4, finetuning_type="full")
     assert full.gradients > lora.gradients
     assert full.optimizer > lora.optimizer
-    assert memory(gradient_checkpointing=True).activations < lora.activations
+    assert memory(gradient_checkpointing="on").activations < lora.activations
     assert memory(per_device_train_batch_size=16).activations > 3 * lora.activations
     assert memory(quantization_bit=4).weights < lora.weights
     assert memory(per_device_train_batch_size=4, label_smoothing_factor=0.1).logits > lora.logits
@@ -253,7 +253,7 @@ def test_no_row_is_longer_than_the_model_takes() -> None:
 
 
 def test_relief_of_a_training_that_ran_out_of_memory(registry: Registry) -> None:
-    config = parse(TrainConfig, {"dataset": "demo", "per_device_train_batch_size": 32, "gradient_checkpointing": True})
+    config = parse(TrainConfig, {"dataset": "demo", "per_device_train_batch_size": 32, "gradient_checkpointing": "on"})
     found = relief(config, registry, ROOMY)
     assert found.after_gb < found.before_gb
     assert found.changes["per_device_train_batch_size"] < 32
@@ -268,7 +268,7 @@ def test_another_try_is_known_by_the_card_or_by_the_kernel(registry: Registry, s
     assert another_try(run, registry, ROOMY) == {"learning_rate": 1e-5}
     (run.path / "error.json").unlink()
     write_json(run.path / "exit.json", {"code": None, "signal": 9, "reason": "failed", "out_of_memory": True})
-    assert another_try(run, registry, ROOMY)["gradient_checkpointing"] is True
+    assert another_try(run, registry, ROOMY)["gradient_checkpointing"] == "on"
 
 
 def test_this_machine_is_looked_at(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from studio.settings import ROOT
 from tests.planning.test_measured import header
 
 GB = 10**9
-FULL = {"finetuning_type": "full", "gradient_checkpointing": True}
+FULL = {"finetuning_type": "full", "gradient_checkpointing": "on"}
 BATCH = Batch(2048, 2048, masked=False)
 TRAINED = {
     "zero2": {"parallel_strategy": "zero2", "finetuning_type": "full", "bf16": True},
@@ -42,7 +42,7 @@ def config_of(**keys: Any) -> TrainConfig:
 def held(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
     """Bytes by type in the second process of each training, after a step."""
     home = tmp_path_factory.mktemp("team")
-    small = {"max_steps": 1, "save_strategy": "no", "cutoff_len": 64, "max_samples": 8, "gradient_checkpointing": False}
+    small = {"max_steps": 1, "save_strategy": "no", "cutoff_len": 64, "max_samples": 8, "gradient_checkpointing": "off"}
     for name, keys in TRAINED.items():
         (home / name).mkdir()
         save(config_of(**small, gradient_accumulation_steps=1, **keys), home / name / "config.yaml")

@@ -11,6 +11,7 @@ from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.models import folder_of
 from studio.planning.batch import Lengths
+from studio.planning.passes import Passes
 from studio.worker import needs
 from studio.worker.mixing import Rows
 from studio.worker.ranks import Rank
@@ -49,11 +50,11 @@ def test_of_a_stream_only_the_beginning_is_known() -> None:
 def test_what_is_configured_is_done_and_else_what_memory_needs() -> None:
     folder = folder_of("seedling")
     assert folder
-    for given, expected in ((True, True), (False, False), (None, False)):
+    for given, layers in (("on", 6), ("off", 0), (None, 0)):
         config = parse(TrainConfig, {"dataset": "a", "gradient_checkpointing": given})
-        assert needs.checkpointing(config, folder, SEQUENCES, Rank()) is expected
+        assert needs.passes(config, folder, SEQUENCES, Rank()) == Passes(None, layers)
     large = parse(TrainConfig, {"dataset": "a", "per_device_train_batch_size": 4096, "packing": True})
-    assert needs.checkpointing(large, folder, SEQUENCES, Rank())
+    assert needs.passes(large, folder, SEQUENCES, Rank()) == Passes(None, 6)
 
 
 def test_a_training_tells_its_device(train: Train) -> None:
