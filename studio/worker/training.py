@@ -24,6 +24,7 @@ from studio.planning.passes import Passes
 from studio.worker import methods, mixing, needs, sharding, stages
 from studio.worker.checkpoints import choice
 from studio.worker.door import Desk
+from studio.worker.fast import recompute
 from studio.worker.mixing import Rows
 from studio.worker.pool import Tokens
 from studio.worker.prepared import Hooks, Prepared, Recipe, prepare
@@ -58,6 +59,7 @@ def train(desk: Desk) -> bool:
     needs.check_tokens(data, held.rows(model.get_input_embeddings().weight))
     desk.clock.lap("model")
     passes = _passes(desk, config, info, data)
+    recompute.keep(model, passes.recomputed)
     trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision, held, passes))
     held.check(trainer)
     desk.clock.lap("trainer")
