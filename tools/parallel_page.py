@@ -136,7 +136,7 @@ def _gb(keys: Mapping[str, str]) -> str:
 
 
 def _config(keys: Mapping[str, str]) -> TrainConfig:
-    return parse(TrainConfig, {"dataset": "a", "bf16": True, "gradient_checkpointing": True, **keys})
+    return parse(TrainConfig, {"dataset": "a", "bf16": True, "gradient_checkpointing": "on", **keys})
 
 
 def _seven() -> Shape:

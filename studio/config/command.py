@@ -55,5 +55,7 @@ def _text(value: Any) -> str:
     """A value as YAML on one line, which is how overrides are read."""
     if isinstance(value, list) and all(isinstance(item, str) and split_names(item) == [item] for item in value):
         value = ",".join(value)
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    # on and off are booleans to YAML unless they are quoted; double quotes stay readable within the shell's
+    style = '"' if value in ("on", "off") else None
+    text = yaml.safe_dump(value, default_style=style, default_flow_style=True, allow_unicode=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...")

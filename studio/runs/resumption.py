@@ -49,7 +49,9 @@ LOSS = _grouped("preference", "reward") | {
     "label_smoothing_factor", "use_dft_loss", "z_loss_coef", "moe_aux_loss_coef", "neftune_noise_alpha", "lora_dropout",
     "max_grad_norm",
 }  # fmt: skip
-PRECISION = frozenset({"bf16", "fp16", "pure_bf16", "flash_attn"})
+PRECISION = frozenset({
+    "bf16", "fp16", "pure_bf16", "flash_attn", "micro_batch_tokens", "enable_liger_kernel", "fused_lora",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,9 @@ def _text_widget(option: Option, choices: Sequence[Any] | None, common: dict[str
 
 
 def _offered(option: Option, choices: Sequence[Any]) -> list[Any]:
-    return [*([NO_CHOICE] if option.nullable and option.kind != "list" else []), *choices]
+    """With an off among the choices, none of them leaves it to the studio."""
+    empty = (AUTO, "") if "off" in choices else NO_CHOICE
+    return [*([empty] if option.nullable and option.kind != "list" else []), *choices]
 
 
 def _read(option: Option, value: Any) -> Any:
@@ -284,4 +286,6 @@ def _write(option: Option, value: Any, is_picked: bool) -> Any:
         return items if is_picked else ",".join(map(str, items))
     if value is None:
         return ""
+    if option.choices and isinstance(value, bool):  # what YAML makes of on and off
+        return "on" if value else "off"
     return str(value) if option.nullable and not option.choices else value

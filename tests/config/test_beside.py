@@ -151,7 +151,7 @@ def test_settings_of_fsdp_may_stand_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "fsdp.json"
     path.write_text(json.dumps({"offload_params": True, "activation_checkpointing": True, "limit_all_gathers": True}))
     config = config_of(fsdp=True, fsdp_config=str(path))
-    assert (config.offload_param, config.gradient_checkpointing) == ("cpu", True)
+    assert (config.offload_param, config.gradient_checkpointing) == ("cpu", "on")
     assert "fsdp_config.limit_all_gathers" in told(fsdp=True, fsdp_config=str(path))
 
 

@@ -229,7 +229,8 @@ MODULES = st.lists(st.from_regex(r"[a-z_.]+", fullmatch=True), min_size=1, max_s
 CONFIGS = st.builds(
     TrainConfig, model_name_or_path=TEXT, run_name=st.none() | TEXT, dataset=NAMES, default_system=st.none() | TEXT,
     learning_rate=st.floats(1e-9, 1), lora_alpha=st.none() | st.integers(1, 4096), packing=st.booleans(),
-    bf16=st.none() | st.booleans(), lora_target=MODULES,
+    bf16=st.none() | st.booleans(), lora_target=MODULES, stage=st.sampled_from(["sft", "pt"]),
+    gradient_checkpointing=st.sampled_from([None, "off", "selective", "on"]),
 )  # fmt: skip
 
 
@@ -244,6 +245,19 @@ def test_a_configuration_survives_its_file(tmp_path_factory, config):
 def test_a_configuration_survives_its_command(config):
     assert parse(TrainConfig, overrides(shlex.split(command(config))[4:])) == config
     assert parse(TrainConfig, changed(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("on", "on"), ("off", "off"), ("true", "on"), ("false", "off"), ("selective", "selective"), ("null", None)],
+)
+def test_recomputation_is_a_word_or_a_switch(tmp_path, written, read):
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(TrainConfig(**DATA)).replace("checkpointing: null", f"checkpointing: {written}"))
+    config = load_run_config(path)
+    assert config.gradient_checkpointing == read
+    assert parse(TrainConfig, {**DATA, **overrides([f"gradient_checkpointing={written}"])}) == config
+    assert read not in ("on", "off") or f'gradient_checkpointing="{read}"' in command(config)
 
 
 @pytest.mark.parametrize(

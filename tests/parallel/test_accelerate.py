@@ -90,7 +90,7 @@ def test_fsdp() -> None:
     assert {
         "parallel_strategy": "fsdp2",
         "offload_param": "cpu",
-        "gradient_checkpointing": True,
+        "gradient_checkpointing": "on",
     }.items() <= found.items()
 
 

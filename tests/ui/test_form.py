@@ -56,7 +56,8 @@ def test_untouched_form_is_the_default_configuration(form: Form) -> None:
         ("template", "chatml"),
         ("sample_prompts", "Who?\nWhere?"),
         ("quantization_bit", 4),
-        ("gradient_checkpointing", False),
+        ("gradient_checkpointing", "off"),
+        ("gradient_checkpointing", None),
     ],
 )
 def test_values_survive_the_form(form: Form, key: str, value: Any) -> None:

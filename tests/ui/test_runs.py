@@ -83,11 +83,11 @@ def test_a_damaged_checkpoint_is_passed_over_and_that_is_told(ctx: Context, monk
 
 
 def test_a_failed_run_offers_what_its_card_says(ctx: Context) -> None:
-    retry = {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
+    retry = {"per_device_train_batch_size": 1, "gradient_checkpointing": "on"}
     run = ended(ctx, "failed", error={"message": "Memory ran out.", "retry": retry})
     button = runs.on_select(ctx, run.id)[-1]
     assert button["visible"] is True
-    assert button["value"].endswith("per_device_train_batch_size: 1, gradient_checkpointing: true")
+    assert button["value"].endswith("per_device_train_batch_size: 1, gradient_checkpointing: on")
 
 
 def test_a_run_that_the_kernel_ended_is_offered_a_lighter_try(ctx: Context) -> None:

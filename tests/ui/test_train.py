@@ -172,7 +172,7 @@ def test_the_plan_follows_the_form(ctx: Context, form: Form) -> None:
 
 
 def test_what_does_not_fit_can_be_made_to(ctx: Context, form: Form) -> None:
-    values = filled(form, per_device_train_batch_size=4096, cutoff_len=65536, gradient_checkpointing=False)
+    values = filled(form, per_device_train_batch_size=4096, cutoff_len=65536, gradient_checkpointing="off")
     told, question, *_ = train.on_change(ctx, form, False, None, *values)
     assert json.loads(told)["plan"]["memory"]["fits"] is False
     assert [problem["where"] for problem in json.loads(told)["problems"]] == ["memory"]
@@ -186,7 +186,7 @@ def test_what_does_not_fit_can_be_made_to(ctx: Context, form: Form) -> None:
 
 def test_a_server_in_the_way_is_asked_about(ctx: Context, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(launchers.WORKERS, "serve", "tests.fakes.worker")
-    values = filled(form, gradient_checkpointing=True)
+    values = filled(form, gradient_checkpointing="on")
     total_gb = json.loads(train.on_change(ctx, form, False, None, *values)[0])["plan"]["memory"]["total_gb"]
     full = Machine(None, int((total_gb - 0.001) * GB), int(99 * GB))  # the server's own memory is missing
     monkeypatch.setattr(train.planning, "look", lambda saves: full)

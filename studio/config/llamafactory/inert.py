@@ -55,6 +55,7 @@ WITHOUT_EFFECT: dict[str, str] = {
         "all weights are updated together: the same result, with more memory for gradients",
         "galore_layerwise", "apollo_layerwise",
     ),
+    **_all("which kernels of Liger's take part follows from the model", "liger_kernel_config"),
     **_all("the cache of keys and values is of use when writing only", "use_kv_cache", "use_cache"),
     **_all("validation computes as training does", "bf16_full_eval", "fp16_full_eval"),
     **_all(
@@ -110,7 +111,6 @@ WITHOUT_EFFECT: dict[str, str] = {
     **_of("new_special_tokens_config", "init_special_tokens"),
     **_of("predict_with_generate", "sortish_sampler"),
     **_of("torch_compile", "torch_compile_backend", "torch_compile_mode"),
-    **_of("use_liger_kernel", "liger_kernel_config"),
     **_of("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
     **_of(
         "use_kt",

@@ -5,6 +5,7 @@ from __future__ import annotations
 TEXT_ONLY = "text data with a text model"
 SHARDED = "parallel_strategy: zero3 or fsdp2, which shard every layer and split none"
 NOTHING = "nothing: remove the key"
+FUSED = "nothing: enable_liger_kernel, fused_lora and the fused loss take the place of compiled layers"
 LESS_MEMORY = "optim: adamw_8bit, galore_adamw or apollo_adamw, or finetuning_type: lora"
 ENVIRONMENT = "the environment: HF_TOKEN, which is never written to a run"
 BY_MODEL = "model_name_or_path: a local folder that holds that model"
@@ -18,13 +19,11 @@ INSTEAD: dict[str, str] = {
     "use_hyper_parallel": SHARDED,
     "use_kt": "finetuning_type: lora with quantization_bit: 4",
     # speed and memory
-    "enable_liger_kernel": NOTHING,
-    "use_liger_kernel": NOTHING,
     "use_unsloth": NOTHING,
-    "use_unsloth_gc": "gradient_checkpointing: true",
+    "use_unsloth_gc": "gradient_checkpointing: on",
     "use_v1_kernels": NOTHING,
-    "torch_compile": NOTHING,
-    "torch_empty_cache_steps": "gradient_checkpointing: true",
+    "torch_compile": FUSED,
+    "torch_empty_cache_steps": "gradient_checkpointing: on",
     "auto_find_batch_size": "per_device_train_batch_size, with the memory that the form foretells",
     "tf32": "bf16: true",
     "fp8": "bf16: true",

@@ -44,7 +44,11 @@ def _optim(value: Any, _: Mapping[str, Any]) -> Values:
 
 
 def _checkpointing(disabled: Any, _: Mapping[str, Any]) -> Values:
-    return {"gradient_checkpointing": False} if disabled else {}
+    return {"gradient_checkpointing": "off"} if disabled else {}
+
+
+def _kernels(used: Any, _: Mapping[str, Any]) -> Values:
+    return {} if used is None else {"enable_liger_kernel": used}
 
 
 def _packing(neat: Any, _: Mapping[str, Any]) -> Values:
@@ -91,7 +95,8 @@ TRANSLATED = {
     "use_muon": Translation("`optim: muon`", _optimizer("muon")),
     "use_galore": Translation("`optim: galore_adamw`", _optimizer("galore_adamw")),
     "use_apollo": Translation("`optim: apollo_adamw`", _optimizer("apollo_adamw")),
-    "disable_gradient_checkpointing": Translation("true is `gradient_checkpointing: false`", _checkpointing),
+    "disable_gradient_checkpointing": Translation("true is `gradient_checkpointing: off`", _checkpointing),
+    "use_liger_kernel": Translation("`enable_liger_kernel`", _kernels),
     "neat_packing": Translation("`packing: true`: packed rows never see each other here", _packing),
     "eval_strategy": Translation(
         "`steps` is `eval_steps`; `epoch` and `no` leave it empty: once an epoch", _validation
@@ -109,7 +114,7 @@ TRANSLATED = {
         "`true` or `full_shard` is `parallel_strategy: fsdp2`, `offload` is `offload_param: cpu`", distributed.fsdp
     ),
     "fsdp_config": Translation(
-        "`offload_params` is `offload_param: cpu`, `activation_checkpointing` is `gradient_checkpointing: true`; what "
+        "`offload_params` is `offload_param: cpu`, `activation_checkpointing` is `gradient_checkpointing: on`; what "
         "else it holds is told as without effect, or refused",
         distributed.fsdp_config,
     ),

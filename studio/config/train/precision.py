@@ -11,10 +11,12 @@ from studio.config.option import Config, option
 
 def _switched(value: Any) -> Any:
     """YAML reads on and off as booleans, and LLaMA-Factory says true and false."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
-Recomputation = Annotated[Literal["off", "selective", "on"], BeforeValidator(_switched)]
+Recomputation = Annotated[Literal["off", "selective", "on"] | None, BeforeValidator(_switched)]
+DEALT = ("pt", "sft", "dpo")  # stages whose rows can be dealt to other passes than their batches
+WHOLE = ("single", "ddp")  # strategies in which a process holds the whole model on one device
 
 
 class PrecisionOptions(Config):
@@ -41,7 +43,7 @@ class PrecisionOptions(Config):
         group="precision",
         label=("Pure bfloat16", "纯 bfloat16"),
     )
-    gradient_checkpointing: Recomputation | None = option(
+    gradient_checkpointing: Recomputation = option(
         None,
         en="Compute activations twice to save memory: on in every layer (a third to a half slower), selective in as "
         "many layers as memory asks for; empty means: whatever is fastest and fits.",
@@ -57,6 +59,7 @@ class PrecisionOptions(Config):
         zh="一次通过模型的 token 数。每步的行会重新分配到尽可能少的前向计算中，学习结果不变。"
         "留空：GPU 上按显存取最多，CPU 上为一个批次。",
         group="precision",
+        when={"stage": DEALT, "parallel_strategy": WHOLE},
         label=("Tokens at once", "单次 token 数"),
         ge=16,
         le=1 << 20,
@@ -75,5 +78,6 @@ class PrecisionOptions(Config):
         "wherever that gives the same result.",
         zh="将适配器与其所在层合并计算，减少显存读写；留空则在结果相同时启用。",
         group="precision",
+        when={"finetuning_type": "lora", "parallel_strategy": WHOLE},
         label=("Fused LoRA", "融合 LoRA"),
     )

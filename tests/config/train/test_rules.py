@@ -85,6 +85,10 @@ LEGAL = [
     {"parallel_strategy": "device_map", **DPO},
     {**ZERO3, "pissa_init": True, "use_dora": True},
     {**DDP, "launcher": "slurm", "slurm_time": "1:00:00", "nnodes": 4},
+    {"micro_batch_tokens": 4096, **DPO, **DDP},
+    {"fused_lora": True, "quantization_bit": 4, **DDP},
+    {"fused_lora": False, **FULL},
+    {"enable_liger_kernel": True, **ZERO3},
 ]  # fmt: skip
 
 ILLEGAL = [
@@ -203,6 +207,13 @@ ILLEGAL = [
     ({"parallel_strategy": "fsdp2", "resize_vocab": True}, "resize_vocab", "parallel_strategy: zero3"),
     ({"launcher": "slurm"}, "launcher", "set parallel_strategy: ddp"),
     ({**DDP, "slurm_partition": "gpu"}, "slurm_partition", "launcher: slurm"),
+    ({"micro_batch_tokens": 4096, **GRPO}, "micro_batch_tokens", "without stage: pt or sft or dpo"),
+    ({"micro_batch_tokens": 4096, **ZERO3}, "micro_batch_tokens", "parallel_strategy: single or ddp"),
+    ({"fused_lora": True, **FULL}, "fused_lora", "without finetuning_type: lora"),
+    ({"fused_lora": True, "lora_dropout": 0.1, "use_dora": True}, "fused_lora", "with lora_dropout, use_dora"),
+    ({"fused_lora": True, "use_adalora": True}, "fused_lora", "with use_adalora"),
+    ({"fused_lora": True, "quantization_bit": 8}, "fused_lora", "with quantization_bit: 8"),
+    ({"fused_lora": True, **ZERO3}, "fused_lora", "with parallel_strategy: zero3"),
     ({**ZERO3, "deepspeed": {"tensor_parallel": {"autotp_size": 2}}}, "deepspeed", "splits layers"),
     ({**ZERO3, "deepspeed": "{"}, "deepspeed", "neither JSON"),
     ({**ZERO3, "deepspeed": "[1]"}, "deepspeed", "there is no file '[1]'"),

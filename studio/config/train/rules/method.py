@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from studio.config.option import applies, options
 from studio.config.train.lora import layer_numbers
 from studio.config.train.method import ONLINE
+from studio.config.train.precision import WHOLE
 from studio.config.train.preference import UNREFERENCED
 from studio.errors import Problem
 
@@ -22,7 +23,7 @@ SWITCHES = frozenset(
         "layers_to_transform", "use_adalora", "quantization_bit", "freeze_extra_modules", "use_llama_pro",
         "use_dft_loss", "label_smoothing_factor", "z_loss_coef", "pref_ftx", "dpo_label_smoothing", "ld_alpha",
         "ref_model", "reward_funcs", "nproc_per_node", "nnodes", "hostfile", "offload_optimizer", "offload_param",
-        "nvme_path", "deepspeed", "slurm_partition", "slurm_time", "slurm_options",
+        "nvme_path", "deepspeed", "slurm_partition", "slurm_time", "slurm_options", "micro_batch_tokens",
     }
 )  # fmt: skip
 
@@ -175,6 +176,23 @@ def _equal_rates_of_adaptive(config: TrainConfig) -> Problem | None:
     return Problem("loraplus_lr_ratio", "AdaLoRA's matrices play other parts than LoRA's: leave it empty")
 
 
+def _adapters_to_fuse(config: TrainConfig) -> Problem | None:
+    """What of an adapter's computation its fused way has no place for."""
+    if not config.fused_lora:
+        return None
+    if not _is_lora(config):
+        return Problem("fused_lora", "has no effect without finetuning_type: lora: set that, or leave it out")
+    ways = {
+        "lora_dropout": config.lora_dropout > 0,
+        "use_dora": config.use_dora,
+        "use_adalora": config.use_adalora,
+        "quantization_bit: 8": config.quantization_bit == 8,
+        f"parallel_strategy: {config.parallel_strategy}": config.parallel_strategy not in WHOLE,
+    }
+    others = [name for name, is_on in ways.items() if is_on]
+    return Problem("fused_lora", f"is not there with {', '.join(others)}: leave one of them out") if others else None
+
+
 RULES = (
     _noise_beside_a_reference,
     _one_kind_of_adapter,
@@ -189,4 +207,5 @@ RULES = (
     _valid_pattern,
     _something_left_free,
     _pro_blocks,
+    _adapters_to_fuse,
 )
