@@ -17,6 +17,7 @@ from transformers.optimization import Adafactor
 
 from studio import packages
 from studio.config.train import TrainConfig
+from studio.config.train.precision import WHOLE
 from studio.errors import ModelError
 from studio.worker.methods import budget
 
@@ -86,8 +87,24 @@ def _learning_rate(config: TrainConfig, name: str, is_embedding: bool) -> float:
     return config.learning_rate * (config.loraplus_lr_ratio if ".lora_B" in name else 1)
 
 
-def _adamw(config: TrainConfig, model: Any, **keys: Any) -> Optimizer:
-    return torch.optim.AdamW(_groups(config, model), **_adam(config), **keys)
+def _adamw(config: TrainConfig, model: Any, fused: bool | None) -> Optimizer:
+    optimizer: Optimizer = torch.optim.AdamW(_groups(config, model), **_adam(config), fused=fused)
+    optimizer.register_load_state_dict_pre_hook(_go_on_as_built)
+    return optimizer
+
+
+def _go_on_as_built(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's groups say how it was computed too; only what was learnt is to be taken from it."""
+    groups = [
+        {**saved, "fused": own["fused"]}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
+
+
+def _fuses(config: TrainConfig) -> bool | None:
+    """True: one kernel makes the whole step, where a process has all weights on one GPU. Else as torch sees fit."""
+    return (torch.cuda.is_available() and config.parallel_strategy in WHOLE) or None
 
 
 def _adam(config: TrainConfig) -> dict[str, Any]:
@@ -230,7 +247,7 @@ def _library(name: str, config: TrainConfig) -> Any:
 
 
 OPTIMIZERS: dict[str, Callable[[TrainConfig, Any], Optimizer]] = {
-    "adamw_torch": _adamw,
+    "adamw_torch": lambda config, model: _adamw(config, model, fused=_fuses(config)),
     "adamw_torch_fused": lambda config, model: _adamw(config, model, fused=True),
     "adamw_8bit": lambda config, model: _adamw_of_bitsandbytes(config, model, optim_bits=8),
     "paged_adamw_32bit": lambda config, model: _adamw_of_bitsandbytes(config, model, is_paged=True),

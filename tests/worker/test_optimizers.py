@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import get_args
 
@@ -43,6 +44,25 @@ def test_the_loss_falls_and_a_resumed_training_goes_on_exactly(train: Train, nam
     assert resumed.losses == {step: loss for step, loss in whole.losses.items() if step > 2}
     ours, theirs = (load_file(run.run_dir / "model/model.safetensors") for run in (resumed, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_step_in_one_kernel_is_the_same_and_goes_on_from_the_others_checkpoint(tiny_model: Path) -> None:
+    models = [AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32) for _ in range(2)]
+    configs = [_config(finetuning_type="full", optim=name) for name in ("adamw_torch", "adamw_torch_fused")]
+    made = [optimizers.build(config, model, 10) for config, model in zip(configs, models, strict=True)]
+    for number in range(4):
+        for model, optimizer in zip(models, made, strict=True):
+            torch.manual_seed(number)
+            for weight in model.parameters():
+                weight.grad = torch.randn_like(weight)
+            optimizer.step()
+        if number == 1:  # each takes the other's
+            states = [deepcopy(optimizer.state_dict()) for optimizer in made]
+            for optimizer, state in zip(made, reversed(states), strict=True):
+                optimizer.load_state_dict(state)
+            assert [optimizer.param_groups[0]["fused"] for optimizer in made] == [None, True]
+    for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_a_schedule_free_training_is_saved_as_its_average(train: Train) -> None:

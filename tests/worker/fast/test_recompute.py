@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -99,7 +100,7 @@ def test_each_layer_that_is_computed_twice_saves_as_many_bytes(model: Any) -> No
         recompute.keep(model, layers)
         model.gradient_checkpointing_enable({"use_reentrant": False})
         kept.append(kept_bytes(model))
-    saved = [more - less for more, less in zip(kept, kept[1:], strict=False)]
+    saved = [more - less for more, less in pairwise(kept)]
     # the first one's input is kept anew for it, and with the last one what all share is gone
     assert 0 < saved[0] <= saved[1] == saved[2] < saved[3] < 1.05 * saved[2]
 
