@@ -44,6 +44,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
     def __init__(self, desk: Desk, config: TrainConfig, tokens: int, datasets: Sequence[str] = ()) -> None:
         self.tokens = tokens
+        self._tokens_told = tokens  # of the last whole step, which is told when the next may have begun
         self.last_checkpoint = ""
         self.best = Best(config, datasets)
         self._desk = desk
@@ -63,6 +64,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._desk.requests.protect()  # from the first step on there is something to save
         self._hear(control)
+        self._tokens_told = self.tokens
         control.should_save |= self._desk.consensus.take_save()
         # a checkpoint of broken weights is worse than none: look at the loss first
         control.should_log |= control.should_save or control.should_training_stop
@@ -117,7 +119,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             loss=float(logs["loss"]),
             learning_rate=float(logs["learning_rate"]),
             grad_norm=float(logs.get("grad_norm", math.nan)),
-            tokens=self.tokens,
+            tokens=self._tokens_told,
             tokens_per_s=tokens_per_s,
             epoch=float(state.epoch or 0),
             memory_gb=max(self._desk.consensus.memory_gb, default=0.0),
@@ -146,10 +148,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
     def _mark(self, state: TrainerState) -> tuple[float, float]:
         """Tokens a second and seconds a step over the last steps, so that a resume or a pause does not skew them."""
-        self._window.append((time.monotonic(), self.tokens, state.global_step))
+        self._window.append((time.monotonic(), self._tokens_told, state.global_step))
         (then, tokens, step), (now, *_) = self._window[0], self._window[-1]
         elapsed_s = max(now - then, 1e-9)
-        return (self.tokens - tokens) / elapsed_s, elapsed_s / max(state.global_step - step, 1)
+        return (self._tokens_told - tokens) / elapsed_s, elapsed_s / max(state.global_step - step, 1)
 
 
 def metrics_of(logs: dict[str, Any]) -> dict[str, float]:

@@ -8,11 +8,15 @@ import torch
 from datasets import Dataset, IterableDataset
 from peft import PeftModel
 from transformers import PrinterCallback
+from transformers.trainer_pt_utils import nested_gather
 
+from studio.config.train.precision import WHOLE
 from studio.runs import events
 from studio.worker import optimizers
 from studio.worker.checkpoints.kept import Kept
 from studio.worker.door import Desk
+from studio.worker.fast import figures
+from studio.worker.fast.figures import Figures
 from studio.worker.progress import Progress, memory_gb
 from studio.worker.samples import Samples
 from studio.worker.stages.setting import Setting
@@ -25,10 +29,14 @@ class Recorded(Kept):
     """
 
     samples: Samples
+    _globalstep_last_logged: int
+    tells_late = False  # whether all figures of a step stay on the device until they are told
+    _pending: tuple[Figures, int, dict[str, Any]] | None = None
 
     def recorded(self, setting: Setting) -> Self:
         """This trainer, reporting to the run of `setting`."""
         self.setting, self.desk = setting, setting.desk
+        self.tells_late &= setting.config.parallel_strategy in WHOLE and figures.are_late(setting.sharding.device)
         held = setting.data.validation
         datasets = tuple(held) if isinstance(held, dict) else ()
         self.progress = Progress(setting.desk, setting.config, _tokens_so_far(setting.desk), datasets)
@@ -47,7 +55,49 @@ class Recorded(Kept):
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
         self.desk.consensus.begin(self.tokens_of(inputs), max(memory_gb()))
-        return super().training_step(model, inputs, *rest, **options)
+        if not inputs:  # its rows are in another pass of the step
+            return torch.zeros((), device=self.args.device)
+        loss: torch.Tensor = super().training_step(model, inputs, *rest, **options)
+        self._tell()  # the device has work again: the figures of the step before need not be waited for
+        return loss
+
+    def measured(self) -> dict[str, torch.Tensor]:
+        """What the stage has to tell beside the loss, of all since the last time, on the device."""
+        return {}
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: torch.Tensor, grad_norm: Any, *rest: Any, learning_rate: float | None = None
+    ) -> None:
+        control = self.control
+        if self.tells_late and control.should_log and self.state.global_step > self._globalstep_last_logged:
+            self._send(tr_loss, grad_norm, learning_rate)
+        if control.should_evaluate or control.should_save or control.should_training_stop:
+            self._tell()
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *rest, learning_rate=learning_rate)
+
+    def _send(self, total: torch.Tensor, grad_norm: torch.Tensor, learning_rate: float | None) -> None:
+        """The figures of this step begin their way. Trainer reads them at once, and the device has nothing to do."""
+        steps = self.state.global_step - self._globalstep_last_logged
+        mean = nested_gather(total, self.args.parallel_mode).mean()
+        sent = figures.send({"loss": mean, "grad_norm": grad_norm, **self.measured()})
+        self._pending = sent, steps, {"learning_rate": learning_rate}
+        total.zero_()
+        self._globalstep_last_logged = self.state.global_step
+
+    def _tell(self) -> None:
+        """Log the last step if that has not been done. Until the next one is made, all else is as it was then."""
+        if self._pending is None:
+            return
+        (sent, steps, known), self._pending = self._pending, None
+        logs = {**sent.read(), **known}
+        self._total_loss_scalar += logs["loss"]
+        self.log({**logs, "loss": logs["loss"] / steps})
+
+    def _inner_training_loop(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super()._inner_training_loop(*args, **options)
+        finally:
+            self._tell()
 
     def tokens_of(self, inputs: Any) -> int:
         """Tokens of a batch that go through the model, padding included."""

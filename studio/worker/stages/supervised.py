@@ -7,12 +7,12 @@ before training, and batches are padded where it fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import mul
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
@@ -21,7 +21,10 @@ from trl.data_utils import pack_dataset
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.worker.encode import IGNORED
+from studio.worker.fast import head, passes
+from studio.worker.fast.passes import Batch, Row
 from studio.worker.samples import evaluating
+from studio.worker.stages.dealt import Dealt
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting, arguments
 
@@ -29,30 +32,99 @@ LENGTHS = "row_lengths"
 ISOLATION_TOLERANCE = 0.05  # of the logits' spread, on average: measured 0.002 for bfloat16, 0.2 for a leak
 
 
-class SupervisedTrainer(Recorded, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """Supervised fine-tuning. A validation is a mean over its tokens, however they lie in batches."""
 
-    _tokens: list[int]  # that count, of each batch validated so far
-    _losses: list[float]
+    _tokens: list[torch.Tensor]  # that count, of each batch validated so far
+    _losses: list[torch.Tensor]
+    _sums: torch.Tensor | None = None  # since the last figures were told
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the loss is a sum over tokens of what the fused head tells of each."""
+        return self.compute_loss_func is None and self.label_smoother is None and not self.aux_loss_enabled
+
+    def recorded(self, setting: Setting) -> Self:
+        is_shared = setting.desk.rank.world > 1 and isinstance(self.train_dataset, IterableDataset)
+        self.tells_late = self.is_plain
+        self.deals = bool(setting.passes.tokens and self.args.padding_free and self.is_plain and not is_shared)
+        if self.deals:
+            head.pick(self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
+        return super().recorded(setting)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """As TRL's, which waits for the device several times a batch to read its figures."""
+        if return_outputs or not self.is_plain:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        losses = -outputs.log_probs
+        if self.args.loss_type == "dft":
+            losses = losses * outputs.log_probs.exp().detach()
+        counted = outputs.label_mask.sum()
+        self._count(torch.stack([outputs.entropy.detach().sum(), outputs.is_top1.sum(), counted]))
+        total = losses.sum() / torch.as_tensor(counted if num_items_in_batch is None else num_items_in_batch).clamp(1)
+        # gradients are averaged over the processes, whose tokens are all counted
+        return total if num_items_in_batch is None else total * self.accelerator.num_processes
+
+    def _count(self, sums: torch.Tensor) -> None:
+        """Entropy, tokens that were right and tokens that count, summed over a batch."""
+        if self.model.training:
+            sums = sums.to(self.args.device)
+            self._sums = sums if self._sums is None else self._sums + sums
+        else:
+            for name, figure in _shares(sums).items():
+                self._metrics["eval"][name].append(figure)
+
+    def measured(self) -> dict[str, torch.Tensor]:
+        if self._sums is None:
+            return {}
+        sums, self._sums = self.accelerator.reduce(self._sums, "sum"), None
+        return _shares(sums)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and not self.tells_late:
+            logs |= {name: float(figure) for name, figure in self.measured().items()}
+        super().log(logs, start_time)
+
+    def fresh(self, batches: list[Batch]) -> list[Row]:
+        """Without those that fill up the last batches of several processes, but for one, that something goes through
+        the model of each."""
+        *others, last = batches
+        rows = super().fresh(others) + last.rows[: self._own_rows(len(last.rows))]
+        return rows or [{**last.rows[0], "labels": [IGNORED] * len(last.rows[0]["input_ids"])}]
+
+    def collate(self, rows: list[Row]) -> dict[str, Any]:
+        return passes.lay(rows)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
         for batch in batch_samples:
             self._blank_repeats(batch, is_last=batch is batch_samples[-1])
-        return super()._get_num_items_in_batch(batch_samples, device)
+        if not self.deals:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        counted = sum(len(batch["targets"]) for batch in batch_samples)
+        if self.accelerator.num_processes == 1:
+            return counted
+        return self.accelerator.reduce(torch.full((), counted, device=device), "sum")  # sent, it would be waited for
 
     def _blank_repeats(self, batch: dict[str, Any], is_last: bool = True) -> None:
         """Of the last batches of several processes, which rows from the beginning fill up, those count for nothing."""
         lengths = batch.pop(LENGTHS, None)
-        if lengths is None or not is_last or not self.accelerator.gradient_state.end_of_dataloader:
+        if lengths is None or not is_last:
             return
-        rows = len(lengths)
-        if (remainder := self._remainder(rows)) <= 0:
-            return
-        own = min(max(remainder - self.accelerator.process_index * rows, 0), rows)
-        if batch["labels"].shape[0] == rows:
+        own = self._own_rows(len(lengths))
+        if batch["labels"].shape[0] == len(lengths):
             batch["labels"][own:] = IGNORED
         else:  # laid end to end
             batch["labels"][:, int(lengths[:own].sum()) :] = IGNORED
+
+    def _own_rows(self, rows: int) -> int:
+        """How many of so many `rows` in a batch of this process do not fill it up from the beginning of the data."""
+        if not self.accelerator.gradient_state.end_of_dataloader or (remainder := self._remainder(rows)) <= 0:
+            return rows
+        before = int(self.accelerator.process_index) * rows
+        return min(max(remainder - before, 0), rows)
 
     def _remainder(self, rows: int) -> int:
         """How many rows are left for the last batches, of so many `rows` for each process. Accelerate does not know it
@@ -75,14 +147,22 @@ class SupervisedTrainer(Recorded, SFTTrainer):  # type: ignore[misc]  # trl is u
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **keys: Any) -> tuple[Any, Any, Any]:
         self._blank_repeats(inputs)
         loss, logits, labels = super().prediction_step(model, inputs, *args, **keys)
-        self._tokens.append(int((inputs["labels"][:, 1:] != IGNORED).sum()))
-        self._losses.append(float(loss) if self._tokens[-1] else 0.0)
+        self._tokens.append((inputs["labels"][:, 1:] != IGNORED).sum())
+        self._losses.append(loss)
         return loss, logits, labels
 
-    def _by_token(self, values: list[float]) -> float:
-        sums = [sum(map(mul, values, self._tokens)), float(sum(self._tokens))]
-        total, tokens = self.accelerator.reduce(torch.tensor(sums, device=self.args.device), "sum").tolist()
-        return float(total / tokens)
+    def _by_token(self, values: Sequence[torch.Tensor | float]) -> float:
+        tokens = torch.stack(self._tokens).double()
+        means = torch.stack([torch.as_tensor(value, dtype=torch.double, device=tokens.device) for value in values])
+        sums = torch.stack([torch.where(tokens > 0, means * tokens, 0).sum(), tokens.sum()])
+        total, counted = self.accelerator.reduce(sums.to(self.args.device), "sum").tolist()
+        return float(total / counted)
+
+
+def _shares(sums: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What is shown of sums over tokens: of entropy, of those that were right, and of all."""
+    entropy, right, counted = sums
+    return {"entropy": entropy / counted.clamp(1), "mean_token_accuracy": right / counted.clamp(1)}
 
 
 def build(setting: Setting) -> Recorded:
@@ -105,6 +185,7 @@ def build(setting: Setting) -> Recorded:
         **_loss(config),
         max_length=None,  # rows are cut already
         dataset_kwargs={"skip_prepare_dataset": True},
+        **_fetching(setting),
     )
     data = setting.data
     rows = pack_dataset(data.train, data.cutoff_len, "bfd") if packs else data.train
@@ -113,6 +194,12 @@ def build(setting: Setting) -> Recorded:
     if setting.desk.rank.world > 1:
         trainer.data_collator = _telling_lengths(trainer.data_collator)
     return trainer.recorded(setting)
+
+
+def _fetching(setting: Setting) -> dict[str, Any]:
+    """A stream's batches are dealt out by the first process, which has to make tensors of them; not to itself alone."""
+    is_alone = setting.desk.rank.world == 1
+    return {"accelerator_config": {"dispatch_batches": False}} if setting.config.streaming and is_alone else {}
 
 
 def _telling_lengths(collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -159,15 +246,12 @@ def spread_loss(config: TrainConfig) -> Callable[..., torch.Tensor] | None:
 
 def keeps_rows_apart(model: PreTrainedModel, one: list[int], other: list[int]) -> bool:
     """Whether two rows of tokens laid end to end give the logits that each gives alone."""
-    first, second = (torch.tensor([ids[:64]]) for ids in (one, other))
-    positions = [torch.arange(ids.shape[1])[None] for ids in (first, second)]
+    rows = [{"input_ids": ids[:64]} for ids in (one, other)]
+    batch = {name: each for name, each in passes.lay(rows).items() if name not in ("counted", "targets")}
+    second = torch.tensor([rows[1]["input_ids"]], device=model.device)
     with evaluating(model), torch.no_grad():
-        alone = model(input_ids=second.to(model.device), use_cache=False).logits
-        flat = model(
-            input_ids=torch.cat([first, second], 1).to(model.device),
-            position_ids=torch.cat(positions, 1).to(model.device),
-            use_cache=False,
-        ).logits[:, first.shape[1] :]
+        alone = model(input_ids=second, use_cache=False).logits
+        flat = model(**passes.send(batch, model.device), use_cache=False).logits[:, -second.shape[1] :]
     return bool((alone - flat).float().abs().mean() < ISOLATION_TOLERANCE * alone.float().std())
 
 

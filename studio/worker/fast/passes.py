@@ -1,0 +1,79 @@
+"""The rows of an optimizer step, dealt anew into as few passes through the model as its memory allows.
+
+A loss that is a sum over tokens, divided by those of the whole step, is the same however the rows lie in passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy
+import torch
+
+from studio.worker.encode import IGNORED
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as they come from a data loader, which looks into lists but not into this."""
+
+    rows: list[Row]
+
+
+def deal(lengths: Sequence[int], tokens: int, at_most: int) -> list[list[int]]:
+    """Numbers of the rows of each pass: the fewest passes whose rows together have no more than `tokens`, one long row
+    excepted. Where that would need more than `at_most` passes, so many, with as little in the fullest as can be.
+    """
+    fewest = min(ceil(sum(lengths) / tokens), at_most, len(lengths))
+    for count in range(fewest, min(at_most, len(lengths)) + 1):
+        passes = _balanced(lengths, count)
+        if all(len(rows) == 1 or sum(lengths[row] for row in rows) <= tokens for rows in passes):
+            break
+    return passes
+
+
+def _balanced(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """`count` passes of about as many tokens: the longest row first, each where there is the least."""
+    passes: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        emptiest = loads.index(min(loads))
+        passes[emptiest].append(row)
+        loads[emptiest] += lengths[row]
+    return sorted(map(sorted, passes))
+
+
+def lay(rows: Sequence[Row]) -> dict[str, Any]:
+    """`rows` end to end: input_ids, position_ids and seq_idx [1, tokens]; where each begins (cu_seq_lens_q,
+    cu_seq_lens_k [rows + 1], int32), and how long the longest is (max_length_q, max_length_k); and which tokens are
+    `counted` [n] with the `targets` [n] that follow them.
+
+    A packed row says in seq_lengths which rows are in it. No row's last token is counted.
+    """
+    lengths = numpy.concatenate([row.get("seq_lengths") or [len(row["input_ids"])] for row in rows])
+    starts = numpy.concatenate([[0], lengths.cumsum()]).astype(numpy.int32)
+    tokens = numpy.concatenate([numpy.asarray(row["input_ids"], numpy.int64) for row in rows])
+    labels = numpy.concatenate([numpy.asarray(row.get("labels", row["input_ids"]), numpy.int64) for row in rows])
+    labels[starts[:-1]] = IGNORED
+    learnt = numpy.flatnonzero(labels != IGNORED)
+    numbers = numpy.arange(len(lengths), dtype=numpy.int32).repeat(lengths)
+    positions = numpy.arange(len(tokens)) - starts[numbers]
+    each = {"input_ids": tokens[None], "position_ids": positions[None], "seq_idx": numbers[None]}
+    all_of_them = {**each, "cu_seq_lens_q": starts, "counted": learnt - 1, "targets": labels[learnt]}
+    batch: dict[str, Any] = {name: torch.from_numpy(values) for name, values in all_of_them.items()}
+    longest = int(lengths.max())
+    return {**batch, "cu_seq_lens_k": batch["cu_seq_lens_q"], "max_length_q": longest, "max_length_k": longest}
+
+
+def send(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """`batch` with its tensors on `device`, without waiting for them to arrive."""
+    return {name: _sent(each, device) if torch.is_tensor(each) else each for name, each in batch.items()}
+
+
+def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
