@@ -66,15 +66,14 @@ def settle(model: PreTrainedModel, chosen: Path) -> None:
 
 
 def skip_masks(model: PreTrainedModel) -> None:
-    """Have a model that computes by `NAME` build no masks for flat batches: to see from positions that there are rows
-    it would wait for the device, and then make a mask of all tokens by all tokens."""
-    if model.config._attn_implementation == NAME:
-        model.base_model.register_forward_pre_hook(_without_mask, with_kwargs=True)
+    """Have `model` build no masks for flat batches while it computes by `NAME`: to see from positions that there are
+    rows it would wait for the device, and then make a mask of all tokens by all tokens."""
+    model.base_model.register_forward_pre_hook(_without_mask, with_kwargs=True)
 
 
-def _without_mask(module: torch.nn.Module, args: Any, keys: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+def _without_mask(module: PreTrainedModel, args: Any, keys: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
     starts = keys.get("cu_seq_lens_q")
-    if starts is None:
+    if starts is None or module.config._attn_implementation != NAME:
         return None
     # whatever has four dimensions is taken for a mask that is made already; `attend` does not look at it
     return args, {**keys, "attention_mask": starts[None, None, None]}
@@ -91,7 +90,7 @@ def attend(
     sliding_window: int | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int = 0,
-    **keys: Any,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """An attention of Transformers: [rows, heads, tokens, width] in, [rows, tokens, heads, width] out.
 
@@ -99,11 +98,12 @@ def attend(
     the window goes.
     """
     if cu_seq_lens_q is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **keys)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)  # type: ignore[no-any-return]
     computed_in = _computed_in(query)
     if query.is_cuda and computed_in in HALF:
-        states = (part[0].transpose(0, 1).to(computed_in) for part in (query, key, value))
-        return _by_length(*states, cu_seq_lens_q, max_length_q, scaling, sliding_window)[None], None
+        queries, keys, values = (part[0].transpose(0, 1).to(computed_in) for part in (query, key, value))
+        flat = _by_length(queries, keys, values, cu_seq_lens_q, max_length_q, scaling, sliding_window)
+        return flat[None], None
     lengths = cu_seq_lens_q.diff().tolist()
     return _one_by_one(query, key, value, lengths, scaling, sliding_window, dropout), None
 
@@ -144,14 +144,16 @@ def _one_by_one(
     """[1, heads, tokens, width] in, [1, tokens, heads, width] out: each row as sdpa computes it alone."""
     attended = [
         scaled_dot_product_attention(
-            *row,
-            attn_mask=(seen := _seen(row[0].shape[2], window, query.device)),
+            queries,
+            keys,
+            values,
+            attn_mask=(seen := _seen(queries.shape[2], window, query.device)),
             dropout_p=dropout,
             is_causal=seen is None,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
-        for row in zip(*(states.split(lengths, 2) for states in (query, key, value)), strict=True)
+        for queries, keys, values in zip(*(part.split(lengths, 2) for part in (query, key, value)), strict=True)
     ]
     return torch.cat(attended, 2).transpose(1, 2).contiguous()
 
@@ -231,10 +233,10 @@ def _error(shape: tuple[int, int, int], window: int | None, precision: torch.dty
         for count in (heads, shared, shared)
     ]
     starts = row_keys(PROBED, device)["cu_seq_lens_q"]
-    rows = (part[0].transpose(0, 1) for part in states)
-    with torch.autocast(device.type, enabled=False):
-        quick = _by_length(*rows, starts, max(PROBED), None, window)
-        plain = _one_by_one(*(part.float() for part in states), PROBED, None, window)[0]
+    query, key, value = (part[0].transpose(0, 1) for part in states)
+    quick = _by_length(query, key, value, starts, max(PROBED), None, window)
+    query, key, value = (part.float() for part in states)
+    plain = _one_by_one(query, key, value, PROBED, None, window)[0]
     slopes = [torch.autograd.grad(result.float().square().sum(), states) for result in (quick, plain)]
     pairs = zip((quick, *slopes[0]), (plain, *slopes[1]), strict=True)
     return max(float((one.float() - other.float()).norm() / other.float().norm()) for one, other in pairs)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -17,11 +18,13 @@ from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.models import ModelInfo
 from studio.parallel.strategies import STRATEGIES
+from studio.worker.fast import Path, attention
 from studio.worker.methods import quantised
 from studio.worker.sharding import Sharding
 
 Head = Literal["causal", "reward"]
 FLASH = {"fa2": ("flash_attn", "flash_attention_2"), "fa3": ("flash_attn_interface", "flash_attention_3")}
+NAMED = {"sdpa": "sdpa", "disabled": "eager"}
 
 
 def load(
@@ -46,15 +49,17 @@ def load(
     torch.manual_seed(config.seed)  # a new head is made by chance
     kind = AutoModelForSequenceClassification if head == "reward" else AutoModelForCausalLM
     try:
+        attends = _attention(config, info, computed_in, sharding.device)
         model = kind.from_pretrained(
             info.path,
             dtype=torch.float32 if trained_whole else computed_in,
-            attn_implementation=_attention(config, computed_in),
+            attn_implementation=attends.way,
             trust_remote_code=config.trust_remote_code,
             **keys,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{info.path} cannot be loaded: {error}") from error
+    attention.settle(model, attends)
     _balance_experts(config, model)
     if quantised.is_quantised(model):
         return quantised.settle(model)
@@ -78,14 +83,16 @@ def precision(config: TrainConfig) -> torch.dtype:
     return torch.bfloat16 if wants_bf16 else torch.float32
 
 
-def _attention(config: TrainConfig, precision: torch.dtype) -> str:
+def _attention(config: TrainConfig, info: ModelInfo, precision: torch.dtype, device: torch.device) -> Path:
+    """Which attention is used: of those that skip the pairs between rows of a batch where it is free to choose."""
     if config.flash_attn in FLASH:
-        return _flash(config.flash_attn, precision)
-    if config.flash_attn == "disabled":
-        return "eager"
-    # rows of a batch lie in one sequence; flash attention skips the pairs between rows, sdpa computes and masks them
+        return Path(attention.PART, _flash(config.flash_attn, precision))
+    if config.flash_attn in NAMED:
+        return Path(attention.PART, NAMED[config.flash_attn])
+    model_config = AutoConfig.from_pretrained(info.path, trust_remote_code=config.trust_remote_code)
+    chosen = attention.choose(config, model_config, precision, device)
     flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") and precision != torch.float32
-    return "flash_attention_2" if flash and config.flash_attn == "auto" else "sdpa"
+    return Path(attention.PART, "flash_attention_2") if flash and chosen.way != attention.NAME else chosen
 
 
 def _flash(name: str, precision: torch.dtype) -> str:

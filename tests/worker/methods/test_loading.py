@@ -47,7 +47,7 @@ def test_a_training_in_pure_bfloat16_holds_nothing_wider(train: Train) -> None:
     assert {moments["exp_avg"].dtype for moments in state.values()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize(("asked", "used"), [("auto", "sdpa"), ("sdpa", "sdpa"), ("disabled", "eager")])
+@pytest.mark.parametrize(("asked", "used"), [("auto", "varlen"), ("varlen", "varlen"), ("sdpa", "sdpa"), ("disabled", "eager")])
 def test_attention_is_the_one_that_was_asked_for(tiny_model: Path, asked: str, used: str) -> None:
     assert load(tiny_model, flash_attn=asked).config._attn_implementation == used
 
