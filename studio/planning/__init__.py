@@ -2,7 +2,8 @@
 
 from studio.machine import Machine, look
 from studio.planning.memory import Memory
+from studio.planning.passes import Course
 from studio.planning.plan import Plan, Verdict, plan
 from studio.planning.relief import another_try
 
-__all__ = ["Machine", "Memory", "Plan", "Verdict", "another_try", "look", "plan"]
+__all__ = ["Course", "Machine", "Memory", "Plan", "Verdict", "another_try", "look", "plan"]

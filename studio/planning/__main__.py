@@ -33,6 +33,7 @@ def main(words: Sequence[str]) -> int:
     parts = ", ".join(f"{name} {size:.2f}" for name, size in asdict(found.verdict.memory).items())
     print(f"{config.parallel_strategy}, {found.processes} processes: {parts} GB")
     print(found.verdict.words)
+    print(found.verdict.course.words or "batches as they come")
     return 0
 
 

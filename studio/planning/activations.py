@@ -17,6 +17,7 @@ from studio.planning.parameters import Parameters
 from studio.planning.precision import Precision
 from studio.planning.shape import Shape, Tensor
 from studio.planning.spread import Spread
+from studio.planning.ways import Ways
 
 ATTENTION_OUT = ("o_proj", "out_proj", "dense", "c_proj", "wo")
 FEED_FORWARD_OUT = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "w2")
@@ -32,6 +33,7 @@ class Work:
     precision: Precision
     batch: Batch
     spread: Spread
+    ways: Ways
 
     @cached_property
     def stream(self) -> int:
@@ -55,9 +57,16 @@ class Work:
         return list(range(first, self.shape.layers))
 
 
-def layers_bytes(work: Work) -> int:
-    """Kept of all layers at once, without gradient checkpointing."""
-    return sum(layer_bytes(work, layer) for layer in work.live_layers)
+def layers_bytes(work: Work, recomputed: int = 0) -> int:
+    """Kept of all layers at once, but of the first so many, which are computed again, only what goes into each."""
+    whole = sum(layer_bytes(work, layer) for layer in work.live_layers if layer >= recomputed)
+    return whole + inputs_bytes(work, recomputed)
+
+
+def inputs_bytes(work: Work, recomputed: int) -> int:
+    """What goes into the first so many layers."""
+    layers = recomputed if work.config.finetuning_type == "lora" else min(recomputed, len(work.live_layers))
+    return layers * work.stream * work.shape.hidden * work.batch.tokens
 
 
 def layer_bytes(work: Work, layer: int) -> int:
@@ -66,28 +75,27 @@ def layer_bytes(work: Work, layer: int) -> int:
     return of_token * work.batch.tokens + _mask_bytes(work)
 
 
-def inputs_bytes(work: Work) -> int:
-    """Kept with gradient checkpointing: what goes into each layer."""
-    layers = work.shape.layers if work.config.finetuning_type == "lora" else len(work.live_layers)
-    return layers * work.stream * work.shape.hidden * work.batch.tokens
-
-
 def passing_bytes(work: Work) -> int:
     """Gradients between the products of one layer, on the way back through its widest part."""
     return _wide(work) * work.shape.intermediate * work.batch.tokens
 
 
 def _wide(work: Work) -> int:
-    """Bytes for each feed-forward element: gradients of the activation, its factors and, through an adapter, casts."""
-    return 3 * work.precision.computed + (4 if _is_private(work) else 0)
+    """Bytes for each feed-forward element: gradients of the activation, its factors and, through an adapter, casts.
+    Liger writes the factors' over what it kept."""
+    gradients = 1 if work.ways.kernels else 3
+    return gradients * work.precision.computed + (4 if _is_private(work) else 0)
 
 
 def _norms(work: Work, layer: int) -> int:
     shape, own = work.shape, work.shape.by_layer.get(layer, ())
     wide = sum(tensor.shape == (shape.hidden,) and tensor.name.endswith(".weight") for tensor in own)
-    elements = wide * shape.hidden
-    elements += shape.query * any(tensor.module == "q_norm" for tensor in own)
-    elements += shape.keys * any(tensor.module == "k_norm" for tensor in own)
+    modules = {tensor.module for tensor in own}
+    by_head = [width for name, width in (("q_norm", shape.query), ("k_norm", shape.keys)) if name in modules]
+    elements = wide * shape.hidden + sum(by_head)
+    if work.ways.kernels:  # the input, and a number for each row of it
+        rows = wide + sum(elements_of // shape.head_width for elements_of in by_head)
+        return elements * work.stream + 4 * rows
     trained = any(len(tensor.shape) == 1 and tensor.name in work.learning for tensor in own)
     return elements * (4 + (work.stream if trained else 0))  # computed in float32
 
@@ -130,8 +138,8 @@ def _input(work: Work, layer: int, role: str, matrices: int) -> int:
 def _is_private(work: Work) -> bool:
     """Whether each adapter casts its input for itself. Above quantised weights PEFT leaves that to autocast."""
     wider = work.precision.adapter > work.precision.computed
-    quantised = work.config.quantization_bit or work.shape.packed
-    return wider and bool(work.parameters.targets) and not quantised
+    shared = work.ways.lora or work.config.quantization_bit or work.shape.packed
+    return wider and bool(work.parameters.targets) and not shared
 
 
 def _is_cast(work: Work, layer: int) -> bool:
@@ -142,7 +150,7 @@ def _is_cast(work: Work, layer: int) -> bool:
 
 def _attention(work: Work) -> int:
     shape, computed = work.shape, work.precision.computed
-    repeated = work.batch.masked and not _is_flash(work)
+    repeated = work.batch.masked and not work.ways.attention
     sides = 2 * (shape.query if repeated else shape.keys)
     kept = computed * (2 * shape.query + sides) + 4 * shape.heads
     if work.config.flash_attn == "disabled":  # every pair of tokens, before and after the softmax's cast
@@ -151,15 +159,13 @@ def _attention(work: Work) -> int:
 
 
 def _feed_forward(work: Work) -> int:
-    return (3 if work.shape.gated else 1) * work.precision.computed * work.shape.intermediate
+    """Both factors, and one of them activated, which Liger computes again."""
+    factors = (2 if work.ways.kernels else 3) if work.shape.gated else 1
+    return factors * work.precision.computed * work.shape.intermediate
 
 
 def _mask_bytes(work: Work) -> int:
     """The mask as the attention adds it, in every layer anew."""
-    if not work.batch.masked or _is_flash(work):
+    if not work.batch.masked or work.ways.attention:
         return 0
     return work.precision.computed * work.batch.tokens * work.batch.span
-
-
-def _is_flash(work: Work) -> bool:
-    return work.config.flash_attn in ("fa2", "fa3")

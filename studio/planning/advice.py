@@ -13,13 +13,15 @@ ORDER = ("single", "ddp", "zero2", "zero3")
 SHORTEST = 256  # tokens; shorter rows are rarely what anybody wants
 
 
-def lighter(config: TrainConfig, fits: Callable[[TrainConfig], bool], gpus: int = 0) -> Changes | None:
+def lighter(
+    config: TrainConfig, fits: Callable[[TrainConfig], bool], gpus: int = 0, tokens: int | None = None
+) -> Changes | None:
     """The first changes of options, the least painful first, with which `fits` says yes; None if none are enough.
 
-    `gpus` are those that the training could be spread over.
+    `gpus` are those that the training could be spread over; `tokens` go through the model at once, if that can be less.
     """
     taken: Changes = {}
-    for change in _changes(config, gpus):
+    for change in _changes(config, gpus, tokens or 0):
         if (tried := changed(config, {**taken, **change})) is None:
             continue
         taken |= change
@@ -41,9 +43,11 @@ def sentence(changes: Changes) -> str:
     )
 
 
-def _changes(config: TrainConfig, gpus: int) -> Iterator[Changes]:
+def _changes(config: TrainConfig, gpus: int, tokens: int) -> Iterator[Changes]:
     """From the harmless to the drastic; those of a later yield go on top of the earlier ones."""
     yield {"gradient_checkpointing": "on"}
+    while (tokens := tokens // 2) >= SHORTEST:
+        yield {"micro_batch_tokens": tokens}
     rows, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
     while rows > 1:
         # as many rows a step as before
@@ -67,16 +71,17 @@ def _changes(config: TrainConfig, gpus: int) -> Iterator[Changes]:
 def _spreading(config: TrainConfig, gpus: int) -> Iterator[Changes]:
     """Strategies that shard more than the present one, then those that leave the GPUs. They change no result."""
     now = ORDER.index(config.parallel_strategy) if config.parallel_strategy in ORDER else len(ORDER)
+    undealt = {"micro_batch_tokens": None}  # which none of them knows
     if gpus > 1 and is_installed("deepspeed"):
-        yield from ({"parallel_strategy": name} for name in ORDER[max(2, now + 1) :])
+        yield from ({"parallel_strategy": name, **undealt} for name in ORDER[max(2, now + 1) :])
     if not gpus or config.finetuning_type == "lora":  # whose weights are what takes the room
         return
     if config.parallel_strategy == "fsdp2":
         yield {"offload_param": "cpu"}
     elif is_installed("deepspeed"):
         sharding = config.parallel_strategy if config.parallel_strategy in ORDER[2:] else "zero2"
-        yield {"parallel_strategy": sharding, "offload_optimizer": "cpu"}
-        yield {"parallel_strategy": "zero3", "offload_optimizer": "cpu", "offload_param": "cpu"}
+        yield {"parallel_strategy": sharding, "offload_optimizer": "cpu", **undealt}
+        yield {"parallel_strategy": "zero3", "offload_optimizer": "cpu", "offload_param": "cpu", **undealt}
 
 
 def _without_needless(config: TrainConfig, taken: Changes, fits: Callable[[TrainConfig], bool]) -> Changes:

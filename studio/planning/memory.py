@@ -12,13 +12,13 @@ from studio.config.train import TrainConfig
 from studio.config.train.method import ONLINE
 from studio.config.train.rules import needs_reference
 from studio.machine import GB
-from studio.planning import head, optimizer, parameters, precision
+from studio.planning import head, optimizer, parameters, precision, ways
 from studio.planning.activations import Work, inputs_bytes, layer_bytes, layers_bytes, passing_bytes
 from studio.planning.batch import Batch
-from studio.planning.parameters import count
 from studio.planning.shape import Shape
 from studio.planning.spread import Spread
 from studio.planning.team import ALONE, Team
+from studio.planning.ways import Ways
 
 Moment = dict[str, int]  # bytes beside what is always there, by part
 CUDA_CONTEXT_GB = 0.7
@@ -56,20 +56,29 @@ class Memory:
 
 
 def estimate(
-    config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, checkpointing: bool, team: Team = ALONE
+    config: TrainConfig,
+    shape: Shape,
+    batch: Batch,
+    on_gpu: bool,
+    recomputed: int,
+    team: Team = ALONE,
+    by: Ways | None = None,
 ) -> Memory:
-    """What one process of `team` needs for batches like `batch`, with or without gradient checkpointing."""
-    work = work_of(config, shape, batch, on_gpu, team)
+    """What one process of `team` needs for batches like `batch`, the first so many layers of which are computed twice.
+
+    `by` which ways; None for those that the configuration lets expect.
+    """
+    return fullest(work_of(config, shape, batch, on_gpu, team, by), recomputed)
+
+
+def fullest(work: Work, recomputed: int) -> Memory:
+    """The fullest moment of such a training."""
     always = resting(work)
-    context = CUDA_CONTEXT_GB if on_gpu else PROCESS_GB + _pairs(batch) / GB
-    moments = [
-        _end(work),
-        _step(work),
-        _writing(work),
-        *(_recomputed(work) if checkpointing else [_turning(work)]),
-    ]
-    fullest = max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.tensors_gb)
-    return replace(fullest, context=context + SLACK * fullest.tensors_gb)
+    context = CUDA_CONTEXT_GB if work.spread.on_gpu else PROCESS_GB + _pairs(work) / GB
+    moments = [_end(work), _step(work), _writing(work), _turning(work, recomputed)]
+    moments += [_again(work, recomputed)] if recomputed else []
+    most = max((replace(always, **_added(always, moment)) for moment in moments), key=lambda each: each.tensors_gb)
+    return replace(most, context=context + SLACK * most.tensors_gb)
 
 
 def resting(work: Work) -> Memory:
@@ -92,38 +101,38 @@ def host_gb(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, team:
     return work.spread.host(_states(work)) / GB
 
 
-def work_of(config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, team: Team = ALONE) -> Work:
+def work_of(
+    config: TrainConfig, shape: Shape, batch: Batch, on_gpu: bool, team: Team = ALONE, by: Ways | None = None
+) -> Work:
     """All that decides what one process of `team` holds."""
     of, held = parameters.of(config, shape), precision.of(config, on_gpu)
-    return Work(config, shape, of, held, batch, Spread(config, shape, of, held, team, on_gpu))
+    spread = Spread(config, shape, of, held, team, on_gpu)
+    return Work(config, shape, of, held, batch, spread, by or ways.of(config, shape, on_gpu))
 
 
-def _pairs(batch: Batch) -> int:
+def _pairs(work: Work) -> int:
     """The mask of a flat batch comes of comparing two tables of 64-bit numbers, one entry for each pair of tokens. On a
     GPU they are gone before anything else is there; in the memory of a process they showed in the peak."""
-    return 2 * 8 * batch.tokens * batch.span if batch.masked else 0
+    return 2 * 8 * work.batch.tokens * work.batch.span if work.batch.masked and not work.ways.attention else 0
 
 
 def _added(always: Memory, moment: Moment) -> dict[str, float]:
     return {part: getattr(always, part) + size / GB for part, size in moment.items()}
 
 
-def _turning(work: Work) -> Moment:
+def _turning(work: Work, recomputed: int) -> Moment:
     """The end of the way forth and the begin of the way back, when most activations are there."""
     logits = head.head_bytes(work)
-    kept = round(layers_bytes(work) * work.spread.activations)
-    activations = kept + cast_weights(work) + max(0, passing_bytes(work) - logits)
-    return {"activations": activations, "logits": logits, **_beside(work)}
+    kept = round(layers_bytes(work, recomputed) * work.spread.activations) + cast_weights(work)
+    passing = passing_bytes(work) if recomputed < work.shape.layers else 0
+    return {"activations": kept + max(0, passing - logits), "logits": logits, **_beside(work)}
 
 
-def _recomputed(work: Work) -> list[Moment]:
-    """With checkpointing: the same, and the way back through a layer that is computed again."""
-    inputs = round(inputs_bytes(work) * work.spread.activations)
+def _again(work: Work, recomputed: int) -> Moment:
+    """The way back through a layer that is computed again."""
+    inputs = round(inputs_bytes(work, recomputed) * work.spread.activations)
     one = layer_bytes(work, work.live_layers[-1]) if work.live_layers else 0
-    return [
-        {"activations": inputs + cast_weights(work), "logits": head.head_bytes(work), **_beside(work)},
-        {"activations": inputs + one + passing_bytes(work), **_beside(work)},
-    ]
+    return {"activations": inputs + one + passing_bytes(work), **_beside(work)}
 
 
 def _writing(work: Work) -> Moment:
@@ -156,7 +165,8 @@ def _finished(work: Work) -> int:
 
 def _step(work: Work) -> Moment:
     moved = (*work.parameters.trained, *work.parameters.added)
-    scratch = optimizer.scratch_bytes(work.config, moved, work.precision.master or work.precision.trained)
+    wide = work.precision.master or work.precision.trained
+    scratch = 0 if work.ways.step else optimizer.scratch_bytes(work.config, moved, wide)
     own = round(scratch * work.spread.states * work.spread.step_group)
     if not work.spread.strategy.is_deepspeed:
         return {"gradients": _coming(work), "optimizer": own}
@@ -171,8 +181,8 @@ def _coming(work: Work) -> int:
 
 def _gradients(work: Work) -> int:
     """Those that stay on the device."""
-    trained, added = count(work.parameters.trained), count(work.parameters.added)
-    every = trained * work.precision.trained + added * work.precision.adapter
+    held, of = work.precision, work.parameters
+    every = of.trained_size * held.trained + of.added_size * held.adapter
     return round(every * work.spread.gradients)
 
 
@@ -184,17 +194,20 @@ def _states(work: Work) -> int:
 
 
 def cast_weights(work: Work) -> int:
-    """Bytes of cast matrices: autocast keeps them until the end of the way forth, autograd until they are passed."""
-    if work.precision.computed >= work.precision.used:
-        return 0
-    return sum(tensor.size for tensor in work.parameters.trained if tensor.is_linear) * work.precision.computed
+    """Bytes of cast matrices: autocast keeps them until the end of the way forth, autograd until they are passed, and
+    fused adapters have theirs of a pass in one piece."""
+    held, of = work.precision, work.parameters
+    adapters = of.added_size * held.computed if work.ways.lora and held.computed < held.adapter else 0
+    if held.computed >= held.used:
+        return adapters
+    return adapters + sum(tensor.size for tensor in of.trained if tensor.is_linear) * held.computed
 
 
 def weights(work: Work) -> int:
     """Bytes of all weights on the device, those of the model and of what is put on it."""
     held, of = work.precision, work.parameters
     frozen = sum(_frozen_bytes(work, tensor.is_linear, tensor.size, tensor.bytes) for tensor in of.frozen)
-    return frozen + count(of.trained) * held.trained + count(of.added) * held.adapter
+    return frozen + of.trained_size * held.trained + of.added_size * held.adapter
 
 
 def _frozen_bytes(work: Work, is_linear: bool, size: int, stored: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 
@@ -32,7 +33,15 @@ class Parameters:
 
     @property
     def trainable(self) -> int:
-        return count(self.trained) + count(self.added)
+        return self.trained_size + self.added_size
+
+    @cached_property
+    def trained_size(self) -> int:
+        return count(self.trained)
+
+    @cached_property
+    def added_size(self) -> int:
+        return count(self.added)
 
 
 def count(tensors: tuple[Tensor, ...]) -> int:

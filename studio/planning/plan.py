@@ -13,35 +13,37 @@ from studio.errors import DatasetError, ModelError
 from studio.machine import GB, Machine
 from studio.planning import advice, batch, disk, parameters, past, rows, schedule, shape, team
 from studio.planning.advice import Changes
-from studio.planning.batch import Batch, Lengths
-from studio.planning.memory import Memory, estimate, host_gb
+from studio.planning.batch import Lengths
+from studio.planning.memory import Memory, host_gb
+from studio.planning.passes import COMFORT, Course, course
 from studio.planning.past import Pace
 from studio.planning.rows import Known
 from studio.planning.schedule import Schedule
 from studio.planning.shape import Shape
-from studio.planning.team import Team
 from studio.runs.store import Store
 
 CPU = "CPU"  # what a machine without a GPU calls its device
-COMFORT = 0.92  # of what is free: above it, other programs may take the rest
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Whether a training fits into what is free, in GB of 1e9 bytes, and what to set to what if not.
 
-    `memory` and `free_gb` are of one of `devices`, the one with the least room; on a CPU, of one of as many processes.
-    `host_gb` is what the memory of this machine holds for its GPUs, 0 where nothing is offloaded.
+    `memory`, that of its `course`, and `free_gb` are of one of `devices`, the one with the least room; on a CPU, of one
+    of as many processes. `host_gb` is what the memory of this machine holds for its GPUs, 0 where nothing is offloaded.
     """
 
-    memory: Memory
+    course: Course
     free_gb: float
     device: str
-    checkpointing: bool
     retry: Changes | None
     devices: int = 1
     host_gb: float = 0.0
     host_free_gb: float = 0.0
+
+    @property
+    def memory(self) -> Memory:
+        return self.course.memory
 
     @property
     def fits(self) -> bool:
@@ -141,7 +143,8 @@ def verdict(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machin
     found = judged(config)
     if found.fits:
         return found
-    return replace(found, retry=advice.lighter(config, lambda tried: _has_room(judged(tried)), len(machine.gpus)))
+    fits, tokens = lambda tried: _has_room(judged(tried)), config.micro_batch_tokens
+    return replace(found, retry=advice.lighter(config, fits, len(machine.gpus), tokens))
 
 
 def _has_room(found: Verdict) -> bool:
@@ -151,47 +154,16 @@ def _has_room(found: Verdict) -> bool:
 def _judged(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> Verdict:
     """Without advice."""
     among, gpus = team.of(config, machine), team.chosen(config, machine)
-    device = min(gpus, key=lambda gpu: gpu.free).name if gpus else CPU
+    rows = batch.of(config, lengths, model.context)
     return Verdict(
-        memory=needed(config, model, lengths, machine),
-        free_gb=free_gb(config, machine),
-        device=device,
-        checkpointing=checkpoints(config, model, lengths, machine),
+        course=course(config, model, lengths, machine),
+        free_gb=team.free_gb(config, machine),
+        device=min(gpus, key=lambda gpu: gpu.free).name if gpus else CPU,
         retry=None,
         devices=max(among.local, among.devices),
-        host_gb=host_gb(config, model, _fullest(config, model, lengths), bool(gpus), among),
+        host_gb=host_gb(config, model, rows, bool(gpus), among),
         host_free_gb=machine.memory_free / GB,
     )
-
-
-def free_gb(config: TrainConfig, machine: Machine) -> float:
-    """What is free for one process: of the fullest GPU that is taken, or its share of the memory."""
-    gpus = team.chosen(config, machine)
-    if gpus:
-        return min(gpu.free for gpu in gpus) / GB
-    return machine.memory_free / team.of(config, machine).local / GB
-
-
-def needed(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine, among: Team | None = None) -> Memory:
-    """The memory of `config`, with checkpointing where it is left open and needed; of one process `among` several."""
-    among = among or team.of(config, machine)
-    checkpointing = checkpoints(config, model, lengths, machine, among)
-    return estimate(config, model, _fullest(config, model, lengths), machine.gpu is not None, checkpointing, among)
-
-
-def checkpoints(
-    config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine, among: Team | None = None
-) -> bool:
-    """Whether activations are computed twice: as configured, or where they would not fit otherwise."""
-    if config.gradient_checkpointing in ("on", "off"):
-        return config.gradient_checkpointing == "on"
-    fullest, among = _fullest(config, model, lengths), among or team.of(config, machine)
-    without = estimate(config, model, fullest, machine.gpu is not None, False, among)
-    return without.total_gb > COMFORT * free_gb(config, machine)
-
-
-def _fullest(config: TrainConfig, model: Shape, lengths: Lengths) -> Batch:
-    return batch.of(config, lengths.cut(model.context or config.cutoff_len), model.context)
 
 
 def _shape(config: TrainConfig, unknown: list[str]) -> Shape | None:

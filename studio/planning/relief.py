@@ -10,11 +10,10 @@ from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.errors import DatasetError, ModelError
 from studio.machine import Machine
-from studio.planning import advice, rows, schedule, shape
+from studio.planning import advice, rows, schedule, shape, team
 from studio.planning.advice import Changes
 from studio.planning.batch import Lengths
-from studio.planning.memory import Memory
-from studio.planning.plan import COMFORT, free_gb, needed
+from studio.planning.passes import COMFORT, Course, course
 from studio.planning.shape import Shape
 from studio.runs.run import Run
 
@@ -57,15 +56,20 @@ def another_try(run: Run, registry: Registry, machine: Machine) -> Changes:
 
 
 def _lighter(config: TrainConfig, model: Shape, lengths: Lengths, machine: Machine) -> Relief | None:
-    def need(tried: TrainConfig) -> Memory:
-        return needed(tried, model, lengths.cut(tried.cutoff_len), machine)
+    def taken(tried: TrainConfig) -> Course:
+        return course(tried, model, lengths.cut(tried.cutoff_len), machine)
 
-    before = need(config)
-    room_gb = min(COMFORT * free_gb(config, machine), before.total_gb - LESS * (before.activations + before.logits))
-    changes = advice.lighter(config, lambda tried: need(tried).total_gb <= room_gb, len(machine.gpus))
+    def fits(tried: TrainConfig) -> bool:
+        return taken(tried).memory.total_gb <= room_gb
+
+    now = taken(config)
+    less_gb = now.memory.total_gb - LESS * (now.memory.activations + now.memory.logits)
+    room_gb = min(COMFORT * team.free_gb(config, machine), less_gb)
+    changes = advice.lighter(config, fits, len(machine.gpus), now.passes.tokens)
     if not changes:
         return None
-    return Relief(changes, before.total_gb, need(config.model_copy(update=changes)).total_gb)
+    after = taken(config.model_copy(update=changes))
+    return Relief(changes, now.memory.total_gb, after.memory.total_gb)
 
 
 def _lengths(config: TrainConfig, registry: Registry) -> Lengths:

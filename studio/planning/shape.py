@@ -66,9 +66,11 @@ class Tensor:
 class Shape:
     """A decoder. Widths in elements: `query` and `keys` of all heads together, `intermediate` of what one token uses.
 
-    `tensors` are the parameters that a loaded model has: a tied head is not there a second time.
+    `kind` is what Transformers calls its architecture. `capped`: its attention bends scores towards a limit. `tensors`
+    are the parameters that a loaded model has: a tied head is not there a second time.
     """
 
+    kind: str
     layers: int
     hidden: int
     heads: int
@@ -79,9 +81,14 @@ class Shape:
     context: int | None
     gated: bool
     packed: bool
+    capped: bool
     tensors: tuple[Tensor, ...]
 
     @property
+    def head_width(self) -> int:
+        return self.query // self.heads
+
+    @cached_property
     def parameters(self) -> int:
         return sum(tensor.size for tensor in self.tensors)
 
@@ -133,6 +140,7 @@ def of(config: Mapping[str, Any], header: Mapping[str, Any]) -> Shape:
         intermediate = _intermediate(text, hidden)
         tensors = tuple(_tensors(header, tied, _matrices(hidden, query, keys, intermediate)))
         return Shape(
+            kind=str(text.get("model_type", "")),
             layers=int(_first(text, "num_hidden_layers", "n_layer")),
             hidden=hidden,
             heads=heads,
@@ -143,6 +151,7 @@ def of(config: Mapping[str, Any], header: Mapping[str, Any]) -> Shape:
             context=text.get("max_position_embeddings"),
             gated=any("gate" in tensor.module for tensor in tensors),
             packed=any(name.endswith(PACKED[0]) for name in header),  # the other kind is unpacked for a training
+            capped=bool(text.get("attn_logit_softcapping")),
             tensors=tensors,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError
-from studio.machine import Gpu, Machine
+from studio.machine import GB, Gpu, Machine
 from studio.parallel import nodes
 from studio.parallel.strategies import STRATEGIES
 
@@ -45,6 +45,14 @@ def chosen(config: TrainConfig, machine: Machine) -> tuple[Gpu, ...]:
     if config.parallel_strategy == "single":
         return several[:1]
     return several[: config.nproc_per_node]
+
+
+def free_gb(config: TrainConfig, machine: Machine) -> float:
+    """What is free for one process: of the fullest GPU that is taken, or its share of the memory."""
+    gpus = chosen(config, machine)
+    if gpus:
+        return min(gpu.free for gpu in gpus) / GB
+    return machine.memory_free / of(config, machine).local / GB
 
 
 def _hosts(config: TrainConfig) -> tuple[nodes.Host, ...]:

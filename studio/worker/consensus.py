@@ -91,6 +91,10 @@ class Consensus:
         """Whether it is so for one of all."""
         return bool(self._largest(int(own)))
 
+    def most(self, own: int) -> int:
+        """The largest number that one of all has."""
+        return self._largest(own)
+
     def barrier(self) -> None:
         """Wait for all."""
         self._largest(0)

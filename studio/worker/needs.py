@@ -14,10 +14,9 @@ from datasets import Dataset
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.machine import Gpu, Machine
-from studio.planning import shape
+from studio.planning import passes, shape
 from studio.planning.batch import Lengths
-from studio.planning.passes import Passes
-from studio.planning.plan import checkpoints
+from studio.planning.passes import Course
 from studio.planning.team import Team
 from studio.worker.mixing import Rows
 from studio.worker.ranks import Rank
@@ -29,12 +28,10 @@ class TokenizerMismatch(ModelError):
     """The rows hold a token that the model has no embedding for."""
 
 
-def passes(config: TrainConfig, folder: Path, data: Rows, rank: Rank) -> Passes:
+def course(config: TrainConfig, folder: Path, data: Rows, rank: Rank) -> Course:
     """How the rows of a step go through the model on the device of `rank`, as configured or as it has room."""
     among = Team(rank.world, rank.beside, max(1, torch.cuda.device_count()) if rank.world == 1 else 1)
-    model = shape.read(folder)
-    is_short = checkpoints(config, model, lengths(data), own_machine(), among)
-    return Passes(config.micro_batch_tokens, model.layers if is_short else 0)
+    return passes.course(config, shape.read(folder), lengths(data), own_machine(), among)
 
 
 def check_tokens(data: Rows, vocabulary: int) -> None:

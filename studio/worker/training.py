@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from studio.datasets.registry import Registry
 from studio.files import write_json
 from studio.models import ModelInfo
 from studio.planning.passes import Passes
-from studio.worker import methods, mixing, needs, sharding, stages
+from studio.worker import fast, methods, mixing, needs, sharding, stages
 from studio.worker.checkpoints import choice
 from studio.worker.door import Desk
 from studio.worker.fast import recompute
@@ -117,13 +117,16 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
 
 
 def _passes(desk: Desk, config: TrainConfig, info: ModelInfo, data: Rows) -> Passes:
-    """Alike in all processes, though each looks at the memory that is free where it is."""
-    found = needs.passes(config, info.path, data, desk.rank)
-    is_short = desk.consensus.any(bool(found.recomputed))
-    if is_short and config.gradient_checkpointing != "on":
+    """Alike in all processes, though each looks at the memory that is free where it is: those of the least room."""
+    found = needs.course(config, info.path, data, desk.rank)
+    own, most = found.passes, desk.consensus.most
+    passes = Passes(-most(-own.tokens) if own.tokens else None, most(own.recomputed))
+    if passes.recomputed and config.gradient_checkpointing != "on":
         text = "memory is short: activations are computed twice (gradient_checkpointing), which takes longer"
         desk.reporter.note("info", text)
-    return found
+    if words := replace(found, passes=passes).words:
+        fast.tell([fast.Path("passes", words)])
+    return passes
 
 
 def _check_template(desk: Desk, config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -202,6 +205,8 @@ def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, 
         world_size=desk.rank.world,
         memory_gb_per_device=desk.consensus.memory_gb if desk.rank.world > 1 else memory_gb(),
         device=needs.own_machine().device,
+        paths={path.part: path.way for path in getattr(trainer, "paths", ())},
+        passes=asdict(trainer.setting.passes),
         **_best(trainer),
     )
 

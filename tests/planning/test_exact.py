@@ -15,6 +15,7 @@ from studio.config.train import TrainConfig
 from studio.planning import memory, optimizer, parameters, shape
 from studio.planning.activations import layers_bytes
 from studio.planning.batch import Batch
+from studio.planning.ways import PLAIN
 from tests.worker.conftest import make_model, tokenizer_dir  # noqa: F401  # a fixture
 
 TOKENS = 256
@@ -130,7 +131,7 @@ ACTIVATIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("rows", [1, 4])
 def test_activations_that_autograd_keeps(folder: Path, keys: dict[str, Any], rows: int) -> None:
     config = of(**keys)
-    work = memory.work_of(config, shape.read(folder), Batch(TOKENS, TOKENS, masked=rows > 1), on_gpu=False)
+    work = memory.work_of(config, shape.read(folder), Batch(TOKENS, TOKENS, masked=rows > 1), on_gpu=False, by=PLAIN)
     expected = layers_bytes(work) + memory.cast_weights(work)
     assert expected == pytest.approx(_kept(config, load(config, folder), rows), rel=0.06)
 

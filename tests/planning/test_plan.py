@@ -24,7 +24,8 @@ from studio.models import folder_of
 from studio.planning import another_try, look, plan, schedule, shape
 from studio.planning.batch import Lengths
 from studio.planning.memory import estimate
-from studio.planning.plan import Plan, checkpoints, needed
+from studio.planning.passes import Passes, course
+from studio.planning.plan import Plan
 from studio.planning.relief import relief
 from studio.planning.rows import Known, known
 from studio.runs import events
@@ -219,10 +220,11 @@ def test_checkpointing_is_chosen_where_memory_needs_it() -> None:
         shape.read(folder_of("seedling")),
     )
     lengths = Lengths(2048, 2048)
-    assert not checkpoints(config, model, lengths, ROOMY)
-    assert checkpoints(config, model, lengths, replace(ROOMY, memory_free=2 * GB))
+    short = replace(ROOMY, memory_free=2 * GB)
+    assert course(config, model, lengths, ROOMY).passes == Passes(None, 0)
+    assert course(config, model, lengths, short).passes.recomputed > 0
     forced = config.model_copy(update={"gradient_checkpointing": "off"})
-    assert not checkpoints(forced, model, lengths, replace(ROOMY, memory_free=2 * GB))
+    assert course(forced, model, lengths, short).passes == Passes(None, 0)
 
 
 def test_every_part_grows_with_what_it_depends_on() -> None:
@@ -232,7 +234,8 @@ def test_every_part_grows_with_what_it_depends_on() -> None:
         from studio.planning import batch
 
         config = parse(TrainConfig, {"dataset": "a", **keys})
-        return estimate(config, model, batch.of(config, lengths), True, config.gradient_checkpointing == "on")
+        recomputed = model.layers if config.gradient_checkpointing == "on" else 0
+        return estimate(config, model, batch.of(config, lengths), True, recomputed)
 
     lora, full = memory(per_device_train_batch_size=4), memory(per_device_train_batch_size=4, finetuning_type="full")
     assert full.gradients > lora.gradients
@@ -248,7 +251,7 @@ def test_every_part_grows_with_what_it_depends_on() -> None:
 
 def test_no_row_is_longer_than_the_model_takes() -> None:
     config, model = parse(TrainConfig, {"dataset": "a", "cutoff_len": 100_000}), shape.read(folder_of("seedling"))
-    longest, beyond = (needed(config, model, Lengths(size, size), ROOMY) for size in (2048, 100_000))
+    longest, beyond = (course(config, model, Lengths(size, size), ROOMY) for size in (2048, 100_000))
     assert longest == beyond
 
 

@@ -75,7 +75,7 @@ def machine_of(count: int, size_gb: float = 80, host_gb: float = 500) -> Machine
 
 
 def part_of(world: int, **keys: Any) -> Memory:
-    return estimate(config_of(**FULL, **keys), MODEL, BATCH, True, True, Team(world, world))
+    return estimate(config_of(**FULL, **keys), MODEL, BATCH, True, MODEL.layers, Team(world, world))
 
 
 def test_what_is_sharded_shrinks_with_the_processes() -> None:

@@ -52,9 +52,9 @@ def test_what_is_configured_is_done_and_else_what_memory_needs() -> None:
     assert folder
     for given, layers in (("on", 6), ("off", 0), (None, 0)):
         config = parse(TrainConfig, {"dataset": "a", "gradient_checkpointing": given})
-        assert needs.passes(config, folder, SEQUENCES, Rank()) == Passes(None, layers)
+        assert needs.course(config, folder, SEQUENCES, Rank()).passes == Passes(None, layers)
     large = parse(TrainConfig, {"dataset": "a", "per_device_train_batch_size": 4096, "packing": True})
-    assert needs.passes(large, folder, SEQUENCES, Rank()) == Passes(None, 6)
+    assert needs.course(large, folder, SEQUENCES, Rank()).passes == Passes(None, 6)
 
 
 def test_a_training_tells_its_device(train: Train) -> None:

@@ -93,6 +93,15 @@ function verdict(memory) {
   return make("p", "memory-verdict", make("b", "", `${say("Memory", "内存")}: `), ...judged(memory.total_gb, memory.free_gb, memory.total_gb <= memory.free_gb), ` · ${where}`);
 }
 
+// how the rows of a step go through the model, where that is not batch by batch
+function course({ passes, tokens, step_tokens, recomputed, layers }) {
+  const one = say(`one pass of ≈ ${count(Math.round(step_tokens))} tokens a step`, `每步一次前向，约 ${count(Math.round(step_tokens))} 个 token`);
+  const several = say(`${passes} passes of up to ${count(tokens ?? 0)} tokens a step`, `每步 ${passes} 次前向，每次至多 ${count(tokens ?? 0)} 个 token`);
+  const twice = say(`${recomputed} of ${layers} layers computed twice`, `${layers} 层中有 ${recomputed} 层计算两次`);
+  const words = [...(passes ? [passes === 1 ? one : several] : []), ...(recomputed ? [twice] : [])];
+  return words.length ? [make("p", "note", words.join(" · "))] : [];
+}
+
 function host(memory) {
   if (!memory.host_gb) return [];
   const title = make("b", "", say("Machine's memory: ", "主机内存："));
@@ -110,7 +119,7 @@ function told(seen) {
   const subject = make("p", "", make("b", "", seen.subject[0]), ` · ${seen.subject[1]} · `, make("b", "", seen.subject[2]));
   const memory = seen.plan.memory;
   const notes = seen.notes.map((note) => make("p", "note", note));
-  return [subject, figures(seen.plan), ...(memory ? [verdict(memory), bar(memory), legend(memory), ...host(memory), ...advice(memory)] : []), ...notes];
+  return [subject, figures(seen.plan), ...(memory ? [verdict(memory), bar(memory), legend(memory), ...course(memory.course), ...host(memory), ...advice(memory)] : []), ...notes];
 }
 
 function mark(changed) {

@@ -13,7 +13,7 @@ from studio.config.option import options
 from studio.config.train import TrainConfig
 from studio.errors import ConfigError, Problem
 from studio.models import display_name
-from studio.planning import Plan, Verdict
+from studio.planning import Course, Plan, Verdict
 from studio.preflight import Outlook
 from studio.ui import panel
 
@@ -83,6 +83,11 @@ def _batch(config: TrainConfig, processes: int) -> list[int]:
     return [*alone, processes] if processes > 1 else alone
 
 
+def _course(course: Course) -> dict[str, Any]:
+    """The passes of a step; none where its batches go through as they are."""
+    return {**asdict(course.passes), "passes": course.count, "step_tokens": course.step.mean, "layers": course.layers}
+
+
 def _memory(verdict: Verdict) -> dict[str, Any]:
     return {
         "parts": [part for part in asdict(verdict.memory).items() if part[1] > 0],
@@ -93,6 +98,6 @@ def _memory(verdict: Verdict) -> dict[str, Any]:
         "host_gb": verdict.host_gb,
         "host_free_gb": verdict.host_free_gb,
         "fits": verdict.fits,
-        "checkpointing": verdict.checkpointing,
+        "course": _course(verdict.course),
         "retry": verdict.retry,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ def test_a_training_recomputes_some_layers_without_a_difference(
         entry = {"file_name": "demo.json", "ranking": True, "columns": columns}
         (data_dir / "dataset_info.json").write_text(json.dumps({"demo": entry}))
     once = train("once", max_steps=2, save_steps=0, **keys)
-    monkeypatch.setattr(needs, "passes", lambda *_: Passes(None, 1))
+    found = needs.course
+    monkeypatch.setattr(needs, "course", lambda *words: replace(found(*words), passes=Passes(None, 1)))
     twice = train("twice", max_steps=2, save_steps=0, **keys)
     assert twice.losses == once.losses
