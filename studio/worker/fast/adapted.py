@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from studio.worker.fast.product import Part, Product
 
@@ -18,8 +19,9 @@ class Copy(NamedTuple):
     """The adapters of layers that are computed together, in the type of the computation."""
 
     a: torch.Tensor  # [sum of ranks, in]: the A of all layers below each other
-    each: tuple[tuple[torch.Tensor, torch.Tensor], ...]  # A [rank, in] and B [out, rank] of each layer
-    sources: Sources  # in that order
+    each_a: list[torch.Tensor]  # [rank, in]
+    each_b: list[torch.Tensor]  # [out, rank]
+    sources: Sources  # all A, then all B
 
     @property
     def is_stale(self) -> bool:
@@ -46,25 +48,26 @@ class Copies:
     def of(self, number: int, dtype: torch.dtype) -> Copy:
         """Those of the group of this number."""
         if dtype not in self._made or self._made[dtype][number].is_stale:
-            self._made[dtype] = [_room(group, self.adapter, dtype) for group in self._groups]
-            made = self._made[dtype]
-            with torch.no_grad():
-                torch._foreach_copy_(
-                    [weight for copy in made for pair in copy.each for weight in pair],
-                    [weight for copy in made for _, weight, _ in copy.sources],
-                )
+            self._made[dtype] = self._make(dtype)
         return self._made[dtype][number]
 
+    def _make(self, dtype: torch.dtype) -> list[Copy]:
+        held = [[layer.lora_A[self.adapter] for layer in group] for group in self._groups]
+        for group, own in zip(self._groups, held, strict=True):
+            own += [layer.lora_B[self.adapter] for layer in group]
+        weights = [each.weight for each in chain(*held)]
+        with torch.no_grad():
+            copies = iter(_unflatten_dense_tensors(_flatten_dense_tensors(weights).to(dtype), weights))
+        return [_copy(own, list(islice(copies, len(own)))) for own in held]
 
-def _room(group: Sequence[Any], adapter: str, dtype: torch.dtype) -> Copy:
-    """Copies of a group that are still to be filled."""
-    first, second = ([getattr(layer, part)[adapter] for layer in group] for part in ("lora_A", "lora_B"))
-    ranks = [each.out_features for each in first]
-    a = first[0].weight.new_empty(sum(ranks), first[0].in_features, dtype=dtype)
-    b = [torch.empty_like(each.weight, dtype=dtype, requires_grad=False) for each in second]
-    held = chain(*zip(first, second, strict=True))
+
+def _copy(held: list[nn.Linear], copies: list[torch.Tensor]) -> Copy:
+    """Of one group, from the A of all its layers and then the B, in one stretch of memory."""
+    count = len(copies) // 2
+    a, b = copies[:count], copies[count:]
+    ranks, width = sum(each.shape[0] for each in a), a[0].shape[1]
     sources = tuple((each, each.weight, each.weight._version) for each in held)
-    return Copy(a, tuple(zip(a.split(ranks), b, strict=True)), sources)
+    return Copy(a[0].as_strided((ranks, width), (width, 1)) if count > 1 else a[0], a, b, sources)
 
 
 class Waiting(NamedTuple):
@@ -86,7 +89,7 @@ class Siblings:
     """Layers that read the very same tensor, computed when the first of them is called.
 
     The others find their outputs waiting if they are called with that tensor, unaltered, and once; in every other
-    case a layer is computed alone.
+    case a layer is computed alone. Their weights are of one type.
     """
 
     def __init__(self, copies: Copies, number: int, layers: Sequence[Any]) -> None:
@@ -96,26 +99,25 @@ class Siblings:
     def output(self, layer: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """What `layer` makes of `x`, computed in `dtype`."""
         place = next(place for place, each in enumerate(self.layers) if each is layer)
-        copy = self.copies.of(self.number, dtype)
-        if place and self._waiting:
-            y = self._waiting.take(place, x, copy)
-            if y is None or not self._waiting.outputs:
-                self._waiting = None
-            if y is not None:
-                return y
-        if place or any(each.computed_in(x) != dtype for each in self.layers[1:]):
+        copy, waiting = self.copies.of(self.number, dtype), self._waiting
+        if place and waiting and (y := waiting.take(place, x, copy)) is not None:
+            self._waiting = waiting if waiting.outputs else None
+            return y
+        self._waiting = None
+        if place:
             return self._product(x, dtype, copy, [place])[0]
         y, *others = self._product(x, dtype, copy, range(len(self.layers)))
-        waiting = Waiting(x, x._version, copy, torch.is_grad_enabled(), dict(enumerate(others, 1)))
-        self._waiting = waiting if others else None
+        if others:
+            self._waiting = Waiting(x, x._version, copy, torch.is_grad_enabled(), dict(enumerate(others, 1)))
         return y
 
     def _product(
         self, x: torch.Tensor, dtype: torch.dtype, copy: Copy, places: Sequence[int]
     ) -> tuple[torch.Tensor, ...]:
-        a = copy.a if len(places) == len(self.layers) else copy.each[places[0]][0]
-        parts = tuple(self.layers[place].part(copy.each[place][1]) for place in places)
-        weights = [copy.sources[2 * place + side][1] for place in places for side in (0, 1)]
+        count = len(self.layers)
+        a = copy.a if len(places) == count else copy.each_a[places[0]]
+        parts = tuple(self.layers[place].part(copy.each_b[place]) for place in places)
+        weights = [copy.sources[number][1] for place in places for number in (place, count + place)]
         return Product.apply(x.to(dtype), a, parts, *weights)  # type: ignore[no-any-return]
 
 
@@ -132,18 +134,16 @@ class Adapted(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def computed_in(self, x: torch.Tensor) -> torch.dtype | None:
         """The type that the layer and its adapter are computed in together; None where PEFT is to do it."""
-        kind, base = x.device.type, self.base_layer
+        kind, adapter = x.device.type, self.siblings.copies.adapter
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         is_plain = (
             not self._disable_adapters
             and not self.merged_adapters
-            and self.active_adapters == [self.siblings.copies.adapter]
-            and not base.weight.requires_grad
-            and (base.bias is None or (base.bias.dtype is dtype and not base.bias.requires_grad))
+            and self.active_adapters == [adapter]
             and x.numel() > 0
             and not x.is_inference()
         )
-        return dtype if is_plain and self._holds(dtype, x) and self._is_own() else None
+        return dtype if is_plain and self._holds(dtype, x) and not self._is_watched(adapter) else None
 
     def part(self, b: torch.Tensor) -> Part:
         """The layer, with a copy of its B."""
@@ -152,16 +152,19 @@ class Adapted(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return Part(base.weight, state, base.bias, b, self.scaling[self.siblings.copies.adapter])
 
     def _holds(self, dtype: torch.dtype, x: torch.Tensor) -> bool:
-        """Whether the weight is in that type, or unpacked to it. Without a gradient, bitsandbytes has faster ways."""
+        """Whether the layer is frozen, in that type or unpacked to it. Without gradients bitsandbytes is faster."""
         base = self.base_layer
+        weight, bias = base.weight, base.bias
+        if weight.requires_grad or (bias is not None and (bias.requires_grad or bias.dtype is not dtype)):
+            return False
         if type(base) is nn.Linear:
-            return bool(base.weight.dtype is dtype)
-        state = getattr(base.weight, "quant_state", None)
+            return bool(weight.dtype is dtype)
+        state = getattr(weight, "quant_state", None)
         is_usable = state is not None and not getattr(state, "packing_format_for_cpu", False)
         return bool(is_usable and base.compute_dtype is dtype is x.dtype and torch.is_grad_enabled())
 
-    def _is_own(self) -> bool:
-        """Not a copy of a layer that was put in its place, and none of its parts has hooks that wait for a call."""
-        parts = (self.base_layer, *self.lora_A.values(), *self.lora_B.values())
+    def _is_watched(self, adapter: str) -> bool:
+        """Whether a part has hooks that wait for its own call, or this is a shallow copy of the layer."""
+        parts = (self.base_layer, self.lora_A[adapter], self.lora_B[adapter])
         hooked = any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
-        return not hooked and any(each is self for each in self.siblings.layers)
+        return hooked or all(each is not self for each in self.siblings.layers)

@@ -114,10 +114,11 @@ def _groups(model: PeftModel, layers: dict[str, Any]) -> list[Group]:
         for hook in hooks:
             hook.remove()
     times = Counter(name for name, _ in calls)
-    found: dict[tuple[str, int], Group] = {}
+    found: dict[tuple[Any, ...], Group] = {}
     for name, x in calls:
         if times[name] == 1:
-            found.setdefault((name.rpartition(".")[0], id(x)), Group(x, [])).layers.append(layers[name])
+            alike = (name.rpartition(".")[0], id(x), type(layers[name]), layers[name].base_layer.weight.dtype)
+            found.setdefault(alike, Group(x, [])).layers.append(layers[name])
     return [*found.values(), *(Group(None, [layer]) for name, layer in layers.items() if times[name] != 1)]
 
 

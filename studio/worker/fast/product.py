@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -65,7 +64,7 @@ class Product(torch.autograd.Function):  # type: ignore[misc]  # torch is untype
             else:
                 own.addmm_(slope, part.b, beta=0, alpha=part.scale)
                 to_b.append(torch.empty_like(part.b).addmm_(slope.T, its, beta=0, alpha=part.scale).to(ctx.held_in))
-        to_a = (down.T @ rows).to(ctx.held_in).split([part.b.shape[1] for part in parts])
+        to_a = (down.T @ rows).to(ctx.held_in).split_with_sizes([part.b.shape[1] for part in parts])
         to_x = _to_input(ctx.a, parts, heard, down).view(x.shape) if ctx.needs_input_grad[0] else None
         return to_x, None, None, *(each for pair in zip(to_a, to_b, strict=True) for each in pair)
 
@@ -94,6 +93,6 @@ def _to_input(
     return total
 
 
-def _columns(small: torch.Tensor, parts: tuple[Part, ...]) -> Iterator[torch.Tensor]:
+def _columns(small: torch.Tensor, parts: tuple[Part, ...]) -> tuple[torch.Tensor, ...]:
     """Each part's columns of x A^T [rows, ranks]."""
-    return iter(small.split([part.b.shape[1] for part in parts], 1))
+    return small.split_with_sizes([part.b.shape[1] for part in parts], 1)  # type: ignore[no-any-return]
