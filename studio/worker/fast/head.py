@@ -16,6 +16,8 @@ from trl.kernels import ChunkedLogProbFunction
 from trl.trainer import utils
 from trl.trainer.utils import FusedCausalLMOutput
 
+PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+
 
 def pick(model: PreTrainedModel) -> None:
     """Have `model`, which has TRL's fused head, compute of batches with `targets` [n] those alone: what the tokens
@@ -32,7 +34,7 @@ def pick(model: PreTrainedModel) -> None:
         counted, targets, head = keys.pop("counted"), keys.pop("targets"), model.get_output_embeddings()
         keys = {name: value for name, value in keys.items() if name not in ("fused_lm_head", "labels")}
         states = model.base_model(*args, **keys).last_hidden_state.flatten(0, 1).index_select(0, counted)
-        log_probs, entropy, _, _, is_top1 = ChunkedLogProbFunction.apply(
+        told = ChunkedLogProbFunction.apply(
             states,
             head.weight,
             head.bias,
@@ -44,6 +46,6 @@ def pick(model: PreTrainedModel) -> None:
             known["outputs"],
         )
         mask = torch.ones_like(targets, dtype=torch.bool)
-        return FusedCausalLMOutput(log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=mask)
+        return FusedCausalLMOutput(**dict(zip(PER_TOKEN, told, strict=True)), label_mask=mask)
 
     model.forward = MethodType(forward, model)

@@ -29,8 +29,9 @@ def deal(lengths: Sequence[int], tokens: int, at_most: int) -> list[list[int]]:
     """Numbers of the rows of each pass: the fewest passes whose rows together have no more than `tokens`, one long row
     excepted. Where that would need more than `at_most` passes, so many, with as little in the fullest as can be.
     """
-    fewest = min(ceil(sum(lengths) / tokens), at_most, len(lengths))
-    for count in range(fewest, min(at_most, len(lengths)) + 1):
+    at_most = min(at_most, len(lengths))
+    fewest = min(ceil(sum(min(length, tokens) for length in lengths) / tokens), at_most)
+    for count in range(fewest, at_most + 1):
         passes = _balanced(lengths, count)
         if all(len(rows) == 1 or sum(lengths[row] for row in rows) <= tokens for rows in passes):
             break
