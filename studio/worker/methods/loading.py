@@ -18,7 +18,7 @@ from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.models import ModelInfo
 from studio.parallel.strategies import STRATEGIES
-from studio.worker.fast import Path, attention
+from studio.worker.fast import Path, attention, liger
 from studio.worker.methods import quantised
 from studio.worker.sharding import Sharding
 
@@ -61,9 +61,9 @@ def load(
         raise ModelError(f"{info.path} cannot be loaded: {error}") from error
     attention.settle(model, attends)
     _balance_experts(config, model)
-    if quantised.is_quantised(model):
-        return quantised.settle(model)
-    return sharding.place(model)
+    placed = quantised.settle(model) if quantised.is_quantised(model) else sharding.place(model)
+    liger.apply(placed, config, computed_in)
+    return placed
 
 
 def precision(config: TrainConfig) -> torch.dtype:
