@@ -82,7 +82,7 @@ def main(wanted: list[str]) -> int:
 
 def _keys(case: Case) -> dict[str, Any]:
     on_gpu = bool(list(machine.gpus()))
-    model = str(_made(case.shape)) if on_gpu else "seedling"
+    model = str(made(case.shape)) if on_gpu else "seedling"
     length = 4096 if on_gpu else 256
     same = {"model_name_or_path": model, "dataset": "words", "packing": True, "cutoff_len": length, "save_steps": 0}
     sizes = {"per_device_train_batch_size": 2, "max_steps": _steps(case), "run_name": case.name}
@@ -93,7 +93,7 @@ def _steps(case: Case) -> int:
     return EIGHT_STEPS if case.options["gradient_accumulation_steps"] == 8 else STEPS[case.shape]
 
 
-def _made(shape: str) -> str:
+def made(shape: str) -> str:
     """In a process of its own, whose CUDA context ends with it."""
     folder = FOLDER / f"llama-{shape}"
     code = f"from pathlib import Path; from bench import _shapes; _shapes.llama({shape!r}, Path({str(folder)!r}))"
