@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from studio.errors import ModelError
 from studio.worker.fast import lora
 from tests.worker.conftest import Finished, Train
 from tests.worker.methods.test_quantised import load
+from tests.worker.stages.conftest import StageTrain, other_model, sets_dir, stage
+
+__all__ = ["other_model", "sets_dir", "stage"]
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SHAPES: dict[str, dict[str, Any]] = {
@@ -90,8 +94,13 @@ def is_fused(model: Any, name: str = "q_proj") -> bool:
     """Whether one layer computes its adapter itself, as autograd tells."""
     module = layer(model, name)
     weight = module.lora_A["default"].weight
-    x = torch.randn(3, module.in_features, device=weight.device, dtype=model.dtype, requires_grad=True)
+    x = torch.randn(3, module.in_features, device=weight.device, dtype=computed_in(model), requires_grad=True)
     return "Product" in str(module(x).grad_fn)
+
+
+def computed_in(model: Any) -> torch.dtype:
+    kind = model.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
 
 
 def assert_same(ours: list[torch.Tensor], theirs: list[torch.Tensor], within: float = 1e-5) -> None:
@@ -197,15 +206,15 @@ def distance(found: list[torch.Tensor], truth: list[torch.Tensor]) -> list[float
     return [apart[0], sum(apart[1:]) / len(apart[1:])]
 
 
-def off_in_bfloat16(model: Any) -> list[list[float]]:
-    """How far ours and PEFT's results are from those in float32."""
-    plain, fused = both(model, bf16=True)
-    truth = passed(deepcopy(model).float())
+def off_in_bfloat16(model: Any, wide: Any, **keys: Any) -> list[list[float]]:
+    """How far ours and PEFT's results are from those of `wide`, the same model in float32."""
+    plain, fused = both(model, **keys, bf16=True)
+    truth = passed(wide)
+    assert is_fused_within(fused, torch.bfloat16)
     found = []
     for each in (fused, plain):
         with torch.autocast(model.device.type, torch.bfloat16):
             found.append(distance(passed(each), truth))
-    assert is_fused_within(fused, torch.bfloat16)
     return found
 
 
@@ -216,7 +225,8 @@ def is_fused_within(model: Any, dtype: torch.dtype) -> bool:
 
 @pytest.mark.parametrize("rank", [2, 16])
 def test_in_bfloat16_results_are_as_near_to_the_truth_as_those_of_peft(rank: int) -> None:
-    ours, theirs = off_in_bfloat16(adapted(base(torch.bfloat16), r=rank))
+    model = adapted(base(torch.bfloat16), r=rank)
+    ours, theirs = off_in_bfloat16(model, deepcopy(model).float())
     assert all(mine < 1.05 * other for mine, other in zip(ours, theirs, strict=True))
 
 
@@ -442,6 +452,14 @@ def test_kept_for_the_way_back_is_the_input_once_and_a_few_numbers_a_token() -> 
     with torch.autocast("cpu", torch.bfloat16):
         assert kept_bytes(fused, ["q_proj", "k_proj", "v_proj"], x) == 100 * 3 * 8 * 2
         assert kept_bytes(plain, ["q_proj", "k_proj", "v_proj"], x) > 3 * 100 * 64 * 2
+
+
+def test_a_model_held_to_itself_without_the_adapter_takes_the_same_course(stage: StageTrain) -> None:
+    keys = {"max_steps": 4, "learning_rate": 5e-3, "bf16": True}
+    plain, fused = (stage("dpo", "pairs", f"fused-{fused}", fused_lora=fused, **keys) for fused in (False, True))
+    assert curve(fused)[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert curve(fused) == pytest.approx(curve(plain), abs=0.01)
+    assert curve(fused)[-1] < curve(fused)[0] - 0.05
 
 
 def curve(run: Finished) -> list[float]:
