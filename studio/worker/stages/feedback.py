@@ -8,6 +8,7 @@ from typing import Any
 from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
+from studio.worker.fast import flat
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.reference import Referenced, reference
 from studio.worker.stages.setting import Setting, arguments
@@ -18,6 +19,9 @@ LEAST_ROWS = 2  # of a batch: answers are told apart from those of other rows
 
 class FeedbackTrainer(Referenced, KTOTrainer):  # type: ignore[misc]  # trl is untyped
     """Kahneman-Tversky optimisation."""
+
+    def _compute_kl_logps(self, model: Any, batch: dict[str, Any]) -> Any:
+        return super()._compute_kl_logps(model, flat.other_side(batch))
 
 
 @dataclass

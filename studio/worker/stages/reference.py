@@ -4,26 +4,74 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from studio.config.train.precision import WHOLE
 from studio.errors import ModelError
 from studio.worker import methods
+from studio.worker.fast import attention, flat
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting
 
 COPY = "ref"  # as TRL calls it
+PROBED = 32  # tokens of a prompt, and of an answer, by which it is proven that rows keep apart
 
 
 class Referenced(Recorded):
-    """Of an adapter that is gone on with, TRL keeps a copy beside it as the reference."""
+    """Of an adapter that is gone on with, TRL keeps a copy beside it as the reference.
+
+    Batches are computed without their padding where the attention of the model and of its reference can do that.
+    """
+
+    is_flat = False
+    data_collator: Any
+
+    def recorded(self, setting: Setting) -> Self:
+        own = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        models = [own, self.ref_model] if self.ref_model else [own]
+        is_plain = setting.config.parallel_strategy in WHOLE and not self.aux_loss_enabled
+        if is_plain and all(map(attention.is_flat, models)):
+            self._lay_flat(setting, models)
+        return super().recorded(setting)
+
+    def _lay_flat(self, setting: Setting, models: list[PreTrainedModel]) -> None:
+        for model in models:
+            self._lay(model)
+        collate = flat.Placing(self.data_collator)
+        batch = collate([_shortened(row) for row in setting.data.ends])
+        with setting.autocast():
+            is_exact = all(flat.is_exact(model, batch) for model in models)
+        self.is_flat = not setting.desk.consensus.any(not is_exact)
+        if self.is_flat:
+            self.data_collator = collate
+        else:
+            setting.desk.reporter.note("info", "this model's architecture needs padded batches; expect slower steps")
+
+    def _lay(self, model: PreTrainedModel) -> None:
+        if model is not self.ref_model:
+            return flat.lay(model)
+        # by now Accelerate has wrapped it for the precision, which has to stay the outermost
+        model.forward = model.__dict__.pop("_original_forward", model.forward)
+        flat.lay(model)
+        model._is_accelerate_prepared = False
+        self.accelerator.prepare_model(model, evaluation_mode=True)
+
+    def tokens_of(self, inputs: Any) -> int:
+        """Tokens of a batch that go through the model: without padding where that is not computed."""
+        places = [each for name, each in inputs.items() if name.endswith(flat.PLACES)]
+        return sum(each.numel() for each in places) or super().tokens_of(inputs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         # Trainer reads nothing but subfolders of a checkpoint that has any, and so would forget what was learnt
         shutil.rmtree(Path(output_dir or self.args.output_dir) / COPY, ignore_errors=True)
+
+
+def _shortened(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: ids[:PROBED] if name.endswith("_ids") else ids for name, ids in row.items()}
 
 
 def reference(setting: Setting) -> PreTrainedModel | None:
@@ -62,4 +110,5 @@ def _named(setting: Setting, name: str) -> PreTrainedModel:
 
 
 def _frozen(model: PreTrainedModel) -> PreTrainedModel:
+    attention.skip_masks(model)
     return model.requires_grad_(False).eval()

@@ -16,7 +16,7 @@ from studio.worker.encode import IGNORED
 from studio.worker.fast import attention, flat
 
 LENGTHS = ((3, 1, 40), (30, 25, 2), (0, 7, 5), (1, 1, 1))  # of prompts, and of the two answers to each
-OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
 
 
 def make_model(folder: Path) -> Any:
@@ -52,13 +52,13 @@ def test_flat_batches_give_what_padded_ones_give(tiny_model: Path) -> None:
     padded, model = make_model(tiny_model), make_model(tiny_model)
     flat.lay(model)
     batch = make_batch()
-    plain = {name: values for name, values in batch.items() if name != flat.PLACES}
+    plain = {name: values for name, values in batch.items() if name not in flat.TOLD}
     seen: list[torch.Size] = []
     model.model.register_forward_pre_hook(lambda _, __, keys: seen.append(keys["input_ids"].shape), with_kwargs=True)
     (theirs, expected), (ours, found) = computed(padded, plain), computed(model, batch)
     tokens = sum(2 * prompt + chosen + rejected for prompt, chosen, rejected in LENGTHS)
     assert seen == [(1, tokens)]
-    for name in (*OUTPUTS, "label_mask", "loss"):
+    for name in (*OUTPUTS, "label_mask"):
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
@@ -73,6 +73,14 @@ def test_batches_that_tell_no_places_are_computed_as_they_are(tiny_model: Path) 
     assert model.generate(ids[:1], max_new_tokens=4, do_sample=False).shape == (1, 7)
 
 
+def test_rows_that_see_each_other_are_noticed(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(tiny_model)
+    flat.lay(model)
+    assert flat.is_exact(model, make_batch())
+    monkeypatch.setattr(flat, "_row_keys", lambda mask: attention.row_keys([int(mask.sum())]))
+    assert not flat.is_exact(model, make_batch())
+
+
 def test_both_halves_of_judged_answers_tell_their_places() -> None:
     rows = [
         {"prompt_ids": [1], "completion_ids": [2, 3], "KL_completion_ids": [4], "label": True},
@@ -80,4 +88,7 @@ def test_both_halves_of_judged_answers_tell_their_places() -> None:
     ]
     batch = flat.Placing(DataCollatorForUnpairedPreference(pad_token_id=0))(rows)
     assert batch[flat.PLACES].tolist() == [0, 1, 2, 3, 4]
-    assert batch[f"KL_{flat.PLACES}"].tolist() == [0, 1, 3, 4, 5]
+    assert batch[flat.COUNTED].tolist() == [0, 1, 3]
+    others = flat.other_side(batch)
+    assert others[flat.PLACES].tolist() == [0, 1, 3, 4, 5]
+    assert others[flat.COUNTED].tolist() == [0, 2, 3]

@@ -25,10 +25,20 @@ JUDGED = [
     }
     for n in range(12)
 ]
+UNEVEN = [
+    {
+        **row,
+        "instruction": f"What is {n} plus one?" + " Tell me at length." * (n % 3 * 4),
+        "chosen": f"It is {n + 1}." * (1 + n % 5 * 3),
+        "rejected": "No. " * (1 + (n * 7) % 12),
+    }
+    for n, row in enumerate(PAIRS)
+]
 TEXTS = [{"text": f"Seed {n} grew into tree {n}. " * (1 + 5 * (n % 4))} for n in range(12)]
 PAIRED = {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"}
 SETS = {
     "pairs": (PAIRS, {"ranking": True, "columns": PAIRED}),
+    "uneven": (UNEVEN, {"ranking": True, "columns": PAIRED}),
     "alike": (
         [{**row, "chosen": "So " * 60 + "yes.", "rejected": "So " * 60 + "no."} for row in PAIRS],
         {"ranking": True, "columns": PAIRED},
@@ -49,7 +59,7 @@ StageTrain = Callable[..., Finished]
 
 @pytest.fixture(scope="session")
 def sets_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the sets pairs, judged, texts and talks."""
+    """A data folder with all of SETS."""
     folder = tmp_path_factory.mktemp("sets")
     for name, (rows, _) in SETS.items():
         (folder / f"{name}.json").write_text(json.dumps(rows))

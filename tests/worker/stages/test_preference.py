@@ -18,7 +18,7 @@ from studio.datasets.masking import Masking
 from studio.errors import DatasetError, ModelError
 from studio.runs import events
 from studio.worker.columns import COLUMNS
-from tests.worker.conftest import make_model
+from tests.worker.conftest import Finished, make_model
 from tests.worker.stages.conftest import PAIRS, StageTrain
 from tests.worker.test_training import hand_over
 
@@ -60,6 +60,65 @@ def test_accumulated_batches_make_one_large_batch(stage: StageTrain, other_model
         norms = [[event["grad_norm"] for event in run.events("step")] for run in (large, small)]
         assert norms[0] == pytest.approx(norms[1], rel=1e-3)
         assert list(large.losses.values()) == pytest.approx(list(small.losses.values()), abs=1e-5)
+
+
+KEPT = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
+
+
+def assert_same(ours: Finished, theirs: Finished, names: tuple[str, ...] = KEPT, tolerance: float = 1e-5) -> None:
+    """All that is told of the steps and of the validations, but for tokens and times."""
+    for kind in ("step", "eval"):
+        pairs = list(zip(ours.events(kind), theirs.events(kind), strict=True))
+        for one, other in pairs:
+            for name in {"loss", "eval_loss", "grad_norm"} & one.keys():
+                assert one[name] == pytest.approx(other[name], rel=tolerance, abs=tolerance), (kind, name)
+            for name in names:
+                found, expected = one["metrics"][name], other["metrics"][name]
+                assert found == pytest.approx(expected, rel=10 * tolerance, abs=10 * tolerance), (kind, name)
+    assert theirs.losses
+
+
+WAYS: dict[str, dict[str, object]] = {
+    "adapter": {"lora_rank": 8},
+    "smoothed": {"finetuning_type": "full", "dpo_label_smoothing": 0.2},
+    "tails": {"finetuning_type": "full", "ld_alpha": 0.3},
+    "beside": {"pref_ftx": 0.7},
+    "ipo": {"pref_loss": "ipo"},
+    "hinge": {"pref_loss": "hinge"},
+    "robust": {"pref_loss": "robust", "dpo_label_smoothing": 0.1},
+    "recomputed": {"gradient_checkpointing": "on"},
+}
+FLAT = {"max_steps": 4, "bf16": False, "learning_rate": 1e-3, "val_size": 4, "eval_steps": 2}
+WHAT = (*KEPT, "entropy")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_padding_the_same_is_learnt(stage: StageTrain, other_model: Path, way: str) -> None:
+    keys = {**FLAT, **WAYS[way]}
+    if keys.get("finetuning_type") == "full":
+        keys |= {"ref_model": str(other_model), "learning_rate": 1e-4}
+    padded = stage("dpo", "uneven", "padded", **keys, flash_attn="sdpa")
+    flat = stage("dpo", "uneven", "flat", **keys)
+    assert_same(flat, padded, WHAT)
+    assert flat.json("result.json")["tokens"] < padded.json("result.json")["tokens"]
+
+
+@pytest.mark.parametrize("way", ["adapter", "beside", "ipo", "smoothed"])
+def test_pairs_may_lie_in_any_passes(stage: StageTrain, way: str) -> None:
+    keys = {**FLAT, **WAYS[way], "learning_rate": 1e-4, "val_size": 0, "eval_steps": None, "max_steps": 3}
+    large = stage("dpo", "uneven", "large", **keys, per_device_train_batch_size=12)
+    keys |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 6}
+    for tokens in (100_000, 700):  # in one pass, and in several
+        assert_same(stage("dpo", "uneven", f"dealt-{tokens}", **keys, micro_batch_tokens=tokens), large)
+
+
+def test_pairs_that_are_ranked_among_each_other_stay_in_their_batches(stage: StageTrain) -> None:
+    keys = {**FLAT, "pref_loss": "aot", "gradient_accumulation_steps": 2}
+    plain, dealt = (stage("dpo", "uneven", name, **keys, **more) for name, more in DEALINGS.items())
+    assert dealt.losses == plain.losses
+
+
+DEALINGS: dict[str, dict[str, int]] = {"plain": {}, "dealt": {"micro_batch_tokens": 100_000}}
 
 
 class Policies:
@@ -146,8 +205,9 @@ def test_a_model_is_held_to_itself_before_the_training(stage: StageTrain) -> Non
         ("dpo", "pairs", {"lora_dropout": 0.1}),
         ("dpo", "pairs", {"finetuning_type": "full", "learning_rate": 1e-4}),
         ("kto", "judged", {}),
+        ("dpo", "uneven", {"gradient_accumulation_steps": 2, "micro_batch_tokens": 300}),
     ],
-    ids=["dpo", "dpo full", "kto"],
+    ids=["dpo", "dpo full", "kto", "dpo dealt"],
 )
 def test_a_resumed_training_goes_on_exactly(
     stage: StageTrain, kind: str, dataset: str, keys: dict[str, object]
