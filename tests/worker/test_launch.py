@@ -66,7 +66,8 @@ def hung(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator
 
 @pytest.fixture(scope="module")
 def twins(hung: Worker, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Finished, Finished]:
-    """The same training of one process and of two, below a folder whose name a shell would take apart."""
+    """The same training of one process and of two, below a folder whose name a shell would take apart. Beside them is
+    that of two whose rows are dealt anew."""
     folder = tmp_path_factory.mktemp("twins") / 'it\'s "my" 存档 folder'
     folder.mkdir()
     rows = [
@@ -76,8 +77,10 @@ def twins(hung: Worker, tmp_path_factory: pytest.TempPathFactory, tiny_model: Pa
     write_config(folder / "one", "train", tiny_model, data, {**EXACT, "per_device_train_batch_size": 4})
     two = {"per_device_train_batch_size": 2, "parallel_strategy": "ddp", "sample_prompts": "Hello"}
     write_config(folder / "two", "train", tiny_model, data, {**EXACT, **two})
-    workers = [spawn("train", folder / "one"), spawn("launch", folder / "two")]
-    assert [worker.wait() for worker in workers] == [0, 0], "\n".join(worker.log for worker in workers)
+    dealt = {"gradient_accumulation_steps": 4, "per_device_train_batch_size": 1, "micro_batch_tokens": 100}
+    write_config(folder / "dealt", "train", tiny_model, data, {**EXACT, **two, **dealt, "sample_prompts": None})
+    workers = [spawn("train", folder / "one"), spawn("launch", folder / "two"), spawn("launch", folder / "dealt")]
+    assert [worker.wait() for worker in workers] == [0, 0, 0], "\n".join(worker.log for worker in workers)
     return Finished(folder / "one"), Finished(folder / "two")
 
 
@@ -87,6 +90,14 @@ def test_two_processes_have_the_curve_of_one_at_the_ends_of_epochs_too(twins: tu
     assert two.losses == pytest.approx(one.losses, abs=1e-5)
     norms = [[event["grad_norm"] for event in run.events("step")] for run in twins]
     assert norms[1] == pytest.approx(norms[0], abs=1e-4)
+
+
+def test_rows_of_two_processes_that_are_dealt_anew_teach_the_same(twins: tuple[Finished, Finished]) -> None:
+    one, dealt = twins[0], Finished(twins[0].run_dir.parent / "dealt")
+    assert dealt.losses == pytest.approx(one.losses, abs=1e-5)
+    for ours, theirs in zip(one.events("step"), dealt.events("step"), strict=True):
+        assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], abs=1e-4)
+        assert theirs["metrics"] == pytest.approx(ours["metrics"], abs=1e-4)
 
 
 def test_a_validation_counts_no_row_twice(twins: tuple[Finished, Finished]) -> None:

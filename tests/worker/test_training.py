@@ -218,6 +218,8 @@ def test_metrics_have_a_line_for_every_step(train: Train) -> None:
         "stopped": False,
         "world_size": 1,
         "device": own_machine().device,
+        "paths": {"attention": "varlen", "kernels": "plain", "adapters": "together with their layers"},
+        "passes": {"tokens": None, "recomputed": 0},
     }
 
 

@@ -12,10 +12,10 @@ from transformers.trainer_pt_utils import nested_gather
 
 from studio.config.train.precision import WHOLE
 from studio.runs import events
-from studio.worker import optimizers
+from studio.worker import fast, optimizers
 from studio.worker.checkpoints.kept import Kept
 from studio.worker.door import Desk
-from studio.worker.fast import figures
+from studio.worker.fast import Path, attention, figures, liger, lora
 from studio.worker.fast.figures import Figures
 from studio.worker.progress import Progress, memory_gb
 from studio.worker.samples import Samples
@@ -29,6 +29,7 @@ class Recorded(Kept):
     """
 
     samples: Samples
+    paths: list[Path]
     _globalstep_last_logged: int
     tells_late = False  # whether all figures of a step stay on the device until they are told
     _pending: tuple[Figures, int, dict[str, Any]] | None = None
@@ -43,11 +44,20 @@ class Recorded(Kept):
         self.samples = Samples(
             setting.desk, setting.config, setting.tokenizer, setting.precision, setting.sharding.device
         )
+        self.paths = self._paths()
+        fast.tell(self.paths)
         self.keep_checkpoints()
         self.add_callback(self.progress)
         self.add_callback(self.samples)
         self.remove_callback(PrinterCallback)
         return self
+
+    def _paths(self) -> list[Path]:
+        """Which way each part is computed. Adapters that are computed with the layers below them are so from here."""
+        is_adapted, config = isinstance(self.model, PeftModel), self.setting.config
+        base = self.model.get_base_model() if is_adapted else self.model
+        adapters = [lora.fuse(self.model, config)] if is_adapted else []
+        return [attention.path(base), liger.path(base), *adapters]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         self.optimizer = optimizers.build(self.setting.config, self.model, self.state.max_steps)

@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from datasets import Dataset, IterableDataset
 from peft import PeftModel
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
@@ -50,6 +51,9 @@ class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is unty
         self.deals = bool(setting.passes.tokens and self.args.padding_free and self.is_plain and not is_shared)
         if self.deals:
             head.pick(self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
+            # constants; processes that need different numbers of passes would wait for each other to send them
+            buffers = [name for name, _ in self.model.named_buffers()]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, buffers)
         return super().recorded(setting)
 
     def compute_loss(
