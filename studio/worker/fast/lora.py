@@ -28,6 +28,7 @@ KINDS = ("peft.tuners.lora.layer.Linear", "peft.tuners.lora.bnb.Linear4bit")
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.03}  # of a result's norm; PEFT rounds as well
 TOKENS = 8  # of a trial
 SPREAD = 0.1  # of B in a trial
+TINY = 1e-30
 FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, ImportError)  # of a device or a version that differs
 
 
@@ -85,7 +86,7 @@ def _obstacle(layer: Any, adapter: str) -> str:
     base = layer.base_layer
     is_known = type(base) is nn.Linear or hasattr(base.weight, "quant_state")
     obstacles = {
-        "lora_dropout": not isinstance(layer.lora_dropout[adapter], nn.Identity),
+        "lora_dropout is not 0": not isinstance(layer.lora_dropout[adapter], nn.Identity),
         f"they are of the kind {type(layer.lora_variant.get(adapter)).__name__}": adapter in layer.lora_variant,
         "they have a bias": layer.lora_bias[adapter],
         f"they are on layers of the kind {type(base).__name__}": not is_known or "forward" in vars(base),
@@ -104,7 +105,7 @@ def _groups(model: PeftModel, layers: dict[str, Any]) -> list[Group]:
     """Layers of one module that are handed the very same tensor, as a pass of a few tokens shows, together."""
     calls: list[tuple[str, torch.Tensor]] = []
     hooks = [
-        layer.register_forward_pre_hook(lambda _, args, name=name: calls.append((name, args[0])))
+        layer.register_forward_pre_hook(lambda _, args, name=name: calls.extend((name, x) for x in args[:1]))
         for name, layer in layers.items()
     ]
     try:
@@ -139,7 +140,7 @@ def _difference(layers: list[Any], x: Any, adapter: str) -> str:
         ours = _results(layers, x, adapter)
     except FAILURES as error:
         return f"it was tried and failed: {error}"
-    apart = max(float((a - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True))
+    apart = max(float((a - b).norm() / b.norm().clamp_min(TINY)) for a, b in zip(ours, theirs, strict=True))
     return "" if apart < TOLERANCE[computed_in] else f"it was tried and results were {apart:.1%} off"
 
 
@@ -149,7 +150,8 @@ def _results(layers: Sequence[Any], x: torch.Tensor, adapter: str) -> list[torch
     weights = [getattr(each, part)[adapter].weight for each in layers for part in ("lora_A", "lora_B")]
     with torch.enable_grad():
         outputs = [layer(x) for layer in layers]
-        slopes = torch.autograd.grad(sum(y.float().square().sum() for y in outputs), [x, *weights])
+        loss = sum(y.float().square().sum() / y.numel() ** 0.5 for y in outputs)  # within what float16 can hold
+        slopes = torch.autograd.grad(loss, [x, *weights])
     return [each.detach().float() for each in (*outputs, *slopes)]
 
 

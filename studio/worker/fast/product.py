@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -66,7 +67,8 @@ class Product(torch.autograd.Function):  # type: ignore[misc]  # torch is untype
                 to_b.append(torch.empty_like(part.b).addmm_(slope.T, its, beta=0, alpha=part.scale).to(ctx.held_in))
         to_a = (down.T @ rows).to(ctx.held_in).split_with_sizes([part.b.shape[1] for part in parts])
         to_x = _to_input(ctx.a, parts, heard, down).view(x.shape) if ctx.needs_input_grad[0] else None
-        return to_x, None, None, *(each for pair in zip(to_a, to_b, strict=True) for each in pair)
+        pairs = [(None, None) if b is None else (a, b) for a, b in zip(to_a, to_b, strict=True)]
+        return to_x, None, None, *chain(*pairs)
 
 
 def _output(part: Part, rows: torch.Tensor, small: torch.Tensor, shape: torch.Size) -> torch.Tensor:
