@@ -131,7 +131,7 @@ def _input(work: Work, layer: int, role: str, matrices: int) -> int:
         return matrices * width * (computed + 1)
     if role == "attention out":
         return 0  # the attention keeps it already
-    cast = role.endswith(" in") and _is_cast(work, layer)
+    cast = role.endswith(" in") and not work.ways.lora and _is_cast(work, layer)
     return (matrices if cast else 1) * width * computed
 
 

@@ -45,9 +45,10 @@ def sentence(changes: Changes) -> str:
 
 def _changes(config: TrainConfig, gpus: int, tokens: int) -> Iterator[Changes]:
     """From the harmless to the drastic; those of a later yield go on top of the earlier ones."""
+    halves = [tokens >> times for times in range(1, tokens.bit_length()) if tokens >> times >= SHORTEST]
+    yield from ({"micro_batch_tokens": half} for half in halves[:1])
     yield {"gradient_checkpointing": "on"}
-    while (tokens := tokens // 2) >= SHORTEST:
-        yield {"micro_batch_tokens": tokens}
+    yield from ({"micro_batch_tokens": half} for half in halves[1:])
     rows, accumulation = config.per_device_train_batch_size, config.gradient_accumulation_steps
     while rows > 1:
         # as many rows a step as before

@@ -111,16 +111,19 @@ def _chosen(work: Work, step: Step, fits: Callable[[Passes], bool]) -> Passes:
 
 def is_dealt(config: TrainConfig) -> bool:
     """Whether rows of a step can lie in other passes than its batches: their losses are a sum over all of them."""
-    if config.stage not in DEALT or config.parallel_strategy not in WHOLE:
+    is_alone = config.parallel_strategy == "single"
+    if config.stage not in DEALT or config.parallel_strategy not in WHOLE or (config.streaming and not is_alone):
         return False
-    if config.stage == "dpo":
-        return config.pref_loss not in UNSUMMED
+    if config.stage == "dpo":  # whose figures are gathered from all processes, batch by batch
+        return is_alone and config.pref_loss not in UNSUMMED
     return not (config.label_smoothing_factor or config.z_loss_coef or config.moe_aux_loss_coef is not None)
 
 
 def _sizes(work: Work, step: Step) -> Sequence[int | None]:
     """Tokens that may go through at once, the most first."""
-    if work.config.micro_batch_tokens or not is_dealt(work.config):
+    if not is_dealt(work.config):
+        return (None,)
+    if work.config.micro_batch_tokens:
         return (work.config.micro_batch_tokens,)
     if not (work.spread.on_gpu and work.ways.attention):  # a mask grows with the square of them
         return (None,)

@@ -66,8 +66,8 @@ class Tensor:
 class Shape:
     """A decoder. Widths in elements: `query` and `keys` of all heads together, `intermediate` of what one token uses.
 
-    `kind` is what Transformers calls its architecture. `capped`: its attention bends scores towards a limit. `tensors`
-    are the parameters that a loaded model has: a tied head is not there a second time.
+    `kind` is what Transformers calls the architecture. `tensors` are the parameters that a loaded model has: a tied
+    head is not there a second time.
     """
 
     kind: str
@@ -81,7 +81,7 @@ class Shape:
     context: int | None
     gated: bool
     packed: bool
-    capped: bool
+    attention_dropout: float
     tensors: tuple[Tensor, ...]
 
     @property
@@ -140,7 +140,7 @@ def of(config: Mapping[str, Any], header: Mapping[str, Any]) -> Shape:
         intermediate = _intermediate(text, hidden)
         tensors = tuple(_tensors(header, tied, _matrices(hidden, query, keys, intermediate)))
         return Shape(
-            kind=str(text.get("model_type", "")),
+            kind=str(config.get("model_type", "")),
             layers=int(_first(text, "num_hidden_layers", "n_layer")),
             hidden=hidden,
             heads=heads,
@@ -151,7 +151,7 @@ def of(config: Mapping[str, Any], header: Mapping[str, Any]) -> Shape:
             context=text.get("max_position_embeddings"),
             gated=any("gate" in tensor.module for tensor in tensors),
             packed=any(name.endswith(PACKED[0]) for name in header),  # the other kind is unpacked for a training
-            capped=bool(text.get("attn_logit_softcapping")),
+            attention_dropout=float(text.get("attention_dropout") or 0),
             tensors=tensors,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -13,9 +13,20 @@ from studio.planning import precision
 from studio.planning.shape import Shape
 
 FLASH = ("fa2", "fa3")
+FUSED = ("adamw_torch", "adamw_torch_fused")  # optimizers
 WIDEST_HEAD = 256  # that the kernel of torch's variable-length attention takes
+# types of models that hand lengths and windows on to their attention, and hide nothing but what those say
+ATTENDING = (
+    "apertus", "arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma3_text", "glm", "glm4", "glm4_moe",
+    "gpt_neox", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "llama", "ministral", "ministral3", "mistral",
+    "mixtral", "nanochat", "olmo", "olmo2", "olmo3", "opt", "phi", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3",
+    "starcoder2",
+)  # fmt: skip
 # types of models that Liger's kernels are put into
-LIGER = ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+LIGER = (
+    "exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "granite", "hunyuan_v1_dense", "llama", "ministral", "mistral",
+    "olmo2", "olmo3", "phi3", "qwen2", "qwen3", "smollm3",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,29 +46,29 @@ PLAIN = Ways()
 
 def of(config: TrainConfig, shape: Shape, on_gpu: bool) -> Ways:
     """Those of a training as configured, on a GPU or a CPU."""
+    whole = on_gpu and config.parallel_strategy in WHOLE
     return Ways(
-        _attention(config, shape, on_gpu), _lora(config, shape), _kernels(config, shape, on_gpu), _step(config, on_gpu)
+        attention=_attention(config, shape, on_gpu),
+        lora=_lora(config, shape, on_gpu),
+        kernels=whole and _kernels(config, shape),
+        step=whole and config.optim in FUSED,
     )
 
 
 def _attention(config: TrainConfig, shape: Shape, on_gpu: bool) -> bool:
     if config.flash_attn in FLASH:
         return True
-    is_short = precision.of(config, on_gpu).computed == 2
-    takes = is_short and shape.head_width <= WIDEST_HEAD if on_gpu else True
-    return takes and config.flash_attn in ("auto", "varlen") and not shape.capped
+    takes = shape.kind in ATTENDING and not shape.attention_dropout and config.flash_attn in ("auto", "varlen")
+    fits = shape.head_width <= WIDEST_HEAD and shape.head_width % 8 == 0 and precision.of(config, on_gpu).computed == 2
+    return takes and (fits or not on_gpu)
 
 
-def _lora(config: TrainConfig, shape: Shape) -> bool:
-    is_plain = not (config.lora_dropout or config.use_dora or config.use_adalora)
-    takes = is_plain and config.quantization_bit != 8 and not shape.packed and config.parallel_strategy in WHOLE
+def _lora(config: TrainConfig, shape: Shape, on_gpu: bool) -> bool:
+    is_plain = not (config.lora_dropout or config.use_dora or config.use_adalora or shape.packed)
+    unpacks = config.quantization_bit is None or (config.quantization_bit == 4 and on_gpu)
+    takes = is_plain and unpacks and config.parallel_strategy in WHOLE
     return takes and config.finetuning_type == "lora" and config.fused_lora is not False
 
 
-def _kernels(config: TrainConfig, shape: Shape, on_gpu: bool) -> bool:
-    takes = on_gpu and shape.kind in LIGER and is_installed("liger_kernel")
-    return takes and config.enable_liger_kernel is not False
-
-
-def _step(config: TrainConfig, on_gpu: bool) -> bool:
-    return on_gpu and config.optim in ("adamw_torch", "adamw_torch_fused") and config.parallel_strategy in WHOLE
+def _kernels(config: TrainConfig, shape: Shape) -> bool:
+    return shape.kind in LIGER and is_installed("liger_kernel") and config.enable_liger_kernel is not False

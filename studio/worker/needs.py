@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -10,14 +10,17 @@ import pyarrow
 import pyarrow.compute
 import torch
 from datasets import Dataset
+from transformers import PreTrainedModel
 
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.machine import Gpu, Machine
-from studio.planning import passes, shape
+from studio.models import ModelInfo
+from studio.planning import passes, shape, ways
 from studio.planning.batch import Lengths
 from studio.planning.passes import Course
 from studio.planning.team import Team
+from studio.worker.fast import attention, liger
 from studio.worker.mixing import Rows
 from studio.worker.ranks import Rank
 
@@ -28,10 +31,13 @@ class TokenizerMismatch(ModelError):
     """The rows hold a token that the model has no embedding for."""
 
 
-def course(config: TrainConfig, folder: Path, data: Rows, rank: Rank) -> Course:
-    """How the rows of a step go through the model on the device of `rank`, as configured or as it has room."""
+def course(config: TrainConfig, info: ModelInfo, model: PreTrainedModel, data: Rows, rank: Rank) -> Course:
+    """How the rows of a step go through `model` on the device of `rank`, as configured or as it has room."""
     among = Team(rank.world, rank.beside, max(1, torch.cuda.device_count()) if rank.world == 1 else 1)
-    return passes.course(config, shape.read(folder), lengths(data), own_machine(), among)
+    read, machine = shape.read(info.path), own_machine()
+    found = {"attention": attention.is_flat(model), "kernels": liger.path(model).way == "liger"}
+    by = replace(ways.of(config, read, machine.gpu is not None), **found)
+    return passes.course(config, read, lengths(data), machine, among, by)
 
 
 def check_tokens(data: Rows, vocabulary: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from studio import models, templates, trackers
 from studio.config.load import load_run_config
@@ -58,7 +58,7 @@ def train(desk: Desk) -> bool:
     model, adapter = methods.attach(config, model, desk.run_dir)
     needs.check_tokens(data, held.rows(model.get_input_embeddings().weight))
     desk.clock.lap("model")
-    passes = _passes(desk, config, info, data)
+    passes = _passes(desk, config, info, model, data)
     recompute.keep(model, passes.recomputed)
     trainer = stage.trainer(Setting(desk, config, info, model, adapter, tokenizer, data, precision, held, passes))
     held.check(trainer)
@@ -116,9 +116,9 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
     return tokenizer, data
 
 
-def _passes(desk: Desk, config: TrainConfig, info: ModelInfo, data: Rows) -> Passes:
+def _passes(desk: Desk, config: TrainConfig, info: ModelInfo, model: PreTrainedModel, data: Rows) -> Passes:
     """Alike in all processes, though each looks at the memory that is free where it is: those of the least room."""
-    found = needs.course(config, info.path, data, desk.rank)
+    found = needs.course(config, info, model, data, desk.rank)
     own, most = found.passes, desk.consensus.most
     passes = Passes(-most(-own.tokens) if own.tokens else None, most(own.recomputed))
     if passes.recomputed and config.gradient_checkpointing != "on":

@@ -15,7 +15,7 @@ from studio.config.train import TrainConfig
 from studio.planning import memory, optimizer, parameters, shape
 from studio.planning.activations import layers_bytes
 from studio.planning.batch import Batch
-from studio.planning.ways import PLAIN
+from studio.planning.ways import PLAIN, Ways
 from tests.worker.conftest import make_model, tokenizer_dir  # noqa: F401  # a fixture
 
 TOKENS = 256
@@ -136,6 +136,25 @@ def test_activations_that_autograd_keeps(folder: Path, keys: dict[str, Any], row
     assert expected == pytest.approx(_kept(config, load(config, folder), rows), rel=0.06)
 
 
+@pytest.mark.parametrize("keys", [{}, {"bf16": True}, {"bf16": True, "lora_rank": 32}], ids=["float", "bf16", "rank"])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_what_autograd_keeps_of_rows_by_their_lengths_with_fused_adapters(
+    folder: Path, keys: dict[str, Any], rows: int
+) -> None:
+    from studio.worker.fast import attention, lora
+
+    config = of(**keys)
+    model = load(config, folder)
+    assert not lora.fuse(model, config).why
+    assert attention.is_flat(model)
+    by = Ways(attention=True, lora=True)
+    work = memory.work_of(config, shape.read(folder), Batch(TOKENS, TOKENS, masked=rows > 1), on_gpu=False, by=by)
+    # on a CPU rows are attended to one by one, and their results laid together once more
+    joined = work.shape.layers * TOKENS * work.shape.query * work.precision.computed
+    kept = _kept(config, model, rows, attention.row_keys([TOKENS // rows] * rows))
+    assert layers_bytes(work) + joined == pytest.approx(kept, rel=0.06)
+
+
 @dataclass(eq=False)
 class Held:
     """A tensor that autograd keeps, as long as it does."""
@@ -143,7 +162,7 @@ class Held:
     tensor: Any
 
 
-def _kept(config: TrainConfig, model: Any, rows: int) -> int:
+def _kept(config: TrainConfig, model: Any, rows: int, keys: dict[str, Any] | None = None) -> int:
     """Bytes that autograd holds on to after the way forth through the layers, weights left out."""
     import torch
 
@@ -158,7 +177,7 @@ def _kept(config: TrainConfig, model: Any, rows: int) -> int:
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model.model.model
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=bool(config.bf16))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor), autocast:
-        out = decoder(input_ids=torch.arange(TOKENS)[None], position_ids=positions, use_cache=False)
+        out = decoder(input_ids=torch.arange(TOKENS)[None], position_ids=positions, use_cache=False, **(keys or {}))
     assert out.last_hidden_state.requires_grad
     storages = [each.tensor.untyped_storage() for each in held]
     return sum({each.data_ptr(): each.nbytes() for each in storages if each.data_ptr() not in known}.values())

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, IterableDataset
+from transformers import AutoModelForCausalLM
 
+from studio import models
 from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.models import folder_of
 from studio.planning.batch import Lengths
-from studio.planning.passes import Passes
+from studio.planning.passes import Course, Passes
 from studio.worker import needs
+from studio.worker.fast import attention
 from studio.worker.mixing import Rows
 from studio.worker.ranks import Rank
 from tests.worker.conftest import Train
@@ -50,11 +53,33 @@ def test_of_a_stream_only_the_beginning_is_known() -> None:
 def test_what_is_configured_is_done_and_else_what_memory_needs() -> None:
     folder = folder_of("seedling")
     assert folder
-    for given, layers in (("on", 6), ("off", 0), (None, 0)):
-        config = parse(TrainConfig, {"dataset": "a", "gradient_checkpointing": given})
-        assert needs.course(config, folder, SEQUENCES, Rank()).passes == Passes(None, layers)
-    large = parse(TrainConfig, {"dataset": "a", "per_device_train_batch_size": 4096, "packing": True})
-    assert needs.course(large, folder, SEQUENCES, Rank()).passes == Passes(None, 6)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+
+    def found(**keys: Any) -> Course:
+        config = parse(TrainConfig, {"dataset": "a", **keys})
+        return needs.course(config, models.check(folder), model, SEQUENCES, Rank())
+
+    for given, layers in (("on", 6), ("off", 0), (None, 0), ("selective", 0)):
+        assert found(gradient_checkpointing=given).passes == Passes(None, layers)
+    assert found(micro_batch_tokens=64).passes == Passes(64, 0)
+    large = {"per_device_train_batch_size": 4096, "packing": True}
+    assert found(**large).passes == Passes(None, 6)
+
+
+def test_what_the_loaded_model_computes_by_counts_and_not_what_was_to_be_expected() -> None:
+    folder = folder_of("seedling")
+    assert folder
+    config = parse(TrainConfig, {"dataset": "a", "per_device_train_batch_size": 8})
+    masked, flat = (AutoModelForCausalLM.from_pretrained(folder, attn_implementation=way) for way in ways())
+    plain, lean = (
+        needs.course(config, models.check(folder), model, SEQUENCES, Rank()).memory for model in (masked, flat)
+    )
+    assert plain.activations > lean.activations
+
+
+def ways() -> tuple[str, str]:
+    attention.register()
+    return "sdpa", attention.NAME
 
 
 def test_a_training_tells_its_device(train: Train) -> None:

@@ -21,20 +21,13 @@ from transformers.masking_utils import sdpa_mask
 
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
+from studio.planning.ways import ATTENDING, WIDEST_HEAD
 from studio.worker.fast import Path
 
 NAME = "varlen"
 PART = "attention"
-# types of models that hand lengths and windows on to their attention, and hide nothing but what those say
-TYPES = (
-    "apertus", "arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma3_text", "glm", "glm4", "glm4_moe",
-    "gpt_neox", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "llama", "ministral", "ministral3", "mistral",
-    "mixtral", "nanochat", "olmo", "olmo2", "olmo3", "opt", "phi", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3",
-    "starcoder2",
-)  # fmt: skip
 FLAT = (NAME, "flash_attention_2", "flash_attention_3")
 HALF = (torch.bfloat16, torch.float16)
-WIDEST = 256  # of a head, that the kernel computes
 # the kernel shares keys between heads in torch 2.11 as well, where nothing asks for a word on it
 SHARING = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 PROBED = (37, 91, 64)  # tokens of the rows of a probe
@@ -188,14 +181,14 @@ def choose(config: TrainConfig, model_config: PreTrainedConfig, precision: torch
 def _obstacle(config: TrainConfig, model_config: PreTrainedConfig, precision: torch.dtype, device: torch.device) -> str:
     """Why a model cannot be computed by lengths, as far as its configuration tells; empty if it can."""
     brings_code = config.trust_remote_code and hasattr(model_config, "auto_map")
-    if model_config.model_type not in TYPES or brings_code:
+    if model_config.model_type not in ATTENDING or brings_code:
         return f"a {model_config.model_type} model is not known to hand lengths on to its attention"
     is_cuda, width = device.type == "cuda", _width(model_config)
     reasons = {
         "attention_dropout is not in its kernel": bool(getattr(model_config, "attention_dropout", 0)),
         "output_attentions is not in its kernel": bool(model_config.output_attentions),
         "its kernel does not compute float32": is_cuda and precision not in HALF,
-        f"its kernel does not take heads of width {width}": is_cuda and (width > WIDEST or width % 8 != 0),
+        f"its kernel does not take heads of width {width}": is_cuda and (width > WIDEST_HEAD or width % 8 != 0),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 

@@ -42,23 +42,27 @@ def tiny(kind: str, **keys: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def rows() -> list[torch.Tensor]:
+def rows(device: torch.device = CPU) -> list[torch.Tensor]:
     chance = torch.Generator().manual_seed(1)
-    return [torch.randint(3, 96, (1, length), generator=chance) for length in LENGTHS]
+    return [torch.randint(3, 96, (1, length), generator=chance).to(device) for length in LENGTHS]
+
+
+def batch(device: torch.device = CPU) -> dict[str, Any]:
+    """All rows end to end."""
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None].to(device)
+    return {"input_ids": torch.cat(rows(device), 1), "position_ids": positions, **attention.row_keys(LENGTHS, device)}
 
 
 def flat(model: PreTrainedModel) -> torch.Tensor:
     """Logits of all rows, of one forward pass."""
-    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
-    keys = attention.row_keys(LENGTHS)
-    return model(input_ids=torch.cat(rows(), 1), position_ids=positions, use_cache=False, **keys).logits
+    return model(**batch(model.device), use_cache=False).logits
 
 
 def alone(model: PreTrainedModel) -> torch.Tensor:
     """The same logits, each row by itself as sdpa computes it."""
     model.set_attn_implementation("sdpa")
     try:
-        return torch.cat([model(input_ids=row, use_cache=False).logits for row in rows()], 1)
+        return torch.cat([model(input_ids=row, use_cache=False).logits for row in rows(model.device)], 1)
     finally:
         model.set_attn_implementation(attention.NAME)
 
@@ -85,7 +89,7 @@ def no_mask(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", refuse)
 
 
-@pytest.mark.parametrize("kind", attention.TYPES)
+@pytest.mark.parametrize("kind", attention.ATTENDING)
 def test_flat_rows_are_each_row_alone(kind: str, no_mask: Callable[[], None]) -> None:
     assert kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     model = tiny(kind)
@@ -97,13 +101,16 @@ def test_flat_rows_are_each_row_alone(kind: str, no_mask: Callable[[], None]) ->
 def test_a_window_is_cut() -> None:
     """A token is seen by as many as its window says in each layer, and by none of another row."""
     model = tiny("mistral", num_hidden_layers=1)
-    first = model.get_input_embeddings()(torch.cat(rows(), 1)).detach().requires_grad_()
-    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
-    out = model(inputs_embeds=first, position_ids=positions, use_cache=False, **attention.row_keys(LENGTHS)).logits
-    seen = torch.autograd.grad(out[0, 10].sum(), first)[0][0].abs().sum(-1).nonzero()[:, 0]
-    assert seen.tolist() == list(range(11 - WINDOW, 11))  # the last token of the first row
-    out = model(inputs_embeds=first, position_ids=positions, use_cache=False, **attention.row_keys(LENGTHS)).logits
-    assert torch.autograd.grad(out[0, 12].sum(), first)[0][0].abs().sum(-1).nonzero()[:, 0].tolist() == [11, 12]
+    given = batch()
+    first = model.get_input_embeddings()(given.pop("input_ids")).detach().requires_grad_()
+    out = model(inputs_embeds=first, use_cache=False, **given).logits[0]
+
+    def seen_by(token: int) -> list[int]:
+        [slope] = torch.autograd.grad(out[token].sum(), first, retain_graph=True)
+        return slope[0].abs().sum(-1).nonzero()[:, 0].tolist()
+
+    assert seen_by(10) == list(range(11 - WINDOW, 11))  # the last token of the first row
+    assert seen_by(12) == [11, 12]  # the second one of the next
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
