@@ -23,10 +23,12 @@ from typing import Any
 
 from studio.config.load import parse, save
 from studio.config.train import TrainConfig
-from studio.machine import GB
-from studio.planning import batch, shape
+from studio.config.train.precision import DEALT
+from studio.machine import GB, look
+from studio.planning import shape
 from studio.planning.batch import Lengths
-from studio.planning.memory import Memory, estimate
+from studio.planning.memory import Memory
+from studio.planning.passes import course
 from studio.settings import ASSETS, ROOT
 
 ROOM_GB = 70.0  # of an 80 GB device
@@ -164,14 +166,15 @@ def _training(each: tuple[str, int, int, bool, dict[str, Any]], models: dict[str
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": 2,
         "cutoff_len": tokens,
-        "gradient_checkpointing": checkpointing,
+        "gradient_checkpointing": "on" if checkpointing else "off",
         "max_steps": STEPS,
         "save_steps": 0,
     }
+    if keys.get("stage", "sft") in DEALT:  # else they would take what others leave them
+        values["micro_batch_tokens"] = rows * tokens * (2 if "stage" in keys else 1)
     config = parse(TrainConfig, {**values, **keys})
-    fullest = batch.of(config, lengths_of(tokens, keys))
-    expected = estimate(config, shape.read(models[model]), fullest, on_gpu=True, checkpointing=checkpointing)
-    return Training(name_of(each), model, config, expected)
+    planned = course(config, shape.read(models[model]), lengths_of(tokens, keys), look(data))
+    return Training(name_of(each), model, config, planned.memory)
 
 
 def lengths_of(tokens: int, keys: dict[str, Any]) -> Lengths:
