@@ -24,8 +24,9 @@ from studio.planning.passes import Passes
 from studio.worker import imports, train
 
 WARM_UP_SHARE = 6  # of the steps, one in so many
-PROFILED, TRIED = 3, 6
-SPLITS = (1, 2, 4, 8)  # passes of a step
+PROFILED = 3
+TRY_S, TRIED = 2.0, (2, 12)  # other passes are tried for about so long, in so many steps
+SPLITS = (1, 2, 3, 4, 8)  # passes of a step
 LAYERS = (0.0, 0.5, 1.0)  # shares that are computed twice
 Pass = tuple[dict[str, Any], Any]
 
@@ -142,14 +143,16 @@ def _try(trainer: Any, passes: Passes, rows: list[dict[str, Any]]) -> dict[str, 
     _forget()
     try:
         step = _dealt(trainer, rows)
-        _play(trainer, [step] * 2)
-        seconds = _play(trainer, [step] * TRIED)
+        first_s = min(_play(trainer, [step]) for _ in range(2))
+        fewest, most = TRIED
+        count = min(most, max(fewest, round(TRY_S / first_s)))
+        seconds = _play(trainer, [step] * count)
     except torch.OutOfMemoryError:
         seconds = None
     trainer.model.zero_grad()
     peaks = _peaks()
     tokens = sum(map(trainer.tokens_in, rows))
-    return {"passes": seconds and len(step), "tokens_per_s": seconds and tokens * TRIED / seconds, **peaks}
+    return {"passes": seconds and len(step), "tokens_per_s": seconds and tokens * count / seconds, **peaks}
 
 
 def _dealt(trainer: Any, rows: list[dict[str, Any]]) -> list[Pass]:
