@@ -36,6 +36,7 @@ def load(
 
     Raises:
         ModelError: the folder does not make a model, or something that is asked for is not installed.
+        torch.OutOfMemoryError: the GPU has no room for it.
     """
     computed_in = precision(config)
     sharding.begin(computed_in, info)
@@ -57,6 +58,8 @@ def load(
             trust_remote_code=config.trust_remote_code,
             **keys,
         )
+    except torch.OutOfMemoryError:  # a RuntimeError as well
+        raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{info.path} cannot be loaded: {error}") from error
     attention.settle(model, attends)

@@ -41,6 +41,9 @@ class Fsdp(Copies):
         # by these two transformers knows that only the first process reads weights, and the others wait for theirs
         os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_CPU_RAM_EFFICIENT_LOADING="true")
 
+    def loading(self) -> dict[str, Any]:
+        return {}
+
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         return model  # in the memory of the machine until it is in parts
 

@@ -46,8 +46,8 @@ class Sharding:
         """Called right before the model of `info` is loaded; `precision` is the type to compute in."""
 
     def loading(self) -> dict[str, Any]:
-        """What from_pretrained is told of it."""
-        return {}
+        """What from_pretrained is told of it: weights go from their files to the GPU, without a copy on the CPU."""
+        return {"device_map": {"": self.device.index}} if self.device.type == "cuda" else {}
 
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         """`model`, loaded, where it is trained."""

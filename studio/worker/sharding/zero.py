@@ -69,6 +69,9 @@ class Zero(Copies):
         self._loading = HfDeepSpeedConfig(self._settings)
         trainer.deepspeed_load_checkpoint = self.load  # transformers' own knows the same processes only
 
+    def loading(self) -> dict[str, Any]:
+        return {} if self.is_sharded else super().loading()
+
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         if not self.is_sharded:
             return super().place(model)
