@@ -21,7 +21,7 @@ from studio.worker.consensus import Consensus
 from studio.worker.divergence import Diverged
 from studio.worker.fast import figures
 from studio.worker.progress import Progress
-from studio.worker.stages.supervised import spread_loss
+from studio.worker.stages.supervised import SupervisedTrainer, spread_loss
 from tests.worker.conftest import Finished, Train
 from tests.worker.stages.conftest import TEXTS, StageTrain
 from tests.worker.test_training import BREAKING, encoded, hand_over
@@ -188,6 +188,25 @@ def test_a_broken_loss_ends_the_training_before_another_step_is_made(
     with pytest.raises(Diverged) as error:
         stage("sft", "talks", **{**DEALT, **BREAKING})
     assert error.value.facts["step"] == len(steps) < BREAKING["max_steps"]
+
+
+def test_a_failure_leaves_no_step_untold(
+    stage: StageTrain, late: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    computed = []
+    compute = SupervisedTrainer.compute_loss
+
+    def fail(self: SupervisedTrainer, *rest: Any, **keys: Any) -> Any:
+        computed.append(1)
+        if len(computed) == 6:  # the first pass of the third step
+            raise torch.OutOfMemoryError
+        return compute(self, *rest, **keys)
+
+    monkeypatch.setattr(SupervisedTrainer, "compute_loss", fail)
+    late()
+    with pytest.raises(torch.OutOfMemoryError):
+        stage("sft", "talks", **DEALT)
+    assert list(Finished(tmp_path / "run").losses) == [1, 2]
 
 
 def test_a_stop_between_passes_leaves_no_step_untold(
