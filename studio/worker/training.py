@@ -205,7 +205,7 @@ def _conclude(desk: Desk, trainer: Recorded, output: str, train_seconds: float, 
         world_size=desk.rank.world,
         memory_gb_per_device=desk.consensus.memory_gb if desk.rank.world > 1 else memory_gb(),
         device=needs.own_machine().device,
-        paths={path.part: path.way for path in getattr(trainer, "paths", ())},
+        paths={path.part: path.way for path in trainer.paths},
         passes=asdict(trainer.setting.passes),
         **_best(trainer),
     )

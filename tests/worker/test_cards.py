@@ -37,7 +37,9 @@ def fail(tmp_path: Path, tiny_model: Path, data_dir: Path) -> Fail:
 def test_a_batch_beyond_all_memory(fail: Fail, data_dir: Path) -> None:
     words = "seed water light root " * 400
     register(data_dir, long=[{"instruction": str(number), "input": "", "output": words} for number in range(600)])
-    error = fail(dataset="long", per_device_train_batch_size=1024, cutoff_len=512, gradient_checkpointing=True)
+    # with a mask of all tokens by all tokens
+    keys = {"flash_attn": "sdpa", "gradient_checkpointing": "on"}
+    error = fail(dataset="long", per_device_train_batch_size=1024, cutoff_len=512, **keys)
     assert error["kind"] == "OutOfMemory"
     assert "allocate" in error["message"]
     assert error["retry"]["per_device_train_batch_size"] < 600
