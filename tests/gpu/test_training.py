@@ -93,4 +93,5 @@ def test_a_full_device_is_called_out_of_memory(tmp_path: Path, tiny_model: Path,
     error = Finished(tmp_path / "run").json("error.json")
     assert error["kind"] == "OutOfMemory"
     assert "CUDA" in error["message"]
-    assert error["retry"]["gradient_checkpointing"] == "on"
+    assert error["retry"]
+    assert error["retry"].keys() <= {"gradient_checkpointing", "micro_batch_tokens"}
