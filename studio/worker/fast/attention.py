@@ -97,7 +97,9 @@ def attend(
     the window goes.
     """
     if cu_seq_lens_q is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)  # type: ignore[no-any-return]
+        plain: torch.Tensor
+        plain, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)
+        return plain, None
     computed_in = _computed_in(query)
     if query.is_cuda and computed_in in HALF:
         queries, keys, values = (part[0].transpose(0, 1).to(computed_in) for part in (query, key, value))
@@ -151,10 +153,10 @@ def _one_by_one(
             is_causal=seen is None,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
-        )
+        ).transpose(1, 2)
         for queries, keys, values in zip(*(part.split(lengths, 2) for part in (query, key, value)), strict=True)
     ]
-    return torch.cat(attended, 2).transpose(1, 2).contiguous()
+    return torch.cat(attended, 1)
 
 
 def _seen(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
@@ -205,7 +207,7 @@ def _fault(model_config: PreTrainedConfig, precision: torch.dtype, device: torch
     window = getattr(model_config, "sliding_window", None) and PROBED[0]
     try:
         errors = [_error((heads, shared, _width(model_config)), reach, precision, device) for reach in {None, window}]
-    except RuntimeError as refusal:
+    except (RuntimeError, TypeError) as refusal:
         return f"its kernel does not run here ({str(refusal).splitlines()[0]})"
     return "" if all(error < TOLERANCE for error in errors) else f"its kernel is off by {max(errors):.1%} here"
 
