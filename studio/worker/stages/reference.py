@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from studio.config.train.precision import WHOLE
 from studio.errors import ModelError
-from studio.worker import methods
+from studio.worker import fast, methods
 from studio.worker.fast import attention, flat
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting
@@ -36,6 +36,9 @@ class Referenced(Recorded):
         if is_plain and all(map(attention.is_flat, models)):
             self._lay_flat(setting, models)
         return super().recorded(setting)
+
+    def _paths(self) -> list[fast.Path]:
+        return [*super()._paths(), fast.Path("rows", "flat" if self.is_flat else "padded")]
 
     def _lay_flat(self, setting: Setting, models: list[PreTrainedModel]) -> None:
         for model in models:

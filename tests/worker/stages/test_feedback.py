@@ -42,3 +42,15 @@ def test_rows_are_shuffled(stage: StageTrain, other_model: Path) -> None:
     keys = {"max_steps": 1, "finetuning_type": "full", "ref_model": str(other_model), "bf16": False}
     one, other = (stage("kto", "judged", f"seed-{seed}", seed=seed, **keys).losses[1] for seed in (1, 2))
     assert one != pytest.approx(other, rel=1e-4)
+
+
+def test_without_padding_the_same_is_learnt(stage: StageTrain) -> None:
+    keys = {"max_steps": 4, "bf16": False, "learning_rate": 1e-3, "val_size": 4, "eval_steps": 2}
+    padded, flat = (stage("kto", "uneven", name, flash_attn=name, **keys) for name in ("sdpa", "auto"))
+    assert flat.losses == pytest.approx(padded.losses, abs=1e-5)
+    for ours, theirs in zip(flat.events("eval"), padded.events("eval"), strict=True):
+        assert ours["eval_loss"] == pytest.approx(theirs["eval_loss"], abs=1e-5)
+        assert ours["metrics"]["kl"] == pytest.approx(theirs["metrics"]["kl"], abs=1e-4)
+    tokens = [run.json("result.json")["tokens"] for run in (flat, padded)]
+    assert tokens[0] < tokens[1]
+    assert flat.json("result.json")["paths"]["rows"] == "flat"

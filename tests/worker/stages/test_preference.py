@@ -18,7 +18,7 @@ from studio.datasets.masking import Masking
 from studio.errors import DatasetError, ModelError
 from studio.runs import events
 from studio.worker.columns import COLUMNS
-from tests.worker.conftest import Finished, make_model
+from tests.worker.conftest import Finished, make_model, spawn, write_config
 from tests.worker.stages.conftest import PAIRS, StageTrain
 from tests.worker.test_training import hand_over
 
@@ -116,6 +116,16 @@ def test_pairs_that_are_ranked_among_each_other_stay_in_their_batches(stage: Sta
     keys = {**FLAT, "pref_loss": "aot", "gradient_accumulation_steps": 2}
     plain, dealt = (stage("dpo", "uneven", name, **keys, **more) for name, more in DEALINGS.items())
     assert dealt.losses == plain.losses
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path, tiny_model: Path, sets_dir: Path) -> None:
+    keys = {"stage": "dpo", "dataset": ["uneven"], **FLAT, "eval_steps": 4, "save_steps": 0, "micro_batch_tokens": 900}
+    shapes = {"one": {"per_device_train_batch_size": 4}, "two": {"parallel_strategy": "ddp"}}
+    for name, more in shapes.items():
+        write_config(tmp_path / name, "train", tiny_model, sets_dir, {"per_device_train_batch_size": 2, **keys, **more})
+    workers = [spawn("train", tmp_path / "one"), spawn("launch", tmp_path / "two")]
+    assert [worker.wait() for worker in workers] == [0, 0], "\n".join(worker.log for worker in workers)
+    assert_same(workers[1], workers[0], tolerance=1e-4)
 
 
 DEALINGS: dict[str, dict[str, int]] = {"plain": {}, "dealt": {"micro_batch_tokens": 100_000}}
