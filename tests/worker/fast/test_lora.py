@@ -380,6 +380,20 @@ def test_what_waits_for_a_layer_is_given_once_and_for_that_input_alone() -> None
     assert layer(fused).siblings._waiting is None
 
 
+def test_layers_whose_output_nobody_uses_get_no_gradient() -> None:
+    plain, fused = both(adapted(base()))
+    x = torch.randn(3, 64, requires_grad=True)
+    slopes = []
+    for model in (plain, fused):
+        outputs = [layer(model, name)(x=x) if name == "k_proj" else layer(model, name)(x) for name in ALL[:3]]
+        (outputs[0].sum() + outputs[1].square().sum()).backward()
+        slopes.append([weight.grad for weight in trained(model)])
+        slopes[-1].append(x.grad)
+        x.grad = None
+    assert [each is None for each in slopes[1]] == [each is None for each in slopes[0]]
+    assert_same(*([each for each in found if each is not None] for found in reversed(slopes)))
+
+
 def test_a_pass_that_breaks_off_leaves_nothing_wrong_behind() -> None:
     plain, fused = both(adapted(base()))
     expected = passed(plain)
