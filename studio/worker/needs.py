@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -14,16 +15,19 @@ from transformers import PreTrainedModel
 
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
-from studio.machine import Gpu, Machine
+from studio.machine import GB, Gpu, Machine
 from studio.models import ModelInfo
 from studio.planning import passes, shape, ways
 from studio.planning.batch import Lengths
-from studio.planning.passes import Course
+from studio.planning.memory import CUDA_CONTEXT_GB
+from studio.planning.passes import Course, Passes
 from studio.planning.team import Team
+from studio.worker.consensus import Consensus
 from studio.worker.fast import attention, liger
 from studio.worker.mixing import Rows
 from studio.worker.ranks import Rank
 
+UNLIMITED = (1 << 31) - 1  # tokens
 ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids")
 
 
@@ -38,6 +42,12 @@ def course(config: TrainConfig, info: ModelInfo, model: PreTrainedModel, data: R
     found = {"attention": attention.is_flat(model), "kernels": liger.path(model).way == "liger"}
     by = replace(ways.of(config, read, machine.gpu is not None), **found)
     return passes.course(config, read, lengths(data), machine, among, by)
+
+
+def agreed(own: Passes, consensus: Consensus) -> Passes:
+    """Those of the process that has the least room: the fewest tokens, and the most layers computed twice."""
+    tokens, recomputed = -consensus.most(-(own.tokens or UNLIMITED)), consensus.most(own.recomputed)
+    return Passes(None if tokens == UNLIMITED else tokens, recomputed)
 
 
 def check_tokens(data: Rows, vocabulary: int) -> None:
@@ -63,7 +73,15 @@ def _own_gpu() -> Gpu | None:
     if not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info()
-    return Gpu(0, torch.cuda.get_device_name(), total, total - free - torch.cuda.memory_reserved(), 0)
+    own = torch.cuda.memory_reserved() + round(CUDA_CONTEXT_GB * GB)
+    return Gpu(_own_index(), torch.cuda.get_device_name(), total, max(0, total - free - own), 0)
+
+
+def _own_index() -> int:
+    """As the driver counts, and so the option `devices`: a process may see a few of its GPUs only."""
+    visible, place = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","), torch.cuda.current_device()
+    named = visible[place].strip() if place < len(visible) else ""
+    return int(named) if named.isdecimal() else place
 
 
 def _columns(data: Rows) -> list[Any]:

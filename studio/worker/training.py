@@ -117,10 +117,9 @@ def _prepare_rows(desk: Desk, config: TrainConfig, info: ModelInfo) -> tuple[Pre
 
 
 def _passes(desk: Desk, config: TrainConfig, info: ModelInfo, model: PreTrainedModel, data: Rows) -> Passes:
-    """Alike in all processes, though each looks at the memory that is free where it is: those of the least room."""
+    """Alike in all processes, though each looks at the memory that is free where it is."""
     found = needs.course(config, info, model, data, desk.rank)
-    own, most = found.passes, desk.consensus.most
-    passes = Passes(-most(-own.tokens) if own.tokens else None, most(own.recomputed))
+    passes = needs.agreed(found.passes, desk.consensus)
     if passes.recomputed and config.gradient_checkpointing != "on":
         text = "memory is short: activations are computed twice (gradient_checkpointing), which takes longer"
         desk.reporter.note("info", text)

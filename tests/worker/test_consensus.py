@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import distributed
 
+from studio.planning.passes import Passes
+from studio.worker import needs
 from studio.worker.consensus import Consensus, Forsaken
 from studio.worker.outputs import DiskFull
 from studio.worker.ranks import Rank
@@ -102,6 +104,11 @@ def test_all_leave_in_the_same_way_what_they_do_together(tmp_path: Path) -> None
     assert broken == ["fine", "DiskFull", "KeyError"]
 
 
+def test_all_go_by_the_passes_of_the_one_with_the_least_room(tmp_path: Path) -> None:
+    own = [Passes(4000, 0), Passes(3000, 2), Passes(None, 1)]
+    assert each(tmp_path, lambda consensus, rank: needs.agreed(own[rank], consensus)) == [Passes(3000, 2)] * WORLD
+
+
 def test_one_alone_agrees_with_itself_at_once(tmp_path: Path) -> None:
     requests = Requests(tmp_path, last_words=lambda: None)
     requests.protect()
@@ -109,6 +116,7 @@ def test_one_alone_agrees_with_itself_at_once(tmp_path: Path) -> None:
     alone.join()
     alone.begin(tokens=7, memory_gb=0.5)
     assert (alone.end(), alone.memory_gb, alone.stop, alone.heed(), alone.any(True)) == (7, (0.5,), False, False, True)
+    assert [needs.agreed(passes, alone) for passes in (Passes(), Passes(9, 1))] == [Passes(), Passes(9, 1)]
     requests._stopping.set()
     assert (alone.stop, alone.heed()) == (True, True)
     with pytest.raises(DiskFull, match="mine"), alone.together():

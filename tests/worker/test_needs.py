@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset, IterableDataset
 from transformers import AutoModelForCausalLM
 
@@ -13,6 +14,7 @@ from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.models import folder_of
 from studio.planning.batch import Lengths
+from studio.planning.memory import CUDA_CONTEXT_GB
 from studio.planning.passes import Course, Passes
 from studio.worker import needs
 from studio.worker.fast import attention
@@ -84,3 +86,23 @@ def ways() -> tuple[str, str]:
 
 def test_a_training_tells_its_device(train: Train) -> None:
     assert train(max_steps=1, save_steps=0).json("result.json")["device"] == needs.own_machine().device
+
+
+@pytest.mark.parametrize(("visible", "place", "index"), [("", 0, 0), ("2,5", 1, 5), ("GPU-1a2b", 0, 0), ("3", 1, 1)])
+def test_a_gpu_has_the_number_that_the_driver_gives_it(
+    monkeypatch: pytest.MonkeyPatch, visible: str, place: int, index: int
+) -> None:
+    """Without one: what torch says of its place is made up."""
+    free, total = 30 * 10**9, 80 * 10**9
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for name, answer in {
+        "is_available": True,
+        "current_device": place,
+        "get_device_name": "H100",
+        "mem_get_info": (free, total),
+        "memory_reserved": 14 * 10**9,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
+    gpu = needs.own_machine().gpu
+    assert gpu is not None
+    assert (gpu.index, gpu.total, gpu.free / 10**9) == (index, total, pytest.approx(30 + 14 + CUDA_CONTEXT_GB))
