@@ -15,6 +15,7 @@ from studio.planning.batch import Batch
 from studio.planning.memory import estimate, host_gb
 from studio.planning.shape import Shape, Tensor
 from studio.planning.team import Team
+from studio.planning.ways import PLAIN
 
 PROCESSES = 8
 LAYERS, WIDE, MIDDLE, WORDS = 32, 4096, 11_008, 32_000
@@ -132,7 +133,8 @@ def _gb(keys: Mapping[str, str]) -> str:
     config = _config(keys)
     alone = {"single": Team(), "device_map": Team(devices=PROCESSES)}
     team = alone.get(config.parallel_strategy, Team(PROCESSES, PROCESSES))
-    return f"{estimate(config, _seven(), BATCH, True, True, team).total_gb:.0f}"
+    # what Liger would save is left out: the page is the same on machines that lack it
+    return f"{estimate(config, _seven(), BATCH, True, LAYERS, team, by=PLAIN).total_gb:.0f}"
 
 
 def _config(keys: Mapping[str, str]) -> TrainConfig:
@@ -149,8 +151,21 @@ def _seven() -> Shape:
         tensors += [Tensor(f"{own}.mlp.{name}_proj.weight", (MIDDLE, WIDE), 0) for name in ("gate", "up")]
         tensors += [Tensor(f"{own}.mlp.down_proj.weight", (WIDE, MIDDLE), 0)]
         tensors += [Tensor(f"{own}.{name}_layernorm.weight", (WIDE,), 0) for name in ("input", "post_attention")]
-    heads = 32
-    return Shape(LAYERS, WIDE, heads, WIDE, WIDE, MIDDLE, WORDS, 4096, gated=True, packed=False, tensors=tuple(tensors))
+    return Shape(
+        kind="llama",
+        layers=LAYERS,
+        hidden=WIDE,
+        heads=32,
+        query=WIDE,
+        keys=WIDE,
+        intermediate=MIDDLE,
+        vocabulary=WORDS,
+        context=4096,
+        gated=True,
+        packed=False,
+        attention_dropout=0,
+        tensors=tuple(tensors),
+    )
 
 
 def _codes(names: list[str] | tuple[str, ...]) -> str:
