@@ -265,8 +265,8 @@ def _text_widget(option: Option, choices: Sequence[Any] | None, common: dict[str
 
 
 def _offered(option: Option, choices: Sequence[Any]) -> list[Any]:
-    """With an off among the choices, none of them leaves it to the studio."""
-    empty = (AUTO, "") if "off" in choices else NO_CHOICE
+    """Where one of the choices is off, none of them leaves it to the studio."""
+    empty = (AUTO, "") if "off" in option.choices else NO_CHOICE
     return [*([empty] if option.nullable and option.kind != "list" else []), *choices]
 
 

@@ -65,6 +65,16 @@ def test_values_survive_the_form(form: Form, key: str, value: Any) -> None:
     assert getattr(config, key) == value
 
 
+def test_what_is_left_to_the_studio_can_be_gone_back_to(form: Form) -> None:
+    """Presets, and cards of earlier runs, say true and false."""
+    recomputing, stretching = (form.component(key) for key in ("gradient_checkpointing", "rope_scaling"))
+    assert (recomputing.choices[0], recomputing.value) == (("auto", ""), "")
+    assert stretching.choices[0] == ("—", "")
+    keys = [option.key for option in form.options]
+    written = [form.write({"gradient_checkpointing": value}) for value in (True, False, None)]
+    assert [values[keys.index("gradient_checkpointing")] for values in written] == ["on", "off", ""]
+
+
 def test_an_arrow_key_adds_what_the_option_is_counted_in(form: Form) -> None:
     steps = {key: form.component(key).step for key in ("learning_rate", "num_train_epochs", "val_size", "max_steps")}
     assert steps == pytest.approx({"learning_rate": 0.0001, "num_train_epochs": 1, "val_size": 0.01, "max_steps": 1})
