@@ -94,7 +94,7 @@ def _norms(work: Work, layer: int) -> int:
     by_head = [width for name, width in (("q_norm", shape.query), ("k_norm", shape.keys)) if name in modules]
     elements = wide * shape.hidden + sum(by_head)
     if work.ways.kernels:  # the input, and a number for each row of it
-        rows = wide + sum(elements_of // shape.head_width for elements_of in by_head)
+        rows = wide + sum(by_head) // shape.head_width
         return elements * work.stream + 4 * rows
     trained = any(len(tensor.shape) == 1 and tensor.name in work.learning for tensor in own)
     return elements * (4 + (work.stream if trained else 0))  # computed in float32

@@ -66,6 +66,7 @@ def step(config: TrainConfig, lengths: Lengths, context: int | None = None) -> S
     if config.packing or config.stage == "pt":
         length = min(config.cutoff_len, context or config.cutoff_len)
         lengths = Lengths(length, length)
+    lengths = Lengths(max(1, lengths.longest), max(1.0, lengths.mean))  # of rows that nothing is left of
     return Step(_flat(rows, lengths), rows * lengths.mean, each * lengths.longest, batches)
 
 

@@ -30,7 +30,8 @@ COMFORT = 0.92  # of what is free: above it, other programs may take the rest
 FIXED_TOKENS = 500
 # of the products for a token, those of the way forth: of an adapter's layers one in two, of trained ones one in three
 AGAIN = {"lora": 1 / 2, "freeze": 1 / 3, "full": 1 / 3}
-UNSUMMED = ("aot", *UNREFERENCED)  # losses of pairs that are no mean over them, or of trainers that are not ours
+# losses of pairs that are no mean over them, or of trainers that are not ours
+UNSUMMED = ("aot", "kto_pair", *UNREFERENCED)
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ def _chosen(work: Work, step: Step, fits: Callable[[Passes], bool]) -> Passes:
 def is_dealt(config: TrainConfig) -> bool:
     """Whether rows of a step can lie in other passes than its batches: their losses are a sum over all of them."""
     is_alone = config.parallel_strategy == "single"
-    if config.stage not in DEALT or config.parallel_strategy not in WHOLE or (config.streaming and not is_alone):
+    if config.stage not in DEALT or config.parallel_strategy not in WHOLE or config.moe_aux_loss_coef is not None:
         return False
     if config.stage == "dpo":  # whose figures are gathered from all processes, batch by batch
         return is_alone and config.pref_loss not in UNSUMMED
-    return not (config.label_smoothing_factor or config.z_loss_coef or config.moe_aux_loss_coef is not None)
+    return not (config.label_smoothing_factor or config.z_loss_coef) and (is_alone or not config.streaming)
 
 
 def _sizes(work: Work, step: Step) -> Sequence[int | None]:

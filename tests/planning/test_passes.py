@@ -148,12 +148,13 @@ def test_no_pass_is_less_than_the_longest_row_or_a_share_of_the_step() -> None:
     [
         ({"stage": "kto"}, FAST),
         ({"stage": "dpo", "pref_loss": "orpo"}, FAST),
+        ({"moe_aux_loss_coef": 0.01}, FAST),
         ({"label_smoothing_factor": 0.1}, FAST),
         ({"parallel_strategy": "zero3"}, FAST),
         ({"parallel_strategy": "ddp", "stage": "dpo"}, FAST),
         ({}, PLAIN),
     ],
-    ids=["kto", "orpo", "smoothed", "zero3", "dpo of several", "masked"],
+    ids=["kto", "orpo", "experts", "smoothed", "zero3", "dpo of several", "masked"],
 )
 def test_batches_go_through_as_they_are_where_they_cannot_be_dealt(keys: dict[str, Any], by: Ways) -> None:
     found = taken(80, by=by, **keys)
@@ -180,6 +181,10 @@ def test_on_a_cpu_batches_go_through_as_they_are_unless_told_otherwise() -> None
     assert course(config, SMALL, ROWS, CPU, by=Ways(attention=True, lora=True)).passes == Passes(None, 0)
     dealt = config.model_copy(update={"micro_batch_tokens": 512})
     assert course(dealt, SMALL, ROWS, CPU, by=Ways(attention=True, lora=True)).passes == Passes(512, 0)
+
+
+def test_rows_that_nothing_is_left_of_are_planned_too() -> None:
+    assert taken(80, lengths=Lengths(0, 0)).words == "one pass of 16 tokens a step"
 
 
 # what it is told by
