@@ -88,8 +88,9 @@ class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is unty
         return _shares(sums)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and not self.tells_late:
-            logs |= {name: float(figure) for name, figure in self.measured().items()}
+        if "loss" in logs:
+            sent = {} if self.tells_late else self.measured()
+            logs |= {"num_tokens": self.progress.tokens, **{name: float(figure) for name, figure in sent.items()}}
         super().log(logs, start_time)
 
     def fresh(self, batches: list[Batch]) -> list[Row]:
