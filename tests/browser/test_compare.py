@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from studio.arena.votes import Ledger
 from studio.conversations.shelf import Shelf
@@ -75,7 +76,11 @@ def versions(page: Any) -> None:
 def tokens_and_differences(page: Any) -> None:
     page.locator("#chat-with-tokens input").check()
     page.locator("#chat-differ input").check()
+    answers = [page.locator(f"#chat-{pane} .bot") for pane in (1, 2)]
+    before = [answer.count() for answer in answers]
     ask(page, "Who are you?")
+    for answer, earlier in zip(answers, before, strict=True):  # the figures of those before are still there
+        expect(answer).to_have_count(earlier + 1, timeout=ANSWER_MS)
     wait(page, 1, 2)
     first = page.locator("#chat-1-tokens .tokens span").first
     first.focus()

@@ -28,6 +28,7 @@ def planned(page: Page, studio: Studio) -> Page:
     choose(page, "dataset", "alpaca_demo")
     for key, value in {"max_steps": "2000", "gradient_accumulation_steps": "2", "cutoff_len": "64"}.items():
         page.locator(f"#option-{key} input").fill(value)
+    expect(page.locator("#train-verdict")).to_contain_text(re.compile("2,?000 steps"))
     page.locator("#option-section-parallel > button").click()
     return page
 

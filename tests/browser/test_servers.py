@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,8 @@ def start(page: Page) -> Any:
     """Fill the form, read the options file, press Start, see the phases pass."""
     for group in ("server", "cache"):
         page.locator(f"#serve-section-{group} > button").click()
-    page.wait_for_timeout(SETTLE_MS)  # a widget that was just mounted is not listened to yet
-    page.locator("#serve-max_model_len").get_by_test_id("textbox").fill("512")
-    page.locator("#serve-kv_cache_memory").get_by_test_id("textbox").fill("64M")
-    expect(page.locator("#serve-yaml")).to_contain_text("max-model-len: 512")
-    expect(page.locator("#serve-yaml")).to_contain_text("kv-cache-memory-bytes: 64M")
+    give(page, "max_model_len", "512", "max-model-len: 512")
+    give(page, "kv_cache_memory", "64M", "kv-cache-memory-bytes: 64M")
     expect(page.locator("#serve-told")).to_contain_text("Ready")
     page.locator("#serve-start").click()
     server = page.locator("#servers-list .server")
@@ -88,6 +86,16 @@ def start(page: Page) -> Any:
     expect(server.locator(".badge")).to_have_text("ready", timeout=4 * MINUTE_MS)
     assert server.count() == 1
     return server
+
+
+def give(page: Page, key: str, value: str, shown: str) -> None:
+    """Fill a field until the options file shows it: one that was just mounted is not listened to yet."""
+    yaml, deadline = page.locator("#serve-yaml"), time.monotonic() + 60
+    while shown not in yaml.inner_text():
+        assert time.monotonic() < deadline, f"{key} does not become {value}"
+        page.locator(f"#serve-{key}").get_by_test_id("textbox").fill("")
+        page.locator(f"#serve-{key}").get_by_test_id("textbox").fill(value)
+        page.wait_for_timeout(SETTLE_MS)
 
 
 def load_adapters(page: Page, server: Any, folder: Path) -> None:

@@ -25,9 +25,11 @@ from studio.runs.store import Store
 from studio.serving import servers
 from studio.serving.client import Client, Sampling
 from tests.serving.conftest import BASE, SMALL, ask, wait_gone, wait_ready, wait_until
+from tests.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.vllm
 GONE_S = 2.0
+GONE_AT_LAST_S = 20.0  # on a machine that has a lot else to do
 Starter = Callable[..., Run]
 
 
@@ -59,10 +61,10 @@ def test_stop_while_starting(start: Starter, message: str) -> None:
     run = start()
     wait_until(saying(run, message), 120)
     time.sleep(0.5)
-    run.stop()
-    asked = time.monotonic()
-    wait_gone(run, GONE_S + 1)
-    assert time.monotonic() - asked < GONE_S
+    with Stopwatch() as watch:
+        run.stop()
+        wait_gone(run, GONE_AT_LAST_S)
+        assert watch.seconds < GONE_S
     wait_ended(run)
     assert run.state is State.STOPPED
     assert not (run.path / "server.json").exists()
@@ -81,11 +83,11 @@ def test_stop_with_a_stream_running(start: Starter) -> None:
         async with Client(server) as client:
             stream = client.stream_chat("seedling", turn, babble)
             await anext(stream)
-            run.stop()
-            asked = time.monotonic()
-            said = await _drain(stream)
-            await asyncio.to_thread(wait_gone, run, GONE_S + 1)
-            return said, time.monotonic() - asked
+            with Stopwatch() as watch:
+                run.stop()
+                said = await _drain(stream)
+                await asyncio.to_thread(wait_gone, run, GONE_AT_LAST_S)
+                return said, watch.seconds
 
     said, gone_after_s = asyncio.run(be_cut_off())
     assert "stopped" in said or "broke off" in said
@@ -119,8 +121,10 @@ def test_a_killed_process_of_vllm_fails_the_run(start: Starter, victim: str, rea
 def test_kill_of_the_worker_takes_vllm_along(start: Starter) -> None:
     run = start()
     wait_until(saying(run, "starting the worker process"), 120)
-    os.kill(pid_of(run, "worker"), signal.SIGKILL)
-    wait_gone(run, GONE_S)
+    with Stopwatch() as watch:
+        os.kill(pid_of(run, "worker"), signal.SIGKILL)
+        wait_gone(run, GONE_AT_LAST_S)
+        assert watch.seconds < GONE_S
     wait_ended(run)
     assert run.state is State.FAILED
 
@@ -128,8 +132,10 @@ def test_kill_of_the_worker_takes_vllm_along(start: Starter) -> None:
 def test_a_server_without_its_nanny_shuts_down(start: Starter) -> None:
     run = start()
     wait_until(saying(run, "starting the engine process"), 120)
-    os.kill(pid_of(run, "nanny"), signal.SIGKILL)
-    wait_gone(run, GONE_S + 1)
+    with Stopwatch() as watch:
+        os.kill(pid_of(run, "nanny"), signal.SIGKILL)
+        wait_gone(run, GONE_AT_LAST_S)
+        assert watch.seconds < GONE_S + 1
     assert run.state is State.FAILED
     assert "Start it again" in run.reason
 

@@ -9,6 +9,7 @@ import pytest
 
 from studio.runs.process import of_run
 from studio.worker.stop import STOPPED, Requests
+from tests.stopwatch import Stopwatch
 from tests.worker.conftest import Start, Worker, make_model, register
 
 ANSWER_S = 2.0
@@ -16,10 +17,10 @@ ANSWER_S = 2.0
 
 def stop(worker: Worker) -> float:
     """Ask it to stop; seconds until it has ended."""
-    started = time.monotonic()
-    (worker.run_dir / "STOP").touch()
-    assert worker.wait(60) == STOPPED, worker.log
-    return time.monotonic() - started
+    with Stopwatch() as watch:
+        (worker.run_dir / "STOP").touch()
+        assert worker.wait(60) == STOPPED, worker.log
+        return watch.seconds
 
 
 def leaves_nothing(worker: Worker) -> bool:
