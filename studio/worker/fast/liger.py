@@ -62,7 +62,7 @@ def _obstacle(model: PreTrainedModel, config: TrainConfig) -> str:
     unknown = sorted(_activations(model) - ACTIVATIONS)
     reasons = {
         "it is switched off": config.enable_liger_kernel is False,
-        f"parallel_strategy: {config.parallel_strategy} holds no layer whole": config.parallel_strategy not in WHOLE,
+        f"they go with {' and '.join(WHOLE)} only": config.parallel_strategy not in WHOLE,
         f"a {model.config.model_type} model is none that they are known to be right for": not _is_known(model),
         f"they have no {', '.join(unknown)}": bool(unknown),
         "they need a GPU": model.device.type != "cuda",

@@ -88,7 +88,8 @@ LEGAL = [
     {"micro_batch_tokens": 4096, **DPO, **DDP},
     {"fused_lora": True, "quantization_bit": 4, **DDP},
     {"fused_lora": False, **FULL},
-    {"enable_liger_kernel": True, **ZERO3},
+    {"enable_liger_kernel": True, **DDP},
+    {"enable_liger_kernel": False, **ZERO3},
 ]  # fmt: skip
 
 ILLEGAL = [
@@ -213,6 +214,7 @@ ILLEGAL = [
     ({"fused_lora": True, "lora_dropout": 0.1, "use_dora": True}, "fused_lora", "with lora_dropout, use_dora"),
     ({"fused_lora": True, "use_adalora": True}, "fused_lora", "with use_adalora"),
     ({"fused_lora": True, "quantization_bit": 8}, "fused_lora", "with quantization_bit: 8"),
+    ({"enable_liger_kernel": True, **ZERO3}, "enable_liger_kernel", "not with zero3"),
     ({"fused_lora": True, **ZERO3}, "fused_lora", "with parallel_strategy: zero3"),
     ({**ZERO3, "deepspeed": {"tensor_parallel": {"autotp_size": 2}}}, "deepspeed", "splits layers"),
     ({**ZERO3, "deepspeed": "{"}, "deepspeed", "neither JSON"),

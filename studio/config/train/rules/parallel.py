@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from studio.config.train.method import ONLINE
+from studio.config.train.precision import WHOLE as UNSPLIT
 from studio.errors import ConfigError, Problem
 from studio.parallel import zero
 from studio.parallel.strategies import STRATEGIES, Strategy
@@ -113,6 +114,13 @@ def _whole_while_loaded(config: TrainConfig) -> Problem | None:
     return Problem(wanted[0], f"{what}: leave it out, or set parallel_strategy: ddp")
 
 
+def _kernels_of_one_device(config: TrainConfig) -> Problem | None:
+    if not config.enable_liger_kernel or config.parallel_strategy in UNSPLIT:
+        return None
+    what = f"Liger's kernels go with {' and '.join(UNSPLIT)} only, not with {config.parallel_strategy}"
+    return Problem("enable_liger_kernel", f"{what}: leave it empty, or set parallel_strategy: ddp")
+
+
 def _two_precisions(config: TrainConfig) -> Problem | None:
     if not (config.pure_bf16 and _strategy(config).is_deepspeed):
         return None
@@ -157,6 +165,7 @@ RULES = (
     _layers_of_a_lora,
     _whole_matrices,
     _whole_while_loaded,
+    _kernels_of_one_device,
     _two_precisions,
     _tied_weights,
     _tried_precision,
