@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -98,6 +99,7 @@ BEST = {
     "cutoff_len": 4096, "gradient_accumulation_steps": 2, "packing": True, "neat_packing": True,
     "enable_liger_kernel": True,
 }  # fmt: skip
+SMALL_THERE = {"cutoff_len": 512, "enable_liger_kernel": False}  # whose kernels need a GPU
 RECIPES = {"usual": (USUAL, 10), "best": (BEST, 12)}  # with the number of steps
 
 
@@ -255,9 +257,9 @@ def _tell_llamafactory(name: str, folder: Path, data: Path) -> bool:
     """Train the 7B shape by LoRA there, and print a line like the others; whether it failed."""
     keys, steps = RECIPES[name]
     home = FOLDER / f"llamafactory-{name}"
-    home.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
     found = home / "found.json"
-    found.unlink(missing_ok=True)
     (home / "settings.json").write_text(json.dumps(_llamafactory(keys, steps, data, home)))
     begun = time.time()
     with _watched() as card:
@@ -282,7 +284,7 @@ def _llamafactory(keys: dict[str, Any], steps: int, data: Path, home: Path) -> d
         "per_device_train_batch_size": 2, "learning_rate": 1e-4, "logging_steps": 1, "save_strategy": "no",
         "report_to": "none", "output_dir": str(home / "output"), "bf16": on_gpu,
         "max_steps": steps if on_gpu else SMALL_STEPS,
-        **keys, "enable_liger_kernel": on_gpu and "enable_liger_kernel" in keys,
+        **keys, **({} if on_gpu else SMALL_THERE),
     }  # fmt: skip
 
 
