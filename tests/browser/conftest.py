@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from studio.runs.store import Store
 from studio.settings import ROOT
@@ -31,6 +31,7 @@ SETTLE_MS = 400  # fades of Gradio's
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 # what Gradio itself says of an upload, harmless
 EXPECTED = ("Method not implemented.",)
+expect.set_options(timeout=30_000)  # as long as for an element; its own five seconds are too few on a busy machine
 
 
 @dataclass

@@ -146,6 +146,7 @@ def train(page: Any, screenshot: Any) -> None:
     page.locator("#train-verdict").get_by_text("liked", exact=True).wait_for()
     page.locator("#option-num_train_epochs input").fill("12")
     page.locator("#option-num_train_epochs input").press("Tab")
+    page.locator("#train-verdict").get_by_text("12 epochs").wait_for()  # with it comes the question below, or none
     screenshot("arena-5-train")
     anyway = page.locator("#train-anyway input")
     if anyway.is_visible():
