@@ -16,7 +16,7 @@ from studio.config.train import TrainConfig
 from studio.datasets.registry import Registry
 from studio.machine import Gpu, Machine
 from studio.planning import __main__ as command
-from studio.planning import advice, shape
+from studio.planning import advice, batch, memory, shape
 from studio.planning.batch import Lengths, Step
 from studio.planning.passes import AGAIN, COMFORT, FIXED_TOKENS, Course, Passes, course
 from studio.planning.plan import verdict
@@ -108,19 +108,14 @@ def test_no_other_choice_that_fits_is_faster(name: str, size_gb: float) -> None:
     faster = [each for each in others if cost(each, method) < cost(found, method)]
     assert len(faster) < len(others)
     for each in faster:
-        assert forced(each.passes, model, lengths, size_gb, **keys).memory.total_gb > COMFORT * size_gb
+        assert forced(each.passes, model, lengths, **keys) > COMFORT * size_gb
 
 
-def forced(passes: Passes, model: shape.Shape, lengths: Lengths, size_gb: float, **keys: Any) -> Course:
-    """What just those passes take."""
-    from dataclasses import replace
-
-    from studio.planning import batch, memory
-
+def forced(passes: Passes, model: shape.Shape, lengths: Lengths, **keys: Any) -> float:
+    """GB that just those passes take."""
     config = config_of(**keys)
     through = batch.through(config, lengths, passes.tokens, model.context)
-    need = memory.estimate(config, model, through, True, passes.recomputed, by=FAST)
-    return replace(taken(size_gb, model, lengths=lengths, **keys), passes=passes, memory=need)
+    return memory.estimate(config, model, through, True, passes.recomputed, by=FAST).total_gb
 
 
 # what is asked for
