@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from studio.worker.report import say
 
+# of a device or a version that differs from what a faster way was written for
+FAULTS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, ImportError)
+
 
 @dataclass(frozen=True)
 class Path:
@@ -20,6 +23,11 @@ class Path:
 
     def __str__(self) -> str:
         return f"{self.part}: {self.way}" + (f" ({self.why})" if self.why else "")
+
+
+def first_line(fault: BaseException) -> str:
+    """What it says, in short; its name where it says nothing."""
+    return (str(fault).strip() or type(fault).__name__).splitlines()[0]
 
 
 def tell(paths: Iterable[Path]) -> None:

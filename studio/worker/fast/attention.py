@@ -22,7 +22,7 @@ from transformers.masking_utils import sdpa_mask
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.planning.ways import ATTENDING, WIDEST_HEAD
-from studio.worker.fast import Path
+from studio.worker.fast import FAULTS, Path, first_line
 
 NAME = "varlen"
 PART = "attention"
@@ -207,8 +207,8 @@ def _fault(model_config: PreTrainedConfig, precision: torch.dtype, device: torch
     window = getattr(model_config, "sliding_window", None) and PROBED[0]
     try:
         errors = [_error((heads, shared, _width(model_config)), reach, precision, device) for reach in {None, window}]
-    except (RuntimeError, TypeError) as refusal:
-        return f"its kernel does not run here ({str(refusal).splitlines()[0]})"
+    except FAULTS as fault:
+        return f"its kernel does not run here ({first_line(fault)})"
     return "" if all(error < TOLERANCE for error in errors) else f"its kernel is off by {max(errors):.1%} here"
 
 

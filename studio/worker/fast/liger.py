@@ -24,14 +24,13 @@ from studio.config.train import TrainConfig
 from studio.config.train.precision import WHOLE
 from studio.errors import ModelError
 from studio.planning.ways import LIGER
-from studio.worker.fast import Path
+from studio.worker.fast import FAULTS, Path, first_line
 
 PART = "kernels"
 ROTATION = "apply_rotary_pos_emb"
 ACTIVATIONS = {"silu", "swish", "gelu_pytorch_tanh"}  # other gelus are too close to that to be told apart in bfloat16
 TOKENS = 37  # of a probe
 TOLERANCE = 0.02  # of the length of a probe's result: bfloat16 alone gives 0.004
-FAULTS = (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, ImportError, OSError, SubprocessError)
 
 Computing = Callable[..., Any]
 
@@ -94,7 +93,7 @@ def _put(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype) ->
         with torch.autocast(model.device.type, precision, enabled=precision != torch.float32):
             why = _difference(before, model, precision, config.finetuning_type != "lora")
     except _faults() as error:
-        why = f"they do not run here: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        why = f"they do not run here: {first_line(error)}"
     if why:
         before.restore()
     return why
@@ -104,7 +103,7 @@ def _faults() -> tuple[type[Exception], ...]:
     """What Liger's own code, Triton's compiler and the compiler behind that one end with."""
     from triton.errors import TritonError
 
-    return (*FAULTS, TritonError)
+    return (*FAULTS, OSError, SubprocessError, TritonError)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import nn
 
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
-from studio.worker.fast import Path
+from studio.worker.fast import FAULTS, Path, first_line
 from studio.worker.fast.adapted import Adapted, Copies, Siblings
 from studio.worker.methods.loading import precision
 from studio.worker.samples import evaluating
@@ -29,7 +29,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.03}  # 
 TOKENS = 8  # of a trial
 SPREAD = 0.1  # of B in a trial
 TINY = 1e-30
-FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, ImportError)  # of a device or a version that differs
 
 
 class Group(NamedTuple):
@@ -125,23 +124,28 @@ def _groups(model: PeftModel, layers: dict[str, Any]) -> list[Group]:
 
 def _difference(layers: list[Any], x: Any, adapter: str) -> str:
     """What is wrong with the results for copies of the layers, on this device; nothing where they are PEFT's."""
-    layers = copy.deepcopy(layers)
-    chance = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for layer in layers:  # an adapter that is new adds nothing
-            weight = layer.lora_B[adapter].weight
-            weight.copy_(torch.randn(weight.shape, generator=chance) * SPREAD)
     try:
+        layers = copy.deepcopy(layers)
+        _spread(layers, adapter)
         theirs = _results(layers, x, adapter)
         _join([layers], adapter)
         computed_in = layers[0].computed_in(x)
         if computed_in is None:
             return f"their layers are computed in {x.dtype}, which their weights are not in"
         ours = _results(layers, x, adapter)
-    except FAILURES as error:
-        return f"it was tried and failed: {error}"
+    except FAULTS as fault:
+        return f"it was tried and failed: {first_line(fault)}"
     apart = max(float((a - b).norm() / b.norm().clamp_min(TINY)) for a, b in zip(ours, theirs, strict=True))
     return "" if apart < TOLERANCE[computed_in] else f"it was tried and results were {apart:.1%} off"
+
+
+def _spread(layers: Sequence[Any], adapter: str) -> None:
+    """An adapter that is new adds nothing; here it does."""
+    chance = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in layers:
+            weight = layer.lora_B[adapter].weight
+            weight.copy_(torch.randn(weight.shape, generator=chance) * SPREAD)
 
 
 def _results(layers: Sequence[Any], x: torch.Tensor, adapter: str) -> list[torch.Tensor]:

@@ -216,5 +216,21 @@ def test_a_kernel_is_tried_before_it_is_trusted(
     assert bool(fault) == bool(verdict)
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [(NotImplementedError(), "NotImplementedError"), (AssertionError("two\nlines"), "two"), (ValueError("no"), "no")],
+    ids=["without a word", "at length", "of a value"],
+)
+def test_a_kernel_that_ends_in_any_way_is_not_used(
+    fault: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kernel(*_: Any) -> torch.Tensor:
+        raise fault
+
+    monkeypatch.setattr(attention, "_by_length", kernel)
+    config = AutoConfig.for_model("llama", **SIZES)
+    assert attention._fault(config, torch.bfloat16, CPU) == f"its kernel does not run here ({told})"
+
+
 def test_a_training_says_what_computed_it(train: Train) -> None:
     assert train(max_steps=1, save_steps=0).json("result.json")["paths"]["attention"] == "varlen"

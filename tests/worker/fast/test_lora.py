@@ -351,6 +351,16 @@ def test_results_that_differ_from_those_of_peft_are_noticed(monkeypatch: pytest.
     assert "it was tried and failed: " in str(lora.fuse(model, config()))
 
 
+def test_no_room_for_a_trial_leaves_adapters_to_peft(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory\nand much more")
+
+    model = adapted(base())
+    monkeypatch.setattr(lora.copy, "deepcopy", refuse)
+    assert str(lora.fuse(model, config())).endswith("it was tried and failed: CUDA out of memory)")
+    assert not is_fused(model)
+
+
 def test_layers_that_read_the_same_input_are_computed_together() -> None:
     _, fused = both(adapted(base()))
     groups = {tuple(name for name in ALL if layer(fused, name) in layer(fused, one).siblings.layers) for one in ALL}
