@@ -102,7 +102,8 @@ def attend(
         return plain, None
     computed_in = _computed_in(query)
     if query.is_cuda and computed_in in HALF:
-        queries, keys, values = (part[0].transpose(0, 1).to(computed_in) for part in (query, key, value))
+        # squeezed, not picked: the way back of picking copies into zeros
+        queries, keys, values = (part.squeeze(0).transpose(0, 1).to(computed_in) for part in (query, key, value))
         flat = _by_length(queries, keys, values, cu_seq_lens_q, max_length_q, scaling, sliding_window)
         return flat[None], None
     lengths = cu_seq_lens_q.diff().tolist()
