@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
+from studio.files import read_since
 from studio.runs import remarks
 from studio.runs.run import ACTIVE, Run, State
 from studio.runs.summary import Summary
@@ -12,6 +14,8 @@ from studio.ui import downloads
 
 TOLD_OTHERWISE = frozenset({"train_seconds", "best_step", "best_value"})
 FAILURES = frozenset({State.FAILED, State.LOST, State.DAMAGED})
+PATH = re.compile(r"^computed by (\w+): (.+)$", re.MULTILINE)  # a line of a training's log, before its first step
+LOG_BYTES = 16_000
 
 
 def head(summary: Summary) -> str:
@@ -33,6 +37,14 @@ def failure(run: Run, summary: Summary) -> str:
     """Why it failed, or was stopped by nobody here, and what to change; nothing where there is nothing to say."""
     reason, tone = run.reason, "bad" if summary.state in FAILURES else "wait"
     return f'<div class="card {tone}"><p>{escape(reason)}</p></div>' if reason else ""
+
+
+def paths(run: Run) -> str:
+    """Which way each part of a training is computed, as its log says from the start on."""
+    begun, _ = read_since(run.log, 0, LOG_BYTES)
+    found = dict(PATH.findall(begun.decode(errors="replace")))
+    pairs = [f"<span>{part} <b>{escape(way)}</b></span>" for part, way in found.items()]
+    return f'<div class="figures-line">Computed by: {"".join(pairs)}</div>' if pairs else ""
 
 
 def outcome(run: Run) -> str:

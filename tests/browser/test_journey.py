@@ -84,6 +84,7 @@ def follow(page: Any, screenshot: Any, run: str) -> None:
     page.wait_for_function(f"{points} >= {first}", timeout=MINUTE_MS)
     assert run in page.url
     screenshot("journey-3-runs")
+    page.locator("#run-status", has_text="Computed by: attention").wait_for(timeout=MINUTE_MS)
     page.locator("#run-status .badge.completed").wait_for(timeout=8 * MINUTE_MS)
     losses = page.evaluate("document.querySelector('[data-panel=loss]').data[0].y")
     assert losses[-1] < losses[0] / 2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from studio.config.merge import MergeConfig
 from studio.config.serve import ServeConfig
+from studio.config.train import TrainConfig
 from studio.files import write_json
 from studio.runs.store import Store
 from studio.ui import cards
@@ -27,3 +28,13 @@ def test_an_output_is_shown_with_its_place(tmp_path: Path) -> None:
     assert "Download" not in cards.outcome(run)
     (run.path / "model").mkdir()
     assert f'href="seedbed/zip/{run.id}"' in cards.outcome(run)
+
+
+def test_the_way_each_part_is_computed_is_told_from_the_first_lines_on(tmp_path: Path) -> None:
+    run = Store(tmp_path).create(TrainConfig(dataset=("a",)))
+    assert cards.paths(run) == ""
+    run.log.write_text("[loading model]\ncomputed by attention: sdpa (<b> is not)\ncomputed by kernels: plain\n")
+    told = cards.paths(run)
+    assert "attention <b>sdpa (&lt;b&gt; is not)</b>" in told
+    assert "kernels <b>plain</b>" in told
+    assert "loading" not in told

@@ -274,4 +274,5 @@ def _retry(ctx: Context, run: Run, state: State) -> Any:
 
 
 def _status(run: Run, summary: Summary) -> str:
-    return cards.head(summary) + cards.bar(summary) + (cards.failure(run, summary) or cards.outcome(run))
+    told = cards.failure(run, summary) or cards.outcome(run)
+    return cards.head(summary) + cards.bar(summary) + told + cards.paths(run)
