@@ -95,9 +95,9 @@ function verdict(memory) {
 
 // how the rows of a step go through the model, where that is not batch by batch
 function course({ passes, tokens, step_tokens, recomputed, layers }) {
-  const one = say(`one pass of ≈ ${count(Math.round(step_tokens))} tokens a step`, `每步一次前向，约 ${count(Math.round(step_tokens))} 个 token`);
-  const several = say(`${passes} passes of up to ${count(tokens ?? 0)} tokens a step`, `每步 ${passes} 次前向，每次至多 ${count(tokens ?? 0)} 个 token`);
-  const twice = say(`${recomputed} of ${layers} layers computed twice`, `${layers} 层中有 ${recomputed} 层计算两次`);
+  const one = say(`The rows of a step go through the model at once, ≈ ${count(Math.round(step_tokens))} tokens`, `每步的数据一次通过模型，约 ${count(Math.round(step_tokens))} 个 token`);
+  const several = say(`The rows of a step go through the model in ${passes} passes of up to ${count(tokens ?? 0)} tokens`, `每步的数据分 ${passes} 次通过模型，每次至多 ${count(tokens ?? 0)} 个 token`);
+  const twice = say(`To save memory ${recomputed} of ${layers} layers are computed twice, which takes longer`, `为节省内存，${layers} 层中有 ${recomputed} 层计算两次，速度较慢`);
   const words = [...(passes ? [passes === 1 ? one : several] : []), ...(recomputed ? [twice] : [])];
   return words.length ? [make("p", "note", words.join(" · "))] : [];
 }
