@@ -44,7 +44,7 @@ def apply(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype) -
     """
     why = _obstacle(model, config) or _put(model, config, precision)
     if why and config.enable_liger_kernel:
-        raise ModelError(f"enable_liger_kernel: {why}: leave it empty, which takes what there is")
+        raise ModelError(f"enable_liger_kernel: Liger's kernels cannot be used, {why}: leave it empty")
     chosen = Path(PART, "plain", why) if why else Path(PART, "liger")
     model.kernels_path = chosen
     return chosen

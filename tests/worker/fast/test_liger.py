@@ -83,7 +83,7 @@ def test_models_that_liger_does_not_fit() -> None:
 
 def test_what_is_asked_for_and_cannot_be_had_is_an_error(llama: PreTrainedModel) -> None:
     asked = FULL.model_copy(update={"enable_liger_kernel": True})
-    with pytest.raises(ModelError, match="enable_liger_kernel: they need a GPU: leave it empty"):
+    with pytest.raises(ModelError, match="kernels cannot be used, they need a GPU: leave it empty"):
         liger.apply(llama, asked, torch.float32)
 
 
