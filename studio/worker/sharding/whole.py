@@ -51,9 +51,7 @@ class Sharding:
 
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         """`model`, loaded, where it is trained."""
-        placed = model.to(self.device)
-        vars(placed).pop("hf_device_map", None)  # Trainer takes a model that has one for spread, and says so
-        return placed
+        return model.to(self.device)
 
     def arguments(self) -> dict[str, Any]:
         """What the configuration of every trainer is told of it."""

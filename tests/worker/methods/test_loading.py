@@ -47,13 +47,6 @@ def test_a_training_in_pure_bfloat16_holds_nothing_wider(train: Train) -> None:
     assert {moments["exp_avg"].dtype for moments in state.values()} == {torch.bfloat16}
 
 
-def test_a_model_that_went_straight_to_its_device_is_none_on_several(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sharding.Sharding, "loading", lambda _: {"device_map": {"": "cpu"}})
-    assert not hasattr(load(tiny_model), "hf_device_map")
-
-
 @pytest.mark.parametrize(
     ("asked", "used"), [("auto", "varlen"), ("varlen", "varlen"), ("sdpa", "sdpa"), ("disabled", "eager")]
 )
