@@ -31,6 +31,7 @@ def test_compare(
     finished(studio, "noise")
     Remotes(studio.saves).add(Remote("elsewhere", fake.url, "hanging"))
     page.goto(f"{studio.url}/#chat")
+    page.locator("#chat-2-remark").get_by_text("LoRA of rank 8").wait_for()  # who answers is picked as the page opens
     ask(page, "What is 2 + 2?")
     wait(page, 1, 2, timeout=START_MS)
     assert last(page, 1) == "2 + 2 = 4."

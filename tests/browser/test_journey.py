@@ -97,6 +97,8 @@ def compare(page: Any) -> dict[str, str]:
 
 def ask(page: Any) -> dict[str, str]:
     """Send the question to both panes and wait until both have answered it whole."""
+    # who answers is picked as the tab opens
+    page.wait_for_function("document.querySelector('#chat-2-remark').innerText.trim() !== ''")
     page.locator("#chat-clear").click()
     box = page.locator("#chat-prompt textarea")
     box.fill(QUESTION)
