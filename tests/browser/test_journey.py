@@ -6,6 +6,7 @@ One test, because each step needs what the one before made; every step is real, 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def compare(page: Any) -> dict[str, str]:
 def ask(page: Any) -> dict[str, str]:
     """Send the question to both panes and wait until both have answered it whole."""
     # who answers is picked as the tab opens
-    page.wait_for_function("document.querySelector('#chat-2-remark').innerText.trim() !== ''")
+    page.locator("#chat-2-remark").filter(has_text=re.compile(r"\S")).wait_for()
     page.locator("#chat-clear").click()
     box = page.locator("#chat-prompt textarea")
     box.fill(QUESTION)
