@@ -41,6 +41,17 @@ def book(path: Path, sheets: dict[str, list[list[Any]]]) -> Path:
     return path
 
 
+def test_what_is_wrong_with_a_damaged_workbook_is_told_in_brief(tmp_path: Path) -> None:
+    path = book(tmp_path / "a.xlsx", {"data": [["a"], *([n] for n in range(3000))]})
+    damaged = bytearray(path.read_bytes())
+    for entry in zipfile.ZipFile(path).infolist():  # each name reaches far into what is packed
+        damaged[entry.header_offset + 26 : entry.header_offset + 28] = (4000).to_bytes(2, "little")
+    path.write_bytes(damaged)
+    with pytest.raises(UploadError, match="not an Excel workbook that can be read") as caught:
+        list(rows(path))
+    assert len(str(caught.value)) < 400
+
+
 def test_cells_become_text_as_in_a_csv(tmp_path: Path) -> None:
     day = datetime.datetime(2024, 5, 1)
     cells = [3, 3.0, 0.1 + 0.2, True, day, day.replace(hour=9), datetime.time(9, 30), None, " é中 "]

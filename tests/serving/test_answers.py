@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -526,8 +527,12 @@ def test_both_servers_stream_the_same(endpoint: Endpoint, stand_in: Endpoint) ->
         async with Client(server) as client:
             return [event async for event in client.stream_chat("seedling", WHO, GREEDY)]
 
+    def ends(events: list[Any]) -> set[str]:
+        return set(accumulate(event.text for event in events[:-1]))
+
     theirs, ours = (asyncio.run(pieces(found.server)) for found in (endpoint, stand_in))
-    assert [event.text for event in ours[:-1]] == [event.text for event in theirs[:-1]]
+    assert max(ends(ours)) == max(ends(theirs))
+    assert 2 < len(ends(theirs) & ends(ours)) == len(ends(theirs))  # on a busy machine vLLM sends two tokens as one
     assert isinstance(ours[-1], Done)
     for figure in ("finish_reason", "prompt_tokens", "completion_tokens"):
         assert getattr(ours[-1], figure) == getattr(theirs[-1], figure)

@@ -38,6 +38,7 @@ from studio.ui.tabs.chat.setup import PANES
 from studio.ui.tabs.chat.talk import ASKING
 
 SEEDLING = ASSETS / "seedling"
+COUNTED = 5  # times that a server is asked how many requests run
 GREEDY = replace(SAMPLING, temperature=0, max_tokens=24)
 
 
@@ -268,13 +269,13 @@ def test_cutting_an_answer_off_frees_the_server_and_keeps_what_came(talking: Con
         answers = on_answer(talking, 0, opened[ASKING], opened[1])
         async for look in answers:
             if "tokens/s" in str(look[1]):
-                running = _running(talking)
+                running = max(_running(talking) for _ in range(COUNTED))
                 await answers.aclose()
                 return running
         raise AssertionError("the answer ended by itself")
 
-    # on a busy machine the short answer may be over before anybody has counted
-    for _ in range(3):
+    # on a busy machine the short answer may be over before anybody has counted, or is counted late
+    for _ in range(8):
         opened = talk.on_send(talking, "", "Go on and on.", *values)
         if asyncio.run(cut(opened)) > 0:
             break

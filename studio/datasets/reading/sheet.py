@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import ParseError
 
@@ -28,6 +29,7 @@ from studio.errors import RowError, UploadError
 # the texts of all cells are held in memory
 UNPACKED_MAX_BYTES = 256 << 20
 LINES_MAX = 1 << 20
+_REASON_CHARS = 200
 _DAMAGED = (
     zipfile.BadZipFile,
     ParseError,
@@ -175,4 +177,5 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
-        raise UploadError(f"{path.name} is not an Excel workbook that can be read: {error}") from error
+        reason = shorten(str(error), _REASON_CHARS, placeholder=" …")  # a damaged archive is quoted whole
+        raise UploadError(f"{path.name} is not an Excel workbook that can be read: {reason}") from error
