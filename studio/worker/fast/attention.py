@@ -43,7 +43,11 @@ def register() -> None:
 def row_keys(lengths: Sequence[int], device: torch.device | str = "cpu") -> dict[str, Any]:
     """What a batch of rows of `lengths` tokens, laid end to end, tells the model beside their tokens."""
     starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
-    longest = max(lengths)
+    return keys_of(starts, max(lengths))
+
+
+def keys_of(starts: torch.Tensor, longest: int) -> dict[str, Any]:
+    """The same from where each row begins and the last one ends [rows + 1], int32; none is longer than `longest`."""
     return {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
 
 
@@ -186,7 +190,7 @@ def _obstacle(config: TrainConfig, model_config: PreTrainedConfig, precision: to
     brings_code = config.trust_remote_code and hasattr(model_config, "auto_map")
     if model_config.model_type not in ATTENDING or brings_code:
         return f"a {model_config.model_type} model is not known to hand lengths on to its attention"
-    is_cuda, width = device.type == "cuda", _width(model_config)
+    is_cuda, width = device.type == "cuda", head_width(model_config)
     reasons = {
         "attention_dropout is not in its kernel": bool(getattr(model_config, "attention_dropout", 0)),
         "output_attentions is not in its kernel": bool(model_config.output_attentions),
@@ -196,7 +200,8 @@ def _obstacle(config: TrainConfig, model_config: PreTrainedConfig, precision: to
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _width(model_config: PreTrainedConfig) -> int:
+def head_width(model_config: PreTrainedConfig) -> int:
+    """Elements of a head of queries."""
     told = getattr(model_config, "head_dim", None)
     return int(told or model_config.hidden_size // model_config.num_attention_heads)
 
@@ -205,9 +210,12 @@ def _fault(model_config: PreTrainedConfig, precision: torch.dtype, device: torch
     """What the kernel of `device` does wrong on a few rows with the model's heads; empty if nothing."""
     heads = model_config.num_attention_heads
     shared = getattr(model_config, "num_key_value_heads", None) or heads
+    shape = (heads, shared, head_width(model_config))
     window = getattr(model_config, "sliding_window", None) and PROBED[0]
     try:
-        errors = [_error((heads, shared, _width(model_config)), reach, precision, device) for reach in {None, window}]
+        errors = [
+            _error((heads, shared, head_width(model_config)), reach, precision, device) for reach in {None, window}
+        ]
     except FAULTS as fault:
         return f"its kernel does not run here ({first_line(fault)})"
     return "" if all(error < TOLERANCE for error in errors) else f"its kernel is off by {max(errors):.1%} here"

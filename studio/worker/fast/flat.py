@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from studio.worker.encode import IGNORED
-from studio.worker.fast import head
+from studio.worker.fast import attention, head
 from studio.worker.samples import evaluating
 
 PLACES = "token_places"  # of a batch: where in it, counted row by row, its tokens are [tokens]
@@ -86,8 +86,7 @@ def lay(model: PreTrainedModel) -> None:
 
 def _row_keys(mask: torch.Tensor) -> dict[str, Any]:
     """As `attention.row_keys`, from what is on the device already."""
-    starts, longest = pad(mask.sum(1).cumsum(0), (1, 0)).int(), mask.shape[1]
-    return {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
+    return attention.keys_of(pad(mask.sum(1).cumsum(0), (1, 0)).int(), mask.shape[1])
 
 
 def is_exact(model: PreTrainedModel, batch: dict[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from studio.config.train import TrainConfig
 from studio.config.train.precision import WHOLE
 from studio.errors import ModelError
 from studio.planning.ways import LIGER
-from studio.worker.fast import FAULTS, Path, first_line
+from studio.worker.fast import FAULTS, Path, attention, first_line
 
 PART = "kernels"
 ROTATION = "apply_rotary_pos_emb"
@@ -184,8 +184,7 @@ def _angles(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tenso
 
 def _heads(model: PreTrainedModel) -> list[tuple[int, int, int, int]]:
     """The shapes of queries and keys, as they lie in memory."""
-    config = model.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    config, width = model.config, attention.head_width(model.config)
     return [(1, TOKENS, count, width) for count in (config.num_attention_heads, config.num_key_value_heads)]
 
 

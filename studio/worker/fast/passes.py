@@ -14,6 +14,7 @@ import numpy
 import torch
 
 from studio.worker.encode import IGNORED
+from studio.worker.fast import attention
 
 Row = dict[str, Any]
 
@@ -65,10 +66,9 @@ def lay(rows: Sequence[Row]) -> dict[str, Any]:
     numbers = numpy.arange(len(lengths), dtype=numpy.int32).repeat(lengths)
     positions = numpy.arange(len(tokens)) - starts[numbers]
     each = {"input_ids": tokens[None], "position_ids": positions[None], "seq_idx": numbers[None]}
-    all_of_them = {**each, "cu_seq_lens_q": starts, "counted": learnt - 1, "targets": labels[learnt]}
-    batch: dict[str, Any] = {name: torch.from_numpy(values) for name, values in all_of_them.items()}
-    longest = int(lengths.max())
-    return {**batch, "cu_seq_lens_k": batch["cu_seq_lens_q"], "max_length_q": longest, "max_length_k": longest}
+    all_of_them = {**each, "counted": learnt - 1, "targets": labels[learnt]}
+    batch = {name: torch.from_numpy(values) for name, values in all_of_them.items()}
+    return {**batch, **attention.keys_of(torch.from_numpy(starts), int(lengths.max()))}
 
 
 def send(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

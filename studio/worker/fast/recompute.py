@@ -9,6 +9,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from studio.worker.methods.adapters import beneath
+
 
 def keep(model: PreTrainedModel | PeftModel, layers: int) -> None:
     """Have `model`, whenever gradient checkpointing is switched on, compute only its first so many `layers` twice.
@@ -16,7 +18,7 @@ def keep(model: PreTrainedModel | PeftModel, layers: int) -> None:
     The first, since all others have let go of what they kept by the time the way back reaches those: computing one
     again adds nothing to the peak. An architecture that does not checkpoint by layers is left as it is.
     """
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = beneath(model)
 
     def enable(own: PreTrainedModel, *words: Any, **keys: Any) -> None:
         type(own).gradient_checkpointing_enable(own, *words, **keys)

@@ -87,6 +87,11 @@ def find(name: str, saves: Path) -> Path:
     return models.check_adapter(ran if not (folder / "adapter_config.json").exists() and ran.exists() else folder).path
 
 
+def beneath(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The model below its adapter, if it has one."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def require_base(adapter: Path, folder: Path) -> None:
     """Refuse an adapter that was trained on another model than that of `folder`.
 

@@ -18,6 +18,7 @@ from studio.worker.checkpoints.kept import Kept
 from studio.worker.door import Desk
 from studio.worker.fast import Path, attention, figures, liger, lora
 from studio.worker.fast.figures import Figures
+from studio.worker.methods.adapters import beneath
 from studio.worker.progress import Progress, memory_gb
 from studio.worker.samples import Samples
 from studio.worker.stages.setting import Setting
@@ -56,7 +57,7 @@ class Recorded(Kept):
     def _paths(self) -> list[Path]:
         """Which way each part is computed. Adapters that are computed with the layers below them are so from here."""
         is_adapted, config = isinstance(self.model, PeftModel), self.setting.config
-        base = self.model.get_base_model() if is_adapted else self.model
+        base = beneath(self.model)
         adapters = [lora.fuse(self.model, config)] if is_adapted else []
         return [attention.path(base), liger.path(base), *adapters]
 

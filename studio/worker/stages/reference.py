@@ -13,6 +13,7 @@ from studio.config.train.precision import WHOLE
 from studio.errors import ModelError
 from studio.worker import fast, methods
 from studio.worker.fast import attention, flat
+from studio.worker.methods.adapters import beneath
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.setting import Setting
 
@@ -30,7 +31,7 @@ class Referenced(Recorded):
     data_collator: Any
 
     def recorded(self, setting: Setting) -> Self:
-        own = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        own = beneath(self.model)
         models = [own, self.ref_model] if self.ref_model else [own]
         is_plain = setting.config.parallel_strategy in WHOLE and not self.aux_loss_enabled
         if is_plain and all(map(attention.is_flat, models)):

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import torch
 from datasets import Dataset, IterableDataset
-from peft import PeftModel
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
@@ -24,6 +23,7 @@ from studio.errors import ModelError
 from studio.worker.encode import IGNORED
 from studio.worker.fast import head, passes
 from studio.worker.fast.passes import Batch, Row
+from studio.worker.methods.adapters import beneath
 from studio.worker.samples import evaluating
 from studio.worker.stages.dealt import Dealt
 from studio.worker.stages.recorded import Recorded
@@ -50,7 +50,7 @@ class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is unty
         self.tells_late = self.is_plain
         self.deals = bool(setting.passes.tokens and self.args.padding_free and self.is_plain and not is_shared)
         if self.deals:
-            head.pick(self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
+            head.pick(beneath(self.model))
             # constants; processes that need different numbers of passes would wait for each other to send them
             buffers = [name for name, _ in self.model.named_buffers()]
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, buffers)
