@@ -213,9 +213,7 @@ def _fault(model_config: PreTrainedConfig, precision: torch.dtype, device: torch
     shape = (heads, shared, head_width(model_config))
     window = getattr(model_config, "sliding_window", None) and PROBED[0]
     try:
-        errors = [
-            _error((heads, shared, head_width(model_config)), reach, precision, device) for reach in {None, window}
-        ]
+        errors = [_error(shape, reach, precision, device) for reach in {None, window}]
     except FAULTS as fault:
         return f"its kernel does not run here ({first_line(fault)})"
     return "" if all(error < TOLERANCE for error in errors) else f"its kernel is off by {max(errors):.1%} here"
