@@ -24,6 +24,7 @@ CLASSES = (
 )
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 WIDEST_RANK = 64
+LONGEST = 40
 Spans = list[tuple[float, float]]
 
 
@@ -34,7 +35,7 @@ def class_of(name: str) -> str:
 
 def look(work: Callable[[], object]) -> dict[str, float]:
     """Milliseconds of each kind of kernel in `work`, and between kernels, most first; without a GPU those of the
-    operations of the processor. Names that fit no kind are printed, with their share.
+    operations of the processor. The names that take longest are printed with their share and kind.
     """
     # imported here: the parent needs no torch
     import torch
@@ -52,7 +53,7 @@ def look(work: Callable[[], object]) -> dict[str, float]:
     found["matrix products"] = found.get("matrix products", 0.0) - narrow
     if kernels:
         found[IDLE] = idle([(start, end) for _, start, end in kernels])
-    _tell_others(named)
+    _tell_longest(named)
     return {kind: us / 1e3 for kind, us in sorted(found.items(), key=lambda each: -each[1])}
 
 
@@ -98,11 +99,11 @@ def _shortest(shapes: Any) -> int:
     return min((side for shape in shapes or () if len(shape) >= 2 for side in shape), default=WIDEST_RANK + 1)
 
 
-def _tell_others(named: Iterable[tuple[str, float]]) -> None:
-    whole, others = 0.0, dict[str, float]()
-    for name, spent in named:
-        whole += spent
-        if class_of(name) == OTHER:
-            others[name] = others.get(name, 0.0) + spent
-    for name, spent in sorted(others.items(), key=lambda each: -each[1])[:8]:
-        print(f"of no kind: {spent / whole:.1%} {name[:120]}", flush=True)
+def _tell_longest(named: Iterable[tuple[str, float]]) -> None:
+    spent, times = dict[str, float](), dict[str, int]()
+    for name, us in named:
+        spent[name] = spent.get(name, 0.0) + us
+        times[name] = times.get(name, 0) + 1
+    whole = sum(spent.values())
+    for name, us in sorted(spent.items(), key=lambda each: -each[1])[:LONGEST]:
+        print(f"{us / whole:.1%} {us / 1e3:.2f} ms {times[name]} times, {class_of(name)}: {name[:140]}", flush=True)
