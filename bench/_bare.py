@@ -23,9 +23,10 @@ from studio.machine import GB
 from studio.planning.passes import Passes
 from studio.worker import imports, train
 
-WARM_UP_SHARE = 6  # of the steps, one in so many
+WARM_UP_SHARE = 2  # of the steps, one in so many: sizes of batches that are new are recorded then
 PROFILED = 3
 TRY_S, TRIED = 2.0, (2, 12)  # other passes are tried for about so long, in so many steps
+UNTIMED = 5  # of a try, in which it is recorded
 SPLITS = (1, 2, 3, 4, 8)  # passes of a step
 LAYERS = (0.0, 0.5, 1.0)  # shares that are computed twice
 Pass = tuple[dict[str, Any], Any]
@@ -53,35 +54,33 @@ def main(run_dir: Path, wanted: list[str]) -> int:
 
 
 def _watch(trainer: Any) -> Any:
-    """A callback that keeps the batches of the timed steps and the time they took."""
+    """A callback that keeps the batches of the timed steps and the time they took, but for steps in which a pass was
+    recorded."""
     from transformers import TrainerCallback
 
-    ordinary = trainer.compute_loss
+    ordinary, graphs = trainer.go_through, getattr(trainer, "_graphs", None)
 
     class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         def __init__(self) -> None:
             self.steps: list[list[Pass]] = []
-            self.started = self.seconds = 0.0
+            self.seconds = 0.0
+            self._step: list[Pass] = []
+            self._began, self._recorded = time.monotonic(), 0
 
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            warm_up = max(1, state.max_steps // WARM_UP_SHARE)
-            if state.global_step == warm_up:
-                _wait()
-                self.started = time.monotonic()
-            if state.global_step >= warm_up:
-                self.steps.append([])
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # with figures that are read late the host is one step ahead at most, and takes as long as the device
+            now, recorded = time.monotonic(), len(graphs._made) if graphs else 0
+            if state.global_step > max(1, state.max_steps // WARM_UP_SHARE) and recorded == self._recorded:
+                self.steps.append(self._step)
+                self.seconds += now - self._began
+            self._step, self._began, self._recorded = [], now, recorded
 
-        def on_train_end(self, *_: Any, **__: Any) -> None:
-            _wait()
-            self.seconds = time.monotonic() - self.started
-
-        def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **keys: Any) -> Any:
-            if self.steps:
-                self.steps[-1].append((dict(inputs), keys.get("num_items_in_batch")))
-            return ordinary(model, inputs, *rest, **keys)
+        def go_through(self, model: Any, inputs: dict[str, Any], counted: Any) -> Any:
+            self._step.append((dict(inputs), counted))
+            return ordinary(model, inputs, counted)
 
     watch = Watch()
-    trainer.compute_loss = watch.compute_loss
+    trainer.go_through = watch.go_through
     trainer.add_callback(watch)
     return watch
 
@@ -97,22 +96,12 @@ def _play(trainer: Any, steps: list[list[Pass]]) -> float:
     started = time.monotonic()
     for step in steps:
         for inputs, counted in step:
-            with trainer.compute_loss_context_manager():
-                loss = _loss(trainer, dict(inputs), counted)
-            loss.backward()
+            type(trainer).go_through(trainer, trainer.model_wrapped, dict(inputs), counted)
         torch.nn.utils.clip_grad_norm_(trained, trainer.args.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
     _wait()
     return time.monotonic() - started
-
-
-def _loss(trainer: Any, inputs: dict[str, Any], counted: Any) -> Any:
-    """That of rows to go on with is summed without the figures that are shown of it; of others as they compute it."""
-    if not getattr(trainer, "is_plain", False):
-        return type(trainer).compute_loss(trainer, trainer.model_wrapped, inputs, num_items_in_batch=counted)
-    outputs = trainer.model_wrapped(**inputs, use_cache=False, fused_lm_head=True)
-    return -outputs.log_probs.sum() / counted
 
 
 def _search(trainer: Any) -> Iterator[dict[str, Any]]:
@@ -140,10 +129,11 @@ def _try(trainer: Any, passes: Passes, rows: list[dict[str, Any]]) -> dict[str, 
 
     _recompute(trainer, passes.recomputed)
     trainer.setting = replace(trainer.setting, passes=passes)
+    _record_anew(trainer)
     _forget()
     try:
         step = _dealt(trainer, rows)
-        first_s = min(_play(trainer, [step]) for _ in range(2))
+        first_s = min(_play(trainer, [step]) for _ in range(UNTIMED))
         fewest, most = TRIED
         count = min(most, max(fewest, round(TRY_S / first_s)))
         seconds = _play(trainer, [step] * count)
@@ -172,6 +162,13 @@ def _recompute(trainer: Any, layers: int) -> None:
         trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     else:
         trainer.model.gradient_checkpointing_disable()
+
+
+def _record_anew(trainer: Any) -> None:
+    if graphs := getattr(trainer, "_graphs", None):
+        graphs.forget()
+        most = trainer.setting.passes.tokens
+        trainer._graphs = type(graphs)(trainer._learn, trainer.model.parameters(), trainer.args.device, most)
 
 
 def _forget() -> None:

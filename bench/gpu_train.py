@@ -2,10 +2,11 @@
 
     python -m bench.gpu_train [--bare] [--profile] [--search] [--llamafactory FOLDER] [--data FILE] [CASE ...]
 
-Nothing is set but the model, the rows, the method and the number of steps. Instead of the table, `--bare` tells what a
-step costs beyond the computation, `--profile` also where the time of the device goes, and `--search` what other passes
-than the chosen ones would give. `--llamafactory` adds the same training by the one in that folder of packages. Without
-a GPU the bundled model is trained for a few steps, to see that all of it runs. A case is chosen by its name.
+Nothing is set but the model, the rows, the method, the number of steps, and that no checkpoint is written between them;
+the first half of the steps is a warm-up. Instead of the table, `--bare` tells what a step costs beyond the computation,
+`--profile` also where the time of the device goes, and `--search` what other passes than the chosen ones would give.
+`--llamafactory` adds the same training by the one in that folder of packages. Without a GPU the bundled model is
+trained for a few steps, to see that all of it runs. A case is chosen by its name.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "liger-kernel"
 LOOK_S = 0.05
 SMALL_STEPS = 4
 SMALL = {"gradient_accumulation_steps": 2, "cutoff_len": 512, "micro_batch_tokens": 512}
-STEPS = {"1.1b": 90, "7b": 72}  # more than an epoch, fewer than the first checkpoint comes after
+STEPS = {"1.1b": 160, "7b": 80}  # more than an epoch
 PACKED_STEPS = 12
 LORA = {"finetuning_type": "lora"}
 FULL = {"finetuning_type": "full"}
@@ -164,7 +165,13 @@ def _tell(case: Case, store: Store, data: Path) -> bool:
 
 def _config(case: Case, data: Path, steps: int) -> TrainConfig:
     model, steps = (made(case.shape), steps) if _on_gpu() else ("seedling", SMALL_STEPS)
-    same = {"model_name_or_path": model, "dataset_dir": str(data), "dataset": case.rows, "max_steps": steps}
+    same = {
+        "model_name_or_path": model,
+        "dataset_dir": str(data),
+        "dataset": case.rows,
+        "max_steps": steps,
+        "save_steps": 0,
+    }
     return parse(TrainConfig, {**same, **({} if _on_gpu() else SMALL), **case.options})
 
 
@@ -217,7 +224,7 @@ def ways(log: str) -> list[str]:
 
 def _tell_inside(case: Case, store: Store, data: Path, extras: list[str]) -> bool:
     """Train in a process that is looked into, and print what was found there."""
-    run = store.create(_config(case, data, case.steps // 2))
+    run = store.create(_config(case, data, case.steps))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "bench._bare", str(run.path), *extras]
     with _within(case), open(run.log, "wb") as log:

@@ -51,6 +51,7 @@ LOSS = _grouped("preference", "reward") | {
 }  # fmt: skip
 PRECISION = frozenset({
     "bf16", "fp16", "pure_bf16", "flash_attn", "micro_batch_tokens", "enable_liger_kernel", "fused_lora",
+    "cuda_graphs",
 })  # fmt: skip
 
 

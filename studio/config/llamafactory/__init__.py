@@ -23,7 +23,7 @@ OWN = frozenset(
         "slurm_partition", "slurm_time",
         "model_name", "num_generations", "num_iterations", "quantization_compute_dtype", "resumed_from", "reward_funcs",
         "reward_length", "reward_pattern", "reward_weights", "sample_prompts", "sample_steps", "trust_reward_code",
-        "use_adalora", "z_loss_coef", "micro_batch_tokens", "fused_lora",
+        "use_adalora", "z_loss_coef", "micro_batch_tokens", "fused_lora", "cuda_graphs",
     }
 )  # fmt: skip
 FOREIGN = frozenset(WITHOUT_EFFECT) | frozenset(INSTEAD)

@@ -81,3 +81,12 @@ class PrecisionOptions(Config):
         when={"finetuning_type": "lora", "parallel_strategy": WHOLE},
         label=("Fused LoRA", "融合 LoRA"),
     )
+    cuda_graphs: bool = option(
+        True,
+        en="Record passes through the model as CUDA graphs and play them again, where nothing in them depends on "
+        "chance: small passes take half as long.",
+        zh="将前向与反向计算录制为 CUDA graphs 并重放（计算中没有随机性时）；小批次耗时减半。",
+        group="precision",
+        when={"stage": ("pt", "sft"), "parallel_strategy": ("single",)},
+        label=("CUDA graphs", "CUDA graphs"),
+    )

@@ -10,18 +10,20 @@ from inspect import getclosurevars
 from types import MethodType
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 from trl.kernels import ChunkedLogProbFunction
 from trl.trainer import utils
 from trl.trainer.utils import FusedCausalLMOutput
+
+from studio.worker.encode import IGNORED
 
 PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
 def pick(model: PreTrainedModel) -> None:
     """Have `model`, which has TRL's fused head, compute of batches with `targets` [n] those alone: what the tokens
-    `counted` [n], numbered row by row, are followed by. Its outputs have the shape [n].
+    `counted` [n], numbered row by row, are followed by. Its outputs have the shape [n]; where a target is IGNORED, what
+    they say is of no meaning.
     """
     whole = model.forward
     # what TRL knows of the architecture: by what it multiplies its logits, and how it limits them
@@ -38,14 +40,14 @@ def pick(model: PreTrainedModel) -> None:
             states,
             head.weight,
             head.bias,
-            targets,
+            targets.clamp(min=0),
             known["temperature"],
             utils._CHUNKED_LOGPROB_CHUNK_SIZE,
             known["final_logit_softcapping"],
             known["logit_scale"],
             known["outputs"],
         )
-        mask = torch.ones_like(targets, dtype=torch.bool)
+        mask = targets != IGNORED
         return FusedCausalLMOutput(**dict(zip(PER_TOKEN, told, strict=True)), label_mask=mask)
 
     model.forward = MethodType(forward, model)

@@ -42,7 +42,7 @@ class Dealt(Recorded):
         filled = [self.passed(self.collate(rows), rows, step) for rows in parts]
         counted = self._get_num_items_in_batch(filled, device)
         empty: list[dict[str, Any]] = [{}] * (len(batches) - len(filled))
-        return empty + [passes.send(batch, device) for batch in filled], counted
+        return empty + [self.sent(batch) for batch in filled], counted
 
     def fresh(self, batches: list[Batch]) -> list[Row]:
         """The rows of a step, one at least."""
@@ -56,6 +56,10 @@ class Dealt(Recorded):
         """`rows` as one batch."""
         batch: dict[str, Any] = self.data_collator(rows)
         return batch
+
+    def sent(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """`batch` on the device, as the model gets it."""
+        return passes.send(batch, self.args.device)
 
     def passed(self, batch: dict[str, Any], rows: list[Row], step: list[Row]) -> dict[str, Any]:
         """The batch of a pass of such `rows`, of all those of its `step`."""

@@ -69,8 +69,13 @@ class Recorded(Kept):
         self.desk.consensus.begin(self.tokens_of(inputs), max(memory_gb()))
         if not inputs:  # its rows are in another pass of the step
             return torch.zeros((), device=self.args.device)
-        loss: torch.Tensor = super().training_step(model, inputs, *rest, **options)
+        loss = self.go_through(model, inputs, *rest, **options)
         self._tell()  # the device has work again: the figures of the step before need not be waited for
+        return loss
+
+    def go_through(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
+        """A pass there and back: its loss, with gradients left at the weights."""
+        loss: torch.Tensor = super().training_step(model, inputs, *rest, **options)
         return loss
 
     def measured(self) -> dict[str, torch.Tensor]:
@@ -113,7 +118,7 @@ class Recorded(Kept):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """As Trainer's, which counts the weights anew in every pass."""
-        return 6 * inputs["input_ids"].numel() * self._weights if "input_ids" in inputs else 0
+        return 6 * self.tokens_of(inputs) * self._weights if "input_ids" in inputs else 0
 
     @cached_property
     def _weights(self) -> int:

@@ -17,6 +17,7 @@ from studio.errors import ConfigError
 from studio.models import ModelInfo
 from studio.planning.passes import Passes
 from studio.worker.door import Desk
+from studio.worker.fast import chance
 from studio.worker.mixing import Rows
 from studio.worker.sharding import Sharding
 
@@ -64,8 +65,7 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "per_device_eval_batch_size": config.per_device_eval_batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "gradient_checkpointing": setting.passes.recomputed > 0,
-        # layers of 8 bits keep their inputs where only the reentrant kind lets go of them
-        "gradient_checkpointing_kwargs": {"use_reentrant": config.quantization_bit == 8},
+        "gradient_checkpointing_kwargs": _recomputation(setting),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.lr_scheduler_type,
         "lr_scheduler_kwargs": scheduler_options(config.lr_scheduler_kwargs),
@@ -90,6 +90,15 @@ def arguments(setting: Setting) -> dict[str, Any]:
         "run_name": setting.desk.run_dir.name,
         "ddp_find_unused_parameters": _is_mixture(setting.model),  # of its experts some may see no token
         **setting.sharding.arguments(),
+    }
+
+
+def _recomputation(setting: Setting) -> dict[str, Any]:
+    return {
+        # layers of 8 bits keep their inputs where only the reentrant kind lets go of them
+        "use_reentrant": setting.config.quantization_bit == 8,
+        # asking for the state of chance waits for the device
+        "preserve_rng_state": chance.is_in(setting.config, setting.model),
     }
 
 

@@ -21,7 +21,8 @@ from trl.data_utils import pack_dataset
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.worker.encode import IGNORED
-from studio.worker.fast import head, passes
+from studio.worker.fast import graphs, head, passes, room
+from studio.worker.fast.graphs import Graphs
 from studio.worker.fast.passes import Batch, Row
 from studio.worker.methods.adapters import beneath
 from studio.worker.samples import evaluating
@@ -39,6 +40,7 @@ class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is unty
     _tokens: list[torch.Tensor]  # that count, of each batch validated so far
     _losses: list[torch.Tensor]
     _sums: torch.Tensor | None = None  # since the last figures were told
+    _graphs: Graphs | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -54,6 +56,9 @@ class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is unty
             # constants; processes that need different numbers of passes would wait for each other to send them
             buffers = [name for name, _ in self.model.named_buffers()]
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, buffers)
+            if not graphs.obstacle(setting.config, beneath(self.model), setting.sharding.device):
+                most, device = setting.passes.tokens or 0, setting.sharding.device
+                self._graphs = Graphs(self._learn, self.model.parameters(), device, most)
         return super().recorded(setting)
 
     def compute_loss(
@@ -62,15 +67,56 @@ class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is unty
         """As TRL's, which waits for the device several times a batch to read its figures."""
         if return_outputs or not self.is_plain:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, sums = self._figured(model, inputs, num_items_in_batch)
+        self._count(sums)
+        return loss
+
+    def _figured(self, model: Any, inputs: dict[str, Any], of_step: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, as a share of the tokens `of_step` or, where that is None, of these; and what is summed up to be
+        told: entropy, tokens that were right, all that count."""
+        inputs = {name: each for name, each in inputs.items() if name != room.PADDING}
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-        losses = -outputs.log_probs
+        mask, losses = outputs.label_mask, -outputs.log_probs
         if self.args.loss_type == "dft":
             losses = losses * outputs.log_probs.exp().detach()
-        counted = outputs.label_mask.sum()
-        self._count(torch.stack([outputs.entropy.detach().sum(), outputs.is_top1.sum(), counted]))
-        total = losses.sum() / torch.as_tensor(counted if num_items_in_batch is None else num_items_in_batch).clamp(1)
+        counted = mask.sum()
+        sums = torch.stack(
+            [torch.where(mask, outputs.entropy.detach(), 0).sum(), (outputs.is_top1 & mask).sum(), counted]
+        )
+        total = torch.where(mask, losses, 0).sum() / torch.as_tensor(counted if of_step is None else of_step).clamp(1)
         # gradients are averaged over the processes, whose tokens are all counted
-        return total if num_items_in_batch is None else total * self.accelerator.num_processes
+        return total if of_step is None else total * self.accelerator.num_processes, sums
+
+    def go_through(self, model: Any, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
+        if self._graphs is None or not self.is_plain:
+            return super().go_through(model, inputs, *rest)
+        if not model.training:
+            model.train()
+        self.optimizer.train()
+        [of_step] = rest
+        told = self._graphs.play(inputs, of_step)
+        if self._graphs.path and self._graphs.path not in self.paths:
+            self.paths.append(self._graphs.path)
+        if told is None:
+            return super().go_through(model, inputs, of_step)
+        loss, sums = told
+        self._count(sums)
+        return loss
+
+    def _learn(self, inputs: dict[str, Any], of_step: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A pass there and back, without anything that is done on the host alone."""
+        with self.compute_loss_context_manager():
+            loss, sums = self._figured(self.model_wrapped, inputs, of_step)
+        self.accelerator.backward(loss)
+        return loss.detach(), sums
+
+    def sent(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self._graphs and not self._graphs.is_off:
+            batch = room.fit(batch, self._graphs.room(batch))
+        return super().sent(batch)
+
+    def tokens_of(self, inputs: Any) -> int:
+        return super().tokens_of(inputs) - int(inputs.get(room.PADDING, 0))
 
     def _count(self, sums: torch.Tensor) -> None:
         """Entropy, tokens that were right and tokens that count, summed over a batch."""

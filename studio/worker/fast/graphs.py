@@ -1,0 +1,230 @@
+"""Passes through the model that are recorded once for a size of batch, as CUDA graphs, and from then on played by the
+device alone.
+
+A pass is thousands of small pieces of work, and the host takes longer to hand them over one by one than the device
+takes to do them, where it has few tokens. A recording holds no copy of what it works on: all recordings share the
+memory that the largest of them needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from studio.config.train import TrainConfig
+from studio.worker.fast import FAULTS, Path, chance, first_line, room, tell
+from studio.worker.fast.room import PADDING, Room
+
+PART = "launching"
+WAY, PLAIN = "CUDA graphs", "piece by piece"
+WARM_UP = 2  # passes before the first recording: what is set up or compiled in them is not recorded
+MOST = 64  # recordings; each takes some megabytes of the device
+SPARE = 1 << 29  # bytes that are left free for what is not recorded, validations above all
+TOLERANCE = 0.02  # of the plain pass's figures: kernels that add up in any order differ by 0.001
+TINY = 1e-6
+
+Batch = dict[str, Any]
+Learn = Callable[[Batch, Tensor], tuple[Tensor, ...]]
+
+
+def obstacle(config: TrainConfig, model: PreTrainedModel, device: torch.device) -> str:
+    """Why passes through `model` are not to be recorded; empty if they may be tried."""
+    reasons = {
+        "they are of CUDA": device.type != "cuda",
+        "cuda_graphs: false": not config.cuda_graphs,
+        "several processes": config.parallel_strategy != "single",
+        "losses in float16 are scaled anew each step": config.fp16,
+        "dropout would not be the same after a resume": chance.is_in(config, model),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A pass: where it takes its batch from, what it tells, and where it leaves gradients."""
+
+    graph: torch.cuda.CUDAGraph
+    taken: dict[str, Tensor]
+    counted: Tensor
+    told: tuple[Tensor, ...]
+    slopes: list[Tensor | None]
+
+    def play(self, batch: Batch, counted: float) -> tuple[Tensor, ...]:
+        """What it tells of `batch`."""
+        for name, place in self.taken.items():
+            place.copy_(batch[name], non_blocking=True)
+        self.counted.fill_(counted)
+        self.graph.replay()
+        return tuple(each.clone() for each in self.told)  # which other recordings write over
+
+
+class Graphs:
+    """The recordings of one training, whose `learn` goes there and back with a batch and the number that its loss is
+    divided by, and tells figures, its loss first. `weights` are those that are trained; batches have no more than
+    `most` tokens, as a rule.
+
+    The first recording has room for all of them, so that the others find the memory that they need there, and what
+    cannot have one of its own can be played by it. It is held against the plain pass. Where none can be made or it
+    tells something else, all goes on plainly; `path` says so once it is known.
+    """
+
+    def __init__(self, learn: Learn, weights: Iterable[nn.Parameter], device: torch.device, most: int) -> None:
+        self.path: Path | None = None
+        self._learn, self._device, self._most = learn, device, most
+        self._weights = [each for each in weights if each.requires_grad]
+        self._made: dict[tuple[Room, bool], Recording] = {}
+        self._slopes: list[Tensor] = []
+        self._places: tuple[int, ...] = ()
+        self._pool: Any = None
+        self._aside: torch.cuda.Stream | None = None  # one: memory that was used on another would not be taken again
+        self._widest = Room(0, 0, 0, 0)
+        self._passed = 0
+
+    @property
+    def is_off(self) -> bool:
+        """Whether every pass is a plain one from here on."""
+        return self.path is not None and self.path.way == PLAIN
+
+    def room(self, batch: Batch) -> Room:
+        """What `batch` is to be fit into."""
+        wanted = room.needed(batch, self._most)
+        wanted = replace(wanted, longest=max(wanted.longest, self._widest.longest))
+        if not self._made or self._is_made(wanted) or self._has_memory():
+            return wanted
+        holding = [each for each, _ in self._made if each.holds(wanted)]
+        return min(holding, key=lambda each: each.tokens, default=wanted)
+
+    def play(self, batch: Batch, counted: float) -> tuple[Tensor, ...] | None:
+        """What `learn` tells of `batch`, with gradients left as it leaves them; None where it is to be called."""
+        self._passed += 1
+        self._widest = self._widest.joined(room.of(batch))
+        is_first = self._weights[0].grad is None
+        if self.is_off or self._passed <= WARM_UP or not (is_first or self.path):
+            return None
+        try:
+            return self._played(batch, counted, is_first) if self.path else self._tried(batch, counted)
+        except FAULTS as fault:
+            self._give_up(f"they were tried and failed: {first_line(fault)}")
+            return None
+
+    def forget(self) -> None:
+        """Let go of all recordings and their memory."""
+        torch.cuda.synchronize(self._device)
+        self._made.clear()
+        self._pool = torch.cuda.graph_pool_handle()
+        torch.cuda.empty_cache()
+
+    def _is_made(self, wanted: Room) -> bool:
+        return any(each == wanted for each, _ in self._made)
+
+    def _has_memory(self) -> bool:
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return len(self._made) < MOST and free > SPARE
+
+    def _tried(self, batch: Batch, counted: float) -> tuple[Tensor, ...] | None:
+        total = torch.full((), counted, dtype=torch.float32, device=self._device)
+        theirs = self._figures(self._learn(batch, total))
+        self._clear()
+        torch.cuda.empty_cache()  # of what plain passes took, which recordings cannot use
+        widest = self._widest.joined(Room(self._most, 0, self._most, 0))
+        told = self._played(room.fit(batch, widest), counted, is_first=True)
+        ours = self._figures(told)
+        apart = max(abs(a - b) / max(abs(b), TINY) for a, b in zip(ours, theirs, strict=True))
+        if not apart < TOLERANCE:
+            self._clear()
+            self._give_up(f"they were tried and figures were {apart:.1%} off")
+            return None
+        self.path = Path(PART, WAY)
+        tell([self.path])
+        return told
+
+    def _figures(self, told: tuple[Tensor, ...]) -> list[float]:
+        """All that is told, and the length of the gradient."""
+        slopes = [each.grad for each in self._weights if each.grad is not None]
+        length = torch.nn.utils.get_total_norm(slopes)
+        return torch.cat([each.detach().double().flatten() for each in (*told, length)]).tolist()  # type: ignore[no-any-return]
+
+    def _played(self, batch: Batch, counted: float, is_first: bool) -> tuple[Tensor, ...]:
+        if self._places != (places := tuple(each.data_ptr() for each in self._weights)):
+            self.forget()  # recordings of weights that lie elsewhere by now
+            self._places = places
+        if not is_first:
+            self._add_to_slopes()
+        key = room.of(batch), is_first
+        if (recording := self._made.get(key)) is None:
+            recording = self._made[key] = self._record(batch, is_first)
+        told = recording.play(batch, counted)
+        self._leave(recording.slopes)
+        return told
+
+    def _add_to_slopes(self) -> None:
+        """A plain pass of the same step has left its gradients elsewhere."""
+        for weight, slope in zip(self._weights, self._slopes, strict=True):
+            if weight.grad is not slope:
+                slope.zero_() if weight.grad is None else slope.copy_(weight.grad)
+                weight.grad = slope
+
+    def _record(self, batch: Batch, is_first: bool) -> Recording:
+        self._slopes = self._slopes or _like(self._weights)
+        batch = {name: each for name, each in batch.items() if name != PADDING}
+        taken = {name: each.clone() for name, each in batch.items() if torch.is_tensor(each)}
+        total = torch.ones((), dtype=torch.float32, device=self._device)
+        graph, held = torch.cuda.CUDAGraph(), [each.grad for each in self._weights]
+        self._leave(self._slopes)
+        try:
+            with self._capturing(graph):
+                if is_first:
+                    torch._foreach_zero_(self._slopes)
+                told = tuple(each.detach() for each in self._learn({**batch, **taken}, total))
+        except BaseException:
+            self._leave(held)  # nothing was computed
+            raise
+        return Recording(graph, taken, total, told, [each.grad for each in self._weights])
+
+    @contextmanager
+    def _capturing(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
+        """What is handed to the device in here is not done but recorded; torch.cuda.graph would wait for the device and
+        collect garbage each time."""
+        self._aside = aside = self._aside or torch.cuda.Stream(self._device)
+        now = torch.cuda.current_stream(self._device)
+        aside.wait_stream(now)
+        with torch.cuda.stream(aside):
+            graph.capture_begin(self._pool, capture_error_mode="thread_local")  # other threads may go on meanwhile
+            try:
+                yield
+            except BaseException:
+                with suppress(*FAULTS):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        now.wait_stream(aside)
+
+    def _leave(self, slopes: Sequence[Tensor | None]) -> None:
+        for weight, slope in zip(self._weights, slopes, strict=True):
+            weight.grad = slope
+
+    def _clear(self) -> None:
+        self._leave([None] * len(self._weights))
+
+    def _give_up(self, why: str) -> None:
+        self.forget()
+        self._slopes = []
+        self.path = Path(PART, PLAIN, why)
+        tell([self.path])
+
+
+def _like(weights: list[nn.Parameter]) -> list[Tensor]:
+    """A place for the gradient of each, in one stretch of memory for each type."""
+    places: dict[int, Tensor] = {}
+    for dtype in {each.dtype for each in weights}:
+        alike = [each for each in weights if each.dtype is dtype]
+        whole = torch.zeros(sum(each.numel() for each in alike), dtype=dtype, device=alike[0].device)
+        parts = whole.split_with_sizes([each.numel() for each in alike])
+        places |= {id(each): part.view_as(each) for each, part in zip(alike, parts, strict=True)}
+    return [places[id(each)] for each in weights]

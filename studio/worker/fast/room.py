@@ -1,0 +1,81 @@
+"""Batches of few sizes: what is recorded for one of them serves all that fit into it."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from math import ceil
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+from studio.worker.encode import IGNORED
+from studio.worker.fast import attention
+
+PADDING = "padding"  # of a batch: how many of its tokens are there to fill it up
+FINENESS = 16  # sizes in each doubling, so that one in 32 tokens is in vain, on average
+SMALLEST, SHORTEST, FEWEST = 64, 256, 8  # tokens more from size to size, longest row, rows
+SHARES = 4  # into which the tokens are cut, of which so many count
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many tokens and rows a batch has, the one that fills it up included, how many of the tokens are counted, and
+    how long a row may be."""
+
+    tokens: int
+    rows: int
+    counted: int
+    longest: int
+
+    def holds(self, other: Room) -> bool:
+        """Whether what fits into `other` fits in here."""
+        sizes = zip(astuple(self), astuple(other), strict=True)
+        return all(own >= its for own, its in sizes)
+
+    def joined(self, other: Room) -> Room:
+        """The least that holds both."""
+        return Room(*map(max, astuple(self), astuple(other)))
+
+
+def needed(batch: dict[str, Any], most: int) -> Room:
+    """The room of `batch`, of passes.lay: a little more than it needs, but no more than `most` tokens unless it has."""
+    own = batch["input_ids"].shape[1]
+    step = max(SMALLEST, (_above(own + 1) >> 1) // FINENESS)
+    tokens = _up(own, step)
+    tokens = tokens if tokens <= most or own > most else most
+    counted = min(tokens, _up(max(1, len(batch["targets"])), ceil(tokens / SHARES)))
+    rows = max(FEWEST, _above(len(batch["cu_seq_lens_q"])))
+    return Room(tokens, rows, counted, max(SHORTEST, step, _above(batch["max_length_q"])))
+
+
+def of(batch: dict[str, Any]) -> Room:
+    """The room that `batch` was fit into."""
+    rows = len(batch["cu_seq_lens_q"]) - 1
+    return Room(batch["input_ids"].shape[1], rows, len(batch["targets"]), batch["max_length_q"])
+
+
+def fit(batch: dict[str, Any], room: Room) -> dict[str, Any]:
+    """`batch` filled up to `room`, which holds its own, with a row of tokens that count for nothing, and empty rows."""
+    ids, starts = batch["input_ids"], batch["cu_seq_lens_q"]
+    more, rows = room.tokens - ids.shape[1], room.rows + 1 - len(starts)
+    positions = torch.arange(more, dtype=ids.dtype, device=ids.device)[None]
+    left = room.counted - len(batch["targets"])
+    filled = {
+        "input_ids": pad(ids, (0, more)),
+        "position_ids": torch.cat([batch["position_ids"], positions], 1),
+        "seq_idx": pad(batch["seq_idx"], (0, more), value=len(starts) - 1),
+        "counted": pad(batch["counted"], (0, left)),
+        "targets": pad(batch["targets"], (0, left), value=IGNORED),
+        PADDING: more + int(batch.get(PADDING, 0)),
+    }
+    return {**batch, **filled, **attention.keys_of(pad(starts, (0, rows), value=room.tokens), room.longest)}
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def _above(number: int) -> int:
+    """The least power of two that is not smaller."""
+    return 1 << max(0, number - 1).bit_length()

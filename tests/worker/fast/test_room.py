@@ -1,0 +1,106 @@
+"""Batches that are filled up to a few sizes teach what they teach as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from studio.worker.fast import graphs, passes, room
+from studio.worker.fast.room import Room
+from tests.worker.conftest import Train
+from tests.worker.fast.test_attention import tiny
+from tests.worker.fast.test_passes import PACKED, ROWS
+
+STARTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+NONE = 1 << 30  # passes before the first one is recorded
+
+
+def laid(lengths: Sequence[int], learnt: float = 0.5) -> dict[str, Any]:
+    """Rows of so many tokens, of which a share is learnt."""
+    rows = [
+        {"input_ids": [5] * n, "labels": [-100] * (n - round(n * learnt)) + [5] * round(n * learnt)} for n in lengths
+    ]
+    return passes.lay(rows)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "most", "expected"),
+    [
+        ((50, 40), 9999, Room(128, 8, 64, 256)),
+        ((1000, 1000, 1248), 9999, Room(3328, 8, 1664, 1024 * 2)),
+        ((3, 1000), 1020, Room(1020, 8, 510, 1024)),
+        ((300, 1000), 1020, Room(1344, 8, 672, 1024)),
+        ((200,) * 9, 9999, Room(1856, 16, 928, 256)),
+        ((4096,), 4096, Room(4096, 8, 2048, 4096)),
+    ],
+    ids=["few", "many", "no more than there may be", "unless there are", "rows", "full"],
+)
+def test_a_room_is_a_little_larger(lengths: tuple[int, ...], most: int, expected: Room) -> None:
+    assert room.needed(laid(lengths), most) == expected
+
+
+def test_there_are_few_rooms_and_little_is_in_vain() -> None:
+    rooms = {tokens: room.needed(laid([tokens - 100, 100]), 1 << 20) for tokens in range(1024, 8192, 7)}
+    assert len({each.tokens for each in rooms.values()}) <= 3 * room.FINENESS + 1
+    shares = [each.tokens / tokens for tokens, each in rooms.items()]
+    assert min(shares) >= 1
+    assert max(shares) < 1 + 1.1 / room.FINENESS
+
+
+@pytest.mark.parametrize("rows", [ROWS, PACKED], ids=["rows", "packed"])
+def test_what_was_fit_has_the_size_of_the_room(rows: list[passes.Row]) -> None:
+    batch = passes.lay(rows)
+    wanted = room.needed(batch, 9999)
+    filled = room.fit(batch, wanted)
+    assert room.of(filled) == wanted
+    assert room.needed(batch, 9999).holds(room.of(filled))
+    own = batch["input_ids"].shape[1]
+    assert filled[room.PADDING] == wanted.tokens - own
+    assert filled["input_ids"][0, :own].tolist() == batch["input_ids"][0].tolist()
+    starts = filled["cu_seq_lens_q"].tolist()
+    assert starts[: len(batch["cu_seq_lens_q"])] == batch["cu_seq_lens_q"].tolist()
+    assert set(starts[len(batch["cu_seq_lens_q"]) :]) == {wanted.tokens}
+    wider = wanted.joined(Room(500, 0, 300, 0))
+    again = room.fit(filled, wider)
+    assert room.of(again) == wider
+    assert again[room.PADDING] == wider.tokens - own
+
+
+@pytest.mark.parametrize("rows", [ROWS, PACKED], ids=["rows", "packed"])
+def test_a_model_says_the_same_of_what_was_there(rows: list[passes.Row]) -> None:
+    model = tiny("llama")
+    batch = passes.lay(rows)
+    filled = room.fit(batch, room.needed(batch, 9999))
+    told, wanted = (
+        model(**{name: each[name] for name in ("input_ids", "position_ids", *STARTS)}, use_cache=False).logits
+        for each in (filled, batch)
+    )
+    torch.testing.assert_close(told[:, : wanted.shape[1]], wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"finetuning_type": "full"}, {"use_dft_loss": True}, {"packing": True, "cutoff_len": 90}, {"stage": "pt"}],
+    ids=["adapter", "full", "dft", "packed", "text"],
+)
+def test_filled_batches_teach_the_same(train: Train, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any]) -> None:
+    given = {
+        **{"max_steps": 6, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "learning_rate": 1e-3},
+        **{"micro_batch_tokens": 300, "val_size": 4, "eval_steps": 3, "flash_attn": "varlen", **keys},
+    }
+    plain = train("plain", **given)
+    monkeypatch.setattr(graphs, "obstacle", lambda *_: "")
+    monkeypatch.setattr(graphs, "WARM_UP", NONE)
+    filled = train("filled", **given)
+    assert list(filled.losses.values()) == pytest.approx(list(plain.losses.values()), rel=1e-4)
+    assert filled.json("result.json")["tokens"] == plain.json("result.json")["tokens"]
+    for ours, theirs in zip(filled.events("step"), plain.events("step"), strict=True):
+        assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-3)
+
+
+def test_only_what_would_be_the_same_again_is_recorded(train: Train) -> None:
+    run = train(max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=4, micro_batch_tokens=300)
+    assert "launching" not in run.json("result.json")["paths"]  # on a CPU nothing can be
