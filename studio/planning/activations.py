@@ -37,7 +37,9 @@ class Work:
 
     @cached_property
     def stream(self) -> int:
-        """Bytes an element of what runs from layer to layer: the type of the embedding."""
+        """Bytes an element of what runs from layer to layer: the type of the embedding, if that is not narrowed."""
+        if self.ways.stream:
+            return self.precision.computed
         trained = any(tensor.is_embedding for tensor in self.parameters.trained)
         return self.precision.used if trained else self.precision.frozen
 
@@ -143,7 +145,10 @@ def _is_private(work: Work) -> bool:
 
 
 def _is_cast(work: Work, layer: int) -> bool:
-    """Whether a norm puts out more than is computed with, so that each matrix behind it casts its input for itself."""
+    """Whether a norm puts out more than is computed with, so that each matrix behind it casts its input for itself.
+    Liger's put out the type of their input."""
+    if work.ways.kernels:
+        return work.stream > work.precision.computed
     trained = any(len(each.shape) == 1 and each.name in work.learning for each in work.shape.by_layer.get(layer, ()))
     return max(work.stream, work.precision.used if trained else 0) > work.precision.computed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from studio.config.train.preference import UNREFERENCED
 from studio.planning.activations import Work
+from studio.planning.shape import Tensor
 
 TILE_TOKENS = 4096
 TILE_WORDS = 32_768
@@ -21,17 +22,19 @@ def head_bytes(work: Work) -> int:
     if whole := _whole(work):
         return hidden + (whole + computed - 2) * shape.vocabulary * tokens
     tile = min(tokens, TILE_TOKENS) * TILE_WORDS * computed
-    words = min(TILE_WORDS, shape.vocabulary) * shape.hidden * computed if work.stream > computed else 0
-    return hidden + tile + words + _gradient(work)
+    heads = _trained(work)
+    held = work.precision.used if heads else work.precision.frozen
+    words = min(TILE_WORDS, shape.vocabulary) * shape.hidden * computed if held > computed else 0
+    return hidden + tile + words + sum(4 * tensor.size for tensor in heads)  # a gradient in float32
 
 
-def _gradient(work: Work) -> int:
-    """Of the head itself, in float32, where it is trained."""
+def _trained(work: Work) -> list[Tensor]:
+    """The head itself, where it is trained."""
     trained = [*work.parameters.trained, *work.parameters.added]
     heads = [tensor for tensor in trained if tensor.is_head]
     if not heads and not any(tensor.is_head for tensor in work.shape.tensors):  # tied to the embedding
         heads = [tensor for tensor in trained if tensor.is_embedding]
-    return sum(4 * tensor.size for tensor in heads)
+    return heads
 
 
 def _whole(work: Work) -> int:

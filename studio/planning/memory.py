@@ -84,7 +84,7 @@ def fullest(work: Work, recomputed: int) -> Memory:
 def resting(work: Work) -> Memory:
     """What is there at any time, between two steps too."""
     return Memory(
-        weights=weights(work) * work.spread.weights / GB,
+        weights=(weights(work) * work.spread.weights + _copies(work)) / GB,
         gradients=0.0 if work.spread.clears_gradients else _gradients(work) / GB,
         optimizer=(_states(work) + work.spread.masters()) * work.spread.states / GB,
         activations=0.0,
@@ -198,9 +198,15 @@ def cast_weights(work: Work) -> int:
     fused adapters have theirs of a pass in one piece."""
     held, of = work.precision, work.parameters
     adapters = of.added_size * held.computed if work.ways.lora and held.computed < held.adapter else 0
-    if held.computed >= held.used:
+    if held.computed >= held.used or work.ways.dense:
         return adapters
     return adapters + sum(tensor.size for tensor in of.trained if tensor.is_linear) * held.computed
+
+
+def _copies(work: Work) -> int:
+    """Bytes of narrow matrices that stay from pass to pass."""
+    linear = sum(tensor.size for tensor in work.parameters.trained if tensor.is_linear)
+    return linear * work.precision.computed if work.ways.dense else 0
 
 
 def weights(work: Work) -> int:

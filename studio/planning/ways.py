@@ -33,12 +33,15 @@ LIGER = (
 class Ways:
     """What is computed in the faster way: `attention` by the lengths of rows, without a mask of all tokens by all
     tokens; `lora` with the layer that it is on; norms and activations by Liger's `kernels`; the optimizer's `step` in
-    one kernel. As it stands, none."""
+    one kernel; trained layers in float32 by `dense` copies of one pass; what runs from layer to layer as a narrow
+    `stream`. As it stands, none."""
 
     attention: bool = False
     lora: bool = False
     kernels: bool = False
     step: bool = False
+    dense: bool = False
+    stream: bool = False
 
 
 PLAIN = Ways()
@@ -47,11 +50,15 @@ PLAIN = Ways()
 def of(config: TrainConfig, shape: Shape, on_gpu: bool) -> Ways:
     """Those of a training as configured, on a GPU or a CPU."""
     whole = on_gpu and config.parallel_strategy in WHOLE
+    kernels = whole and _kernels(config, shape)
+    narrows = whole and _narrows(config, on_gpu)
     return Ways(
         attention=_attention(config, shape, on_gpu),
         lora=_lora(config, shape, on_gpu),
-        kernels=whole and _kernels(config, shape),
+        kernels=kernels,
         step=whole and config.optim in FUSED,
+        dense=narrows and config.parallel_strategy == "single",
+        stream=narrows and kernels,
     )
 
 
@@ -68,6 +75,12 @@ def _lora(config: TrainConfig, shape: Shape, on_gpu: bool) -> bool:
     unpacks = config.quantization_bit is None or (config.quantization_bit == 4 and on_gpu)
     takes = is_plain and unpacks and config.parallel_strategy in WHOLE
     return takes and config.finetuning_type == "lora" and config.fused_lora is not False
+
+
+def _narrows(config: TrainConfig, on_gpu: bool) -> bool:
+    """Whether weights of the model are trained in float32 under an autocast to bfloat16."""
+    held = precision.of(config, on_gpu)
+    return config.finetuning_type != "lora" and not config.fp16 and held.computed < held.trained
 
 
 def _kernels(config: TrainConfig, shape: Shape) -> bool:

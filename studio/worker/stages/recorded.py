@@ -16,7 +16,7 @@ from studio.runs import events
 from studio.worker import fast, optimizers
 from studio.worker.checkpoints.kept import Kept
 from studio.worker.door import Desk
-from studio.worker.fast import Path, attention, figures, liger, lora
+from studio.worker.fast import Path, attention, clip, dense, figures, liger, lora, stream
 from studio.worker.fast.figures import Figures
 from studio.worker.methods.adapters import beneath
 from studio.worker.progress import Progress, memory_gb
@@ -34,6 +34,7 @@ class Recorded(Kept):
     paths: list[Path]
     _globalstep_last_logged: int
     tells_late = False  # whether all figures of a step stay on the device until they are told
+    _clipped: torch.optim.AdamW | None = None  # the optimizer, where it clips by itself
     _pending: tuple[Figures, int, dict[str, Any]] | None = None
 
     def recorded(self, setting: Setting) -> Self:
@@ -58,12 +59,22 @@ class Recorded(Kept):
         """Which way each part is computed. Adapters that are computed with the layers below them are so from here."""
         is_adapted, config = isinstance(self.model, PeftModel), self.setting.config
         base = beneath(self.model)
-        adapters = [lora.fuse(self.model, config)] if is_adapted else []
-        return [attention.path(base), liger.path(base), *adapters]
+        if is_adapted:
+            own = [lora.fuse(self.model, config)]
+        else:
+            own = [stream.narrow(base, self.setting.precision), dense.fuse(base, config, self.setting.precision)]
+        return [attention.path(base), liger.path(base), *own]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         self.optimizer = optimizers.build(self.setting.config, self.model, self.state.max_steps)
+        is_alone = self.setting.config.parallel_strategy == "single" and not self.setting.config.fp16
+        self._clipped = self.optimizer if is_alone and clip.prepare(self.optimizer, self.model.parameters()) else None
         return self.optimizer
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if self._clipped is None:
+            return super()._clip_grad_norm(model)
+        return clip.leave(self._clipped, self.args.max_grad_norm)
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
         self.desk.consensus.begin(self.tokens_of(inputs), max(memory_gb()))

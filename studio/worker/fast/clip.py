@@ -1,0 +1,42 @@
+"""Gradients that are clipped while the optimizer reads them, not in a pass over memory of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MARGIN = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
+
+
+def prepare(optimizer: Any, weights: Iterable[nn.Parameter]) -> bool:
+    """Whether `leave` may be called for `optimizer` of `weights`, from here on."""
+    ours = takes(optimizer, weights)
+    if ours:
+        optimizer.register_step_post_hook(_forget)
+    return ours
+
+
+def takes(optimizer: Any, weights: Iterable[nn.Parameter]) -> bool:
+    """Whether `optimizer` is torch's own AdamW in one kernel, over `weights` and no others, all of one device."""
+    mine = {id(weight) for weight in weights if weight.requires_grad}
+    held = [weight for group in getattr(optimizer, "param_groups", ()) for weight in group["params"]]
+    is_fused = type(optimizer) is torch.optim.AdamW and all(group["fused"] for group in optimizer.param_groups)
+    is_plain = len({(weight.device, weight.dtype) for weight in held}) == 1 and held[0].dtype == torch.float32
+    return bool(is_fused and is_plain and {id(weight) for weight in held} == mine)
+
+
+def leave(optimizer: torch.optim.AdamW, limit: float) -> Tensor:
+    """Have the next step of `optimizer` take gradients whose length is at most `limit`; the length as it is. The step
+    divides by what is left for it here, as it does for a GradScaler."""
+    slopes = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+    length: Tensor = torch.nn.utils.get_total_norm(slopes)
+    optimizer.grad_scale = ((length + MARGIN) / limit).clamp(min=1.0)
+    return length
+
+
+def _forget(optimizer: torch.optim.AdamW, *_: Any) -> None:
+    """Hook: what was left was for one step."""
+    optimizer.grad_scale = None

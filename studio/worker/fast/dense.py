@@ -1,0 +1,243 @@
+"""Trained linear layers in float32, computed in a narrower type with gradients that are float32 from the product on.
+
+Under autocast each weight is narrowed by itself, and its gradient comes out narrow and is widened in a pass of its own.
+Here all weights are narrowed at once, and the product writes its sums, which are float32 within, as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from studio.config.train import TrainConfig
+from studio.worker.fast import FAULTS, Path, first_line
+
+PART, WAY, PLAIN = "trained layers", "with float32 gradients", "by autocast"
+TOKENS = 8  # of a trial
+TOLERANCE = 0.02  # of a result's length: bfloat16 alone gives 0.004
+TINY = 1e-30
+BLANK = "is_blank"  # of a weight: what its gradient holds does not count
+
+
+def fuse(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype) -> Path:
+    """Have the trained linear layers of `model`, which is trained in `precision`, compute so where they can. Their
+    names and weights stay as they are; without gradients and without autocast they compute as before.
+    """
+    layers = _layers(model)
+    why = _obstacle(model, config, precision, layers) or _difference(layers, precision)
+    if why:
+        return Path(PART, PLAIN, why)
+    model.register_forward_pre_hook(join(layers).forget)
+    return Path(PART, WAY)
+
+
+def join(layers: Sequence[nn.Linear]) -> Copies:
+    """Have `layers` compute so; what they share."""
+    copies = Copies(layers)
+    for number, layer in enumerate(layers):
+        layer.__class__ = Dense
+        layer.copies, layer.number = copies, number
+    return copies
+
+
+@contextmanager
+def overwriting(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """In here, gradients of `weights`, which are all there, count as zero until a pass adds to them. No time is taken
+    to make those of our layers zero: what is added first is written over them."""
+    ours = [each for each in weights if hasattr(each, BLANK)]
+    if others := [each.grad for each in weights if not hasattr(each, BLANK)]:
+        torch._foreach_zero_(others)
+    for each in ours:
+        setattr(each, BLANK, True)
+    try:
+        yield
+    finally:
+        for each in ours:
+            if getattr(each, BLANK):
+                each.grad.zero_()
+                setattr(each, BLANK, False)
+
+
+def _layers(model: PreTrainedModel) -> list[nn.Linear]:
+    """Those that nothing else has a part in. The head's weight is used by the loss."""
+    times = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
+    return [
+        each
+        for each in model.modules()
+        if type(each) is nn.Linear
+        and each is not model.get_output_embeddings()
+        and "forward" not in vars(each)
+        and times[id(each.weight)] == 1
+        and _is_plain(each.weight)
+    ]
+
+
+def _is_plain(weight: Tensor) -> bool:
+    watched = weight._backward_hooks or getattr(weight, "_post_accumulate_grad_hooks", None)
+    return bool(weight.requires_grad and weight.dtype == torch.float32 and weight.is_contiguous() and not watched)
+
+
+def _obstacle(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype, layers: list[nn.Linear]) -> str:
+    reasons = {
+        f"parallel_strategy: {config.parallel_strategy}": config.parallel_strategy != "single",
+        "they are of a GPU": model.device.type != "cuda",
+        f"they are computed in {str(precision).removeprefix('torch.')}": precision != torch.bfloat16,
+        "there are none in float32": not layers,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _difference(layers: list[nn.Linear], precision: torch.dtype) -> str:
+    """What is wrong with the results of a layer of each shape; nothing where they are autocast's."""
+    try:
+        for layer in {each.weight.shape: each for each in layers}.values():
+            ours, theirs = copy.deepcopy(layer), copy.deepcopy(layer)
+            copies = join([ours])
+            draw = torch.Generator(layer.weight.device).manual_seed(0)
+            x = torch.randn(TOKENS, layer.in_features, device=layer.weight.device, generator=draw)
+            pairs = zip(_results(ours, x, precision), _results(theirs, x, precision), strict=True)
+            del copies
+            apart = max(float((a - b).norm() / b.norm().clamp_min(TINY)) for a, b in pairs)
+            if not apart < TOLERANCE:
+                return f"they were tried and results were {apart:.1%} off"
+    except FAULTS as fault:
+        return f"they were tried and failed: {first_line(fault)}"
+    return ""
+
+
+def _results(layer: nn.Linear, x: Tensor, precision: torch.dtype) -> list[Tensor]:
+    """The output, and the gradients that two passes leave."""
+    x = x.clone().requires_grad_()
+    for _ in range(2):
+        with torch.enable_grad(), torch.autocast(x.device.type, precision):
+            y = layer(x)
+        y.float().square().mean().backward()
+    return [y.detach().float(), x.grad, *(weight.grad for weight in layer.parameters())]
+
+
+class Copies:
+    """The weights of `layers` in the type of the computation, made anew for each pass, all at once, in the same place.
+
+    Not every optimizer counts up the version of what it changes.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        self._layers = layers
+        self._dtype: torch.dtype | None = None  # of those that are there
+        self._places: list[Tensor] = []
+        self._versions: list[tuple[Tensor, int]] = []
+        self._is_fresh = False
+        for layer in layers:
+            setattr(layer.weight, BLANK, False)
+
+    def forget(self, *_: Any) -> None:
+        """Hook: a new pass begins."""
+        self._is_fresh = False
+
+    def of(self, number: int, dtype: torch.dtype) -> Tensor:
+        """That of the layer of this number [out, in]."""
+        current = self._layers[number].weight
+        if not self._is_fresh or self._dtype is not dtype or self._is_stale(number, current):
+            self._make(dtype)
+        return self._places[number]
+
+    def _is_stale(self, number: int, current: Tensor) -> bool:
+        """Whether the weight is another by now, as far as its version tells."""
+        weight, version = self._versions[number]
+        return weight is not current or current._version != version
+
+    def _make(self, dtype: torch.dtype) -> None:
+        weights = [layer.weight for layer in self._layers]
+        if self._dtype is not dtype or self._places[0].device != weights[0].device:
+            self._places = [torch.empty_like(weight, dtype=dtype, requires_grad=False) for weight in weights]
+            self._dtype = dtype
+        with torch.no_grad():
+            torch._foreach_copy_(self._places, weights)
+        self._versions = [(weight, weight._version) for weight in weights]
+        self._is_fresh = True
+
+
+class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
+    """A linear layer that leaves to the plain way whatever is not the plain case."""
+
+    copies: Copies
+    number: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        kind = x.device.type
+        if not self._is_ours(x) or not torch.is_autocast_enabled(kind):
+            return super().forward(x)
+        dtype = torch.get_autocast_dtype(kind)
+        weight = self.copies.of(self.number, dtype)
+        return Product.apply(x.to(dtype), self.weight, self.bias, weight)
+
+    def _is_ours(self, x: Tensor) -> bool:
+        return torch.is_grad_enabled() and x.numel() > 0 and hasattr(self.weight, BLANK) and _is_plain(self.weight)
+
+
+class Product(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped here
+    """x [..., in] -> x W^T + bias [..., out], computed with `narrow`, a copy of `weight` in the type of x.
+
+    The gradient of `weight` is added to what it has by now, as autograd itself would do, and given to nobody else.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: nn.Parameter, bias: nn.Parameter | None, narrow: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.weight, ctx.bias, ctx.narrow = weight, bias, narrow
+        return functional.linear(x, narrow, None if bias is None else bias.to(x.dtype))
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        [x] = ctx.saved_tensors
+        slopes, rows = slope.reshape(-1, slope.shape[-1]), x.reshape(-1, x.shape[-1])
+        if ctx.needs_input_grad[1]:
+            _learn(ctx.weight, slopes.T, rows)
+        to_bias = slopes.sum(0, dtype=torch.float32).to(ctx.bias.dtype) if ctx.needs_input_grad[2] else None
+        to_x = (slopes @ ctx.narrow).view(x.shape) if ctx.needs_input_grad[0] else None
+        return to_x, None, to_bias, None
+
+
+def _learn(weight: nn.Parameter, slopes: Tensor, rows: Tensor) -> None:
+    """Add `slopes` [out, tokens] by `rows` [tokens, in] to the gradient of `weight`."""
+    if weight.grad is None:
+        weight.grad = torch.empty_like(weight, requires_grad=False)
+        setattr(weight, BLANK, True)
+    if getattr(weight, BLANK):
+        _multiply(slopes, rows, weight.grad)
+        setattr(weight, BLANK, False)
+    elif _adds(weight.device):
+        torch.addmm(weight.grad, slopes, rows, out_dtype=torch.float32, out=weight.grad)
+    else:
+        weight.grad.add_(_multiply(slopes, rows, torch.empty_like(weight.grad)))
+
+
+def _multiply(slopes: Tensor, rows: Tensor, place: Tensor) -> Tensor:
+    """Their product, in float32, in `place`."""
+    if place.is_cuda and rows.dtype != torch.float32:
+        return torch.mm(slopes, rows, out_dtype=torch.float32, out=place)
+    return torch.mm(slopes.float(), rows.float(), out=place)  # a CPU knows no other way
+
+
+@cache
+def _adds(device: torch.device) -> bool:
+    """Whether a product can be added to float32 as it is made. The trial asks first, before anything is recorded."""
+    if device.type != "cuda":
+        return False
+    total, narrow = (torch.ones(16, 16, dtype=dtype, device=device) for dtype in (torch.float32, torch.bfloat16))
+    try:
+        torch.addmm(total, narrow, narrow, out_dtype=torch.float32, out=total)
+    except FAULTS:
+        return False
+    return bool((total == 17).all())

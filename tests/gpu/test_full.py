@@ -1,0 +1,134 @@
+"""Trained layers with float32 gradients on a CUDA device: autocast's numbers, and no more memory than is planned."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+
+from studio.worker.fast import clip, dense, liger, stream
+from tests.worker.conftest import Train
+from tests.worker.fast.test_dense import fused, go, gradients, off, passed
+from tests.worker.fast.test_lora import assert_same, base, config, curve, rows
+
+pytestmark = pytest.mark.gpu
+FULL = {"finetuning_type": "full", "bf16": True}
+
+
+def models(**changes: Any) -> tuple[Any, Any]:
+    model = base(**changes).to("cuda").train()
+    ours = deepcopy(model)
+    assert str(dense.fuse(ours, config(**FULL), torch.bfloat16)) == "trained layers: with float32 gradients"
+    return model, ours
+
+
+@pytest.mark.parametrize("changes", [{}, {"attention_bias": True}], ids=["plain", "biases"])
+def test_results_are_no_further_from_the_truth_than_autocasts(changes: dict[str, Any]) -> None:
+    plain, ours = models(**changes)
+    truth = passed(deepcopy(plain), None)
+    theirs, mine = passed(plain), passed(ours)
+    assert_same(mine, theirs, 0.03)
+    assert off(mine, truth) < 1.02 * off(theirs, truth)
+
+
+def test_gradients_of_several_passes_add_up_as_they_are_made() -> None:
+    plain, ours = models()
+    assert dense._adds(torch.device("cuda", 0))
+    for model in (plain, ours):
+        model.zero_grad()
+        for ids in rows(4).cuda().split(1):
+            go(model, ids)
+    assert_same(gradients(ours), gradients(plain), 0.03)
+
+
+def test_a_recorded_pass_writes_over_gradients() -> None:
+    torch.manual_seed(0)
+    ours = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.Linear(128, 64)).cuda()
+    ours.register_forward_pre_hook(dense.join(list(ours)).forget)
+    x, weights = torch.randn(32, 64, device="cuda"), list(ours.parameters())
+
+    def learn() -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            y = ours(x)
+        y.float().square().sum().backward()
+
+    aside = torch.cuda.Stream()
+    with torch.cuda.stream(aside):
+        learn()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=aside), dense.overwriting(weights):
+        learn()
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(0.01)
+    for _ in range(2):
+        graph.replay()
+    found = [weight.grad.clone() for weight in weights]
+    ours.zero_grad()
+    learn()
+    assert_same(found, [weight.grad for weight in weights], 1e-4)
+
+
+def test_states_between_layers_are_narrow() -> None:
+    pytest.importorskip("liger_kernel")
+    plain, ours = models()
+    truth = passed(deepcopy(plain), None)
+    assert liger.apply(ours, config(**FULL), torch.bfloat16).way == "liger"
+    assert stream.narrow(ours, torch.bfloat16).way == "bfloat16"
+    found: list[torch.dtype] = []
+    for layer in (*ours.model.layers, ours.model.norm):
+        layer.register_forward_hook(lambda _, __, y: found.append((y[0] if isinstance(y, tuple) else y).dtype))
+    mine = passed(ours)
+    assert set(found) == {torch.bfloat16}
+    assert_same(mine, truth, 0.1)
+
+
+def test_a_step_that_clips_is_the_plain_one() -> None:
+    torch.manual_seed(0)
+    plain = [torch.nn.Parameter(torch.randn(size, device="cuda")) for size in ((513, 257), (64,), (1,))]
+    ours = deepcopy(plain)
+    optimizers = [torch.optim.AdamW(each, lr=1e-2, fused=True) for each in (plain, ours)]
+    assert clip.prepare(optimizers[1], ours)
+    for _ in range(20):
+        for one, other in zip(plain, ours, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        torch.nn.utils.clip_grad_norm_(plain, 0.5)
+        clip.leave(optimizers[1], 0.5)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert_same([each.detach() for each in ours], [each.detach() for each in plain], 1e-6)
+
+
+def test_a_training_takes_the_same_course(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = train("ours", learning_rate=1e-3, **FULL)
+    monkeypatch.setattr(dense, "_obstacle", lambda *_: "a comparison")
+    monkeypatch.setattr(stream, "narrow", lambda *_: stream.Path(stream.PART, "float32"))
+    monkeypatch.setattr(clip, "prepare", lambda *_: False)
+    plain = train("plain", learning_rate=1e-3, **FULL)
+    assert ours.json("result.json")["paths"]["trained layers"] == "with float32 gradients"
+    assert curve(ours) == pytest.approx(curve(plain), rel=0.02)
+    assert curve(ours)[-1] < curve(ours)[0]
+
+
+def peak(model: Any, ids: torch.Tensor) -> int:
+    """Bytes at the fullest moment of a step beside weights and gradients."""
+    go(model, ids)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    model.zero_grad()
+    go(model, ids)
+    return torch.cuda.max_memory_allocated()
+
+
+def test_it_takes_no_more_memory_than_its_copies() -> None:
+    sizes = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4, "max_position_embeddings": 4096}
+    ids = torch.randint(0, 96, (1, 4096), device="cuda")
+    model = base(**sizes).to("cuda").train()
+    before = peak(model, ids)
+    copies = sum(2 * each.weight.numel() for each in dense._layers(model))
+    model.zero_grad()
+    assert peak(fused(model), ids) - sum(4 * each.numel() for each in model.parameters()) <= before + copies
