@@ -19,6 +19,7 @@ from studio import packages
 from studio.config.train import TrainConfig
 from studio.config.train.precision import WHOLE
 from studio.errors import ModelError
+from studio.worker.fast import adamw
 from studio.worker.methods import budget
 
 Groups = list[dict[str, Any]]
@@ -88,7 +89,12 @@ def _learning_rate(config: TrainConfig, name: str, is_embedding: bool) -> float:
 
 
 def _adamw(config: TrainConfig, model: Any, fused: bool | None) -> Optimizer:
-    optimizer: Optimizer = torch.optim.AdamW(_groups(config, model), **_adam(config), fused=fused)
+    groups = _groups(config, model)
+    kind, told = torch.optim.AdamW, None
+    if groups and _fuses(config) and config.parallel_strategy == "single":
+        kind, told = adamw.pick([weight for group in groups for weight in group["params"]])
+    optimizer: Any = kind(groups, **_adam(config), fused=fused)
+    optimizer.path = told  # which way it steps, where there are several
     optimizer.register_load_state_dict_pre_hook(_go_on_as_built)
     return optimizer
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from studio.worker.fast import clip, dense, liger, stream
+from studio.worker.fast import adamw, clip, dense, liger, stream
 from tests.worker.conftest import Train
 from tests.worker.fast.test_dense import fused, go, gradients, off, passed
 from tests.worker.fast.test_lora import assert_same, base, config, curve, rows
@@ -86,21 +86,43 @@ def test_states_between_layers_are_narrow() -> None:
     assert_same(mine, truth, 0.1)
 
 
-def test_a_step_that_clips_is_the_plain_one() -> None:
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, adamw.AdamW], ids=["torch", "ours"])
+def test_a_step_that_clips_is_the_plain_one(kind: type[torch.optim.AdamW]) -> None:
     torch.manual_seed(0)
-    plain = [torch.nn.Parameter(torch.randn(size, device="cuda")) for size in ((513, 257), (64,), (1,))]
+    shapes = ((513, 257), (64,), (1,), (1024, 33))
+    plain = [torch.nn.Parameter(torch.randn(shape, device="cuda")) for shape in shapes]
     ours = deepcopy(plain)
-    optimizers = [torch.optim.AdamW(each, lr=1e-2, fused=True) for each in (plain, ours)]
-    assert clip.prepare(optimizers[1], ours)
-    for _ in range(20):
+    theirs, mine = (made(each, weights) for each, weights in ((torch.optim.AdamW, plain), (kind, ours)))
+    assert clip.prepare(mine, ours)
+    for number in range(20):
         for one, other in zip(plain, ours, strict=True):
-            one.grad = torch.randn_like(one)
+            one.grad = torch.randn_like(one) * (1 + number)
             other.grad = one.grad.clone()
-        torch.nn.utils.clip_grad_norm_(plain, 0.5)
-        clip.leave(optimizers[1], 0.5)
-        for optimizer in optimizers:
-            optimizer.step()
+        assert clip.leave(mine, 0.5) == torch.nn.utils.clip_grad_norm_(plain, 0.5)
+        theirs.step()
+        mine.step()
+        if number == 10:  # each goes on from what the other has kept
+            saved = deepcopy([mine.state_dict(), theirs.state_dict()])
+            theirs.load_state_dict(saved[0])
+            mine.load_state_dict(saved[1])
     assert_same([each.detach() for each in ours], [each.detach() for each in plain], 1e-6)
+
+
+def made(kind: type[torch.optim.AdamW], weights: list[Any]) -> torch.optim.AdamW:
+    groups = [{"params": weights[:2]}, {"params": weights[2:], "weight_decay": 0.0, "lr": 2e-3}]
+    return kind(groups, lr=1e-3, weight_decay=0.1, fused=True)
+
+
+def test_all_weights_are_stepped_in_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [torch.nn.Parameter(torch.randn(100, device="cuda")) for _ in range(300)]
+    kind, path = adamw.pick(weights)
+    assert (kind, str(path)) == (adamw.AdamW, "optimizer: AdamW in one launch")
+    launch, launched = adamw._launch, []
+    monkeypatch.setattr(adamw, "_launch", lambda *told: (launched.append(told), launch(*told)))
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    made(kind, weights).step()
+    assert len(launched) == 1
 
 
 def test_a_training_takes_the_same_course(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +130,7 @@ def test_a_training_takes_the_same_course(train: Train, monkeypatch: pytest.Monk
     monkeypatch.setattr(dense, "_obstacle", lambda *_: "a comparison")
     monkeypatch.setattr(stream, "narrow", lambda *_: stream.Path(stream.PART, "float32"))
     monkeypatch.setattr(clip, "prepare", lambda *_: False)
+    monkeypatch.setattr(adamw, "_obstacle", lambda _: "a comparison")
     plain = train("plain", learning_rate=1e-3, **FULL)
     assert ours.json("result.json")["paths"]["trained layers"] == "with float32 gradients"
     assert curve(ours) == pytest.approx(curve(plain), rel=0.02)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from studio.worker.fast.adamw import AdamW
+
 MARGIN = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
 
 
@@ -20,10 +22,10 @@ def prepare(optimizer: Any, weights: Iterable[nn.Parameter]) -> bool:
 
 
 def takes(optimizer: Any, weights: Iterable[nn.Parameter]) -> bool:
-    """Whether `optimizer` is torch's own AdamW in one kernel, over `weights` and no others, all of one device."""
+    """Whether `optimizer` is AdamW in one kernel, torch's or ours, over `weights` and no others, all of one device."""
     mine = {id(weight) for weight in weights if weight.requires_grad}
     held = [weight for group in getattr(optimizer, "param_groups", ()) for weight in group["params"]]
-    is_fused = type(optimizer) is torch.optim.AdamW and all(group["fused"] for group in optimizer.param_groups)
+    is_fused = type(optimizer) in (torch.optim.AdamW, AdamW) and all(group["fused"] for group in optimizer.param_groups)
     is_plain = len({(weight.device, weight.dtype) for weight in held}) == 1 and held[0].dtype == torch.float32
     return bool(is_fused and is_plain and {id(weight) for weight in held} == mine)
 

@@ -69,6 +69,9 @@ class Recorded(Kept):
         self.optimizer = optimizers.build(self.setting.config, self.model, self.state.max_steps)
         is_alone = self.setting.config.parallel_strategy == "single" and not self.setting.config.fp16
         self._clipped = self.optimizer if is_alone and clip.prepare(self.optimizer, self.model.parameters()) else None
+        if path := getattr(self.optimizer, "path", None):
+            self.paths.append(path)
+            fast.tell([path])
         return self.optimizer
 
     def _clip_grad_norm(self, model: Any) -> Any:
