@@ -9,7 +9,7 @@ memory that the largest of them needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from studio.config.train import TrainConfig
 from studio.worker.fast import FAULTS, Path, chance, first_line, room, tell
+from studio.worker.fast.dense import overwriting
 from studio.worker.fast.room import PADDING, Room
 
 PART = "launching"
@@ -178,9 +179,7 @@ class Graphs:
         graph, held = torch.cuda.CUDAGraph(), [each.grad for each in self._weights]
         self._leave(self._slopes)
         try:
-            with self._capturing(graph):
-                if is_first:
-                    torch._foreach_zero_(self._slopes)
+            with self._capturing(graph), overwriting(self._weights) if is_first else nullcontext():
                 told = tuple(each.detach() for each in self._learn({**batch, **taken}, total))
         except BaseException:
             self._leave(held)  # nothing was computed
