@@ -21,7 +21,7 @@ from studio.errors import ModelError
 from studio.files import write_json
 from studio.machine import Gpu, Machine
 from studio.models import folder_of
-from studio.planning import another_try, look, plan, schedule, shape
+from studio.planning import another_try, look, plan, schedule, shape, ways
 from studio.planning.batch import Lengths
 from studio.planning.memory import estimate
 from studio.planning.passes import Passes, course
@@ -33,6 +33,7 @@ from studio.runs.events import Step
 from studio.runs.store import Store
 
 GB = 10**9
+DDP, LORA = {"parallel_strategy": "ddp"}, {"finetuning_type": "lora"}
 ROOMY = Machine(None, 24 * GB, 500 * GB)
 H100 = Machine(Gpu(0, "NVIDIA H100 80GB HBM3", 80 * GB, 1 * GB, 0), 50 * GB, 500 * GB)
 
@@ -247,6 +248,25 @@ def test_every_part_grows_with_what_it_depends_on() -> None:
     assert memory(stage="dpo", finetuning_type="full").reference > 0 == memory(stage="dpo").reference
     assert memory(stage="kto", pref_loss="simpo", finetuning_type="full").reference > 0  # a loss of dpo alone
     assert memory(finetuning_type="full", optim="sgd").optimizer < full.optimizer
+
+
+def test_trained_layers_have_copies_and_keep_narrow_states() -> None:
+    from studio.planning import batch
+
+    config = parse(TrainConfig, {"dataset": "a", "finetuning_type": "full"})
+    model = shape.read(folder_of("seedling"))
+    expected = replace(ways.of(config, model, True), kernels=True, stream=True)
+    assert expected.dense
+    assert not any(ways.of(config.model_copy(update=keys), model, True).dense for keys in ({"fp16": True}, DDP, LORA))
+    assert not ways.of(config, model, False).dense
+
+    def memory(**keys: Any) -> Any:
+        of = batch.of(config, Lengths(2048, 2048))
+        return estimate(config, model, of, True, 0, by=replace(expected, **keys))
+
+    ours, linear = memory(), sum(tensor.size for tensor in model.linear)
+    assert memory(dense=False).weights == pytest.approx(ours.weights - 2 * linear / GB)
+    assert memory(stream=False).activations > 1.1 * ours.activations
 
 
 def test_no_row_is_longer_than_the_model_takes() -> None:

@@ -61,11 +61,11 @@ def overwriting(weights: Sequence[nn.Parameter]) -> Iterator[None]:
         setattr(each, BLANK, True)
     try:
         yield
+        if untouched := [each.grad for each in ours if getattr(each, BLANK)]:
+            torch._foreach_zero_(untouched)
     finally:
         for each in ours:
-            if getattr(each, BLANK):
-                each.grad.zero_()
-                setattr(each, BLANK, False)
+            setattr(each, BLANK, False)
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Linear]:

@@ -67,8 +67,10 @@ class Recorded(Kept):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         self.optimizer = optimizers.build(self.setting.config, self.model, self.state.max_steps)
-        is_alone = self.setting.config.parallel_strategy == "single" and not self.setting.config.fp16
-        self._clipped = self.optimizer if is_alone and clip.prepare(self.optimizer, self.model.parameters()) else None
+        config = self.setting.config
+        # AdaLoRA looks at gradients after the step; those in float16 are divided by something else
+        may = config.parallel_strategy == "single" and not (config.fp16 or config.use_adalora)
+        self._clipped = self.optimizer if may and clip.prepare(self.optimizer, self.model.parameters()) else None
         if path := getattr(self.optimizer, "path", None):
             self.paths.append(path)
             fast.tell([path])
