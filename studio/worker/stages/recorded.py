@@ -22,6 +22,7 @@ from studio.worker.methods.adapters import beneath
 from studio.worker.progress import Progress, memory_gb
 from studio.worker.samples import Samples
 from studio.worker.stages.setting import Setting
+from studio.worker.stages.trained import Trained
 
 
 class Recorded(Kept):
@@ -36,6 +37,7 @@ class Recorded(Kept):
     tells_late = False  # whether all figures of a step stay on the device until they are told
     _clipped: torch.optim.AdamW | None = None  # the optimizer, where it clips by itself
     _pending: tuple[Figures, int, dict[str, Any]] | None = None
+    _trained: Trained | None = None
 
     def recorded(self, setting: Setting) -> Self:
         """This trainer, reporting to the run of `setting`."""
@@ -93,6 +95,24 @@ class Recorded(Kept):
         """A pass there and back: its loss, with gradients left at the weights."""
         loss: torch.Tensor = super().training_step(model, inputs, *rest, **options)
         return loss
+
+    def _run_epoch(self, model: Any, *rest: Any, **options: Any) -> None:
+        if not self._is_whole(model):
+            return super()._run_epoch(model, *rest, **options)
+        self._trained = Trained(model)
+        with self._trained.at_hand():
+            return super()._run_epoch(model, *rest, **options)
+
+    def _is_whole(self, model: Any) -> bool:
+        """Whether this process alone has all weights, and nothing is wrapped around them."""
+        is_alone = self.setting.config.parallel_strategy == "single" and self.desk.rank.world == 1
+        return is_alone and model is self.model and not self.is_deepspeed_enabled
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if self._trained is None:
+            return super()._clip_grad_norm(model)
+        self.accelerator.unscale_gradients()
+        return self._trained.clip(self.args.max_grad_norm)
 
     def measured(self) -> dict[str, torch.Tensor]:
         """What the stage has to tell beside the loss, of all since the last time, on the device."""
