@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import distributed
@@ -23,6 +23,7 @@ from studio.worker.stop import Requests
 # the first process may write a large model while the others wait; that one of them hangs is met by what computes
 PATIENCE = timedelta(hours=2)
 DONE, FULL, FAILED = 0, 1, 2
+Words: TypeAlias = tuple[float, float, float, float]  # whether to stop, whether to save, tokens, memory in GB
 
 
 class Forsaken(ParallelError):
@@ -42,6 +43,7 @@ class Consensus:
         self._told_to_stop = self._told_to_save = False
         self._pending: Any = None
         self._words = _words(rank.world)
+        self._own: Words = (0.0, 0.0, 0.0, 0.0)
 
     def join(self) -> None:
         """Make the group, once the processes have found each other."""
@@ -56,24 +58,24 @@ class Consensus:
     def begin(self, tokens: int, memory_gb: float) -> None:
         """Send what this process knows: `tokens` since the last time, and the memory that it takes."""
         is_first = self._rank.is_first
-        asked = (is_first and self._requests.stop, is_first and self._requests.take_save())
-        own = torch.tensor([*map(float, asked), tokens, memory_gb], dtype=torch.float64)
+        stop, save = is_first and self._requests.stop, is_first and self._requests.take_save()
+        self._own = (float(stop), float(save), float(tokens), memory_gb)
         if self._group:
+            own = torch.tensor(self._own, dtype=torch.float64)
             self._words = _words(self._rank.world)
             self._pending = distributed.all_gather(list(self._words), own, group=self._group, async_op=True)
-        else:
-            self._words[0] = own
 
     def end(self) -> int:
         """Learn what all have sent; the tokens that they sent together."""
         if self._pending:
             self._pending.wait()
             self._pending = None
-        stop, save, tokens, _ = self._words.sum(0).tolist()
-        self._told_to_stop |= stop > 0
-        self._told_to_save |= save > 0
-        self.memory_gb = tuple(self._words[:, 3].tolist())
-        return int(tokens)
+        words = self._words.tolist() if self._group else [self._own]
+        stops, saves, tokens, memory_gb = zip(*words, strict=True)
+        self._told_to_stop |= any(stops)
+        self._told_to_save |= any(saves)
+        self.memory_gb = memory_gb
+        return int(sum(tokens))
 
     def take_save(self) -> bool:
         """Whether a checkpoint has been asked for since the last call."""
@@ -130,5 +132,5 @@ class Consensus:
 
 
 def _words(world: int) -> torch.Tensor:
-    """A row for each process: whether to stop, whether to save, tokens, memory in GB."""
+    """The Words of each process, in rows."""
     return torch.zeros(world, 4, dtype=torch.float64)

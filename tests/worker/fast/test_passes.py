@@ -68,3 +68,19 @@ def test_what_is_sent_is_what_arrives() -> None:
     sent = passes.send(passes.lay(ROWS), torch.device("cpu"))
     assert sent["input_ids"].tolist() == [[5, 6, 7, 8, 9, 1, 2, 3, 4, 5]]
     assert sent["max_length_q"] == 5
+
+
+def test_a_batch_is_unpacked_as_it_was_packed() -> None:
+    tensors = {
+        **{name: each for name, each in passes.lay(ROWS).items() if torch.is_tensor(each)},
+        "mask": torch.tensor([[True, False, True]]).T,
+        "none": torch.empty(0, 3, dtype=torch.int64),
+        "one": torch.tensor(2.5, dtype=torch.bfloat16),
+    }
+    packed, places = passes.pack(tensors)
+    unpacked = passes.unpack(packed.clone(), places)
+    assert unpacked.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(unpacked[name], tensor), name
+        assert unpacked[name].dtype == tensor.dtype, name
+        assert unpacked[name].storage_offset() * tensor.itemsize % passes.ALIGNMENT == 0, name
