@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Self
 
@@ -97,11 +98,9 @@ class Recorded(Kept):
         return loss
 
     def _run_epoch(self, model: Any, *rest: Any, **options: Any) -> None:
-        if not self._is_whole(model):
-            return super()._run_epoch(model, *rest, **options)
-        self._trained = Trained(model)
-        with self._trained.at_hand():
-            return super()._run_epoch(model, *rest, **options)
+        self._trained = Trained(model) if self._is_whole(model) else None
+        with self._trained.at_hand() if self._trained else nullcontext():
+            super()._run_epoch(model, *rest, **options)
 
     def _is_whole(self, model: Any) -> bool:
         """Whether this process alone has all weights, and nothing is wrapped around them."""

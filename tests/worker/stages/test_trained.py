@@ -6,9 +6,12 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.trained import Trained
+from tests.worker.stages.conftest import StageTrain
 
 
 def model() -> nn.Module:
@@ -50,3 +53,22 @@ def test_a_model_in_an_epoch_forgets_its_gradients_and_learns_as_ever() -> None:
         assert gradients(net) == [None] * 6
     assert set(vars(net)) == plain
     assert copy.deepcopy(net).train(False).training is False
+
+
+@pytest.mark.parametrize("stage_name", ["sft", "dpo"])
+def test_a_training_is_the_same_as_with_the_trainer_of_transformers(
+    stage: StageTrain, monkeypatch: pytest.MonkeyPatch, stage_name: str
+) -> None:
+    """Through three epochs with validations within them, after which dropout is to be there again."""
+    keys = {"lora_dropout": 0.3, "val_size": 3, "eval_steps": 2, "max_steps": 7, "max_grad_norm": 0.01, "bf16": False}
+    data = {"sft": "talks", "dpo": "pairs"}[stage_name]
+    ours = stage(stage_name, data, "ours", **keys)
+    monkeypatch.setattr(Recorded, "_is_whole", lambda *_: False)
+    theirs = stage(stage_name, data, "theirs", **keys)
+    figures = [
+        [(step["loss"], step["grad_norm"], step["metrics"]) for step in run.events("step")] for run in (ours, theirs)
+    ]
+    assert figures[0] == figures[1]
+    own, other = (load_file(run.run_dir / "adapter/adapter_model.safetensors") for run in (ours, theirs))
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[name], other[name]) for name in own)
