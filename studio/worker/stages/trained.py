@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+CLOSE = 1e-6  # torch's, which keeps what is zero from being divided by
+
 
 class Trained:
     """The weights of `model` that are trained, where one process holds it all.
@@ -20,10 +22,22 @@ class Trained:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._weights = [each for each in model.parameters() if each.requires_grad]
+        self._kinds = len({(each.dtype, each.device, each.layout) for each in self._weights})
 
     def clip(self, longest: float) -> Tensor:
         """Scale the gradients so that they are together no longer than `longest`; how long they were."""
-        return torch.nn.utils.clip_grad_norm_(self._weights, longest)
+        if not self._are_alike:
+            return torch.nn.utils.clip_grad_norm_(self._weights, longest)
+        # the same sums, without sorting the gradients by type and device twice
+        slopes = [slope for each in self._weights if (slope := each.grad) is not None]
+        with torch.no_grad():
+            length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes, 2.0)), 2.0)
+            torch._foreach_mul_(slopes, torch.clamp(longest / (length + CLOSE), max=1.0))
+        return length
+
+    @property
+    def _are_alike(self) -> bool:
+        return self._kinds == 1 and self._weights[0].grad is not None
 
     def forget_gradients(self, set_to_none: bool = True) -> None:
         """As Module.zero_grad."""

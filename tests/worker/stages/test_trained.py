@@ -30,12 +30,20 @@ def gradients(of: nn.Module) -> list[torch.Tensor | None]:
 
 
 @pytest.mark.parametrize("longest", [0.5, 1e6], ids=["too long", "short"])
-def test_gradients_are_clipped_as_torch_does(longest: float) -> None:
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16], ids=["of two types", "float32", "bfloat16"])
+def test_gradients_are_clipped_as_torch_does(longest: float, dtype: torch.dtype | None) -> None:
     ours, theirs = model(), model()
+    if dtype:
+        ours, theirs = ours.to(dtype), theirs.to(dtype)
     length = Trained(ours).clip(longest)
     assert torch.equal(length, nn.utils.clip_grad_norm_(theirs.parameters(), longest))
     for own, other in zip(gradients(ours), gradients(theirs), strict=True):
         assert (own is None and other is None) or torch.equal(own, other)
+
+
+def test_without_a_gradient_there_is_nothing_to_clip() -> None:
+    assert Trained(nn.Linear(2, 2)).clip(1.0) == 0
+    assert Trained(nn.Linear(2, 2).requires_grad_(False)).clip(1.0) == 0
 
 
 def test_a_model_in_an_epoch_forgets_its_gradients_and_learns_as_ever() -> None:
