@@ -30,11 +30,9 @@ def takes(optimizer: Any, weights: Iterable[nn.Parameter]) -> bool:
     return bool(is_fused and is_plain and {id(weight) for weight in held} == mine)
 
 
-def leave(optimizer: torch.optim.AdamW, limit: float) -> Tensor:
-    """Have the next step of `optimizer` take gradients whose length is at most `limit`; the length as it is. The step
-    divides by what is left for it here, as it does for a GradScaler."""
-    slopes = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
-    length: Tensor = torch.nn.utils.get_total_norm(slopes)
+def leave(optimizer: torch.optim.AdamW, length: Tensor, limit: float) -> Tensor:
+    """Have the next step of `optimizer` take gradients, which are of that `length`, as if it was at most `limit`; the
+    length as it is. The step divides by what is left for it here, as it does for a GradScaler."""
     optimizer.grad_scale = ((length + MARGIN) / limit).clamp(min=1.0)
     return length
 

@@ -79,11 +79,6 @@ class Recorded(Kept):
             fast.tell([path])
         return self.optimizer
 
-    def _clip_grad_norm(self, model: Any) -> Any:
-        if self._clipped is None:
-            return super()._clip_grad_norm(model)
-        return clip.leave(self._clipped, self.args.max_grad_norm)
-
     def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
         self.desk.consensus.begin(self.tokens_of(inputs), max(memory_gb()))
         if not inputs:  # its rows are in another pass of the step
@@ -111,7 +106,10 @@ class Recorded(Kept):
         if self._trained is None:
             return super()._clip_grad_norm(model)
         self.accelerator.unscale_gradients()
-        return self._trained.clip(self.args.max_grad_norm)
+        longest = self.args.max_grad_norm
+        if self._clipped is None:
+            return self._trained.clip(longest)
+        return clip.leave(self._clipped, self._trained.length(), longest)
 
     def measured(self) -> dict[str, torch.Tensor]:
         """What the stage has to tell beside the loss, of all since the last time, on the device."""

@@ -24,16 +24,24 @@ class Trained:
         self._weights = [each for each in model.parameters() if each.requires_grad]
         self._kinds = len({(each.dtype, each.device, each.layout) for each in self._weights})
 
+    def length(self) -> Tensor:
+        """How long the gradients are together."""
+        slopes = self._slopes()
+        if not self._are_alike:
+            return torch.nn.utils.get_total_norm(slopes)
+        # the same sums, without sorting the gradients by type and device
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes, 2.0)), 2.0)
+
     def clip(self, longest: float) -> Tensor:
         """Scale the gradients so that they are together no longer than `longest`; how long they were."""
         if not self._are_alike:
             return torch.nn.utils.clip_grad_norm_(self._weights, longest)
-        # the same sums, without sorting the gradients by type and device twice
-        slopes = [slope for each in self._weights if (slope := each.grad) is not None]
-        with torch.no_grad():
-            length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes, 2.0)), 2.0)
-            torch._foreach_mul_(slopes, torch.clamp(longest / (length + CLOSE), max=1.0))
+        length = self.length()
+        torch._foreach_mul_(self._slopes(), torch.clamp(longest / (length + CLOSE), max=1.0))
         return length
+
+    def _slopes(self) -> list[Tensor]:
+        return [slope for each in self._weights if (slope := each.grad) is not None]
 
     @property
     def _are_alike(self) -> bool:
