@@ -87,7 +87,6 @@ def _watch(trainer: Any) -> Any:
 
 def _play(trainer: Any, steps: list[list[Pass]]) -> float:
     """Seconds that the steps take with nothing around them."""
-    import torch
 
     optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
     trained = [each for each in trainer.model.parameters() if each.requires_grad]
@@ -97,11 +96,23 @@ def _play(trainer: Any, steps: list[list[Pass]]) -> float:
     for step in steps:
         for inputs, counted in step:
             type(trainer).go_through(trainer, trainer.model_wrapped, dict(inputs), counted)
-        torch.nn.utils.clip_grad_norm_(trained, trainer.args.max_grad_norm)
+        _clip(trainer, trained)
         optimizer.step()
         optimizer.zero_grad()
     _wait()
     return time.monotonic() - started
+
+
+def _clip(trainer: Any, trained: list[Any]) -> None:
+    import torch
+
+    from studio.worker.fast import clip
+
+    limit = trainer.args.max_grad_norm
+    if trainer._clipped is None:
+        torch.nn.utils.clip_grad_norm_(trained, limit)
+    else:
+        clip.leave(trainer._clipped, torch.nn.utils.get_total_norm([each.grad for each in trained]), limit)
 
 
 def _search(trainer: Any) -> Iterator[dict[str, Any]]:

@@ -90,7 +90,7 @@ def _is_plain(weight: Tensor) -> bool:
 def _obstacle(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype, layers: list[nn.Linear]) -> str:
     reasons = {
         f"parallel_strategy: {config.parallel_strategy}": config.parallel_strategy != "single",
-        "they are of a GPU": model.device.type != "cuda",
+        "the other way is for a GPU": model.device.type != "cuda",
         f"they are computed in {str(precision).removeprefix('torch.')}": precision != torch.bfloat16,
         "there are none in float32": not layers,
     }
