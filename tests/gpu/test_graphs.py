@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_validation_between_recorded_passes_changes_nothing(train: Train) -> N
     keys = {**KEYS, **DEALT, "val_size": 4, "eval_steps": 5}
     plain, recorded = (train(f"eval-{wanted}", cuda_graphs=wanted, **keys) for wanted in (False, True))
     assert way(recorded) == graphs.WAY
-    ours, theirs = ([event["loss"] for event in run.events("eval")] for run in (recorded, plain))
+    ours, theirs = ([event["eval_loss"] for event in run.events("eval")] for run in (recorded, plain))
     assert ours == pytest.approx(theirs, rel=0.02)
 
 
@@ -76,11 +77,15 @@ def test_a_pass_that_waits_for_the_device_is_not_recorded(train: Train, monkeypa
     torch.ones(1, device="cuda").item()  # nothing is broken for good
 
 
-def test_a_recording_that_tells_something_else_is_not_used(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures, calls = Graphs._figures, iter(range(9))
+@pytest.mark.parametrize("wrong", [1.1, math.nan])
+def test_a_recording_that_tells_something_else_is_not_used(
+    train: Train, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    figures, factors = Graphs._figures, iter((1.0, wrong))
 
     def off(self: Graphs, told: Any) -> list[float]:
-        return [each * (1 + next(calls)) for each in figures(self, told)]
+        factor = next(factors)
+        return [each * factor for each in figures(self, told)]
 
     plain = train("plain", cuda_graphs=False, **KEYS, **DEALT)
     monkeypatch.setattr(Graphs, "_figures", off)

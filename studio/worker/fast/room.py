@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -29,13 +29,21 @@ class Room:
     longest: int
 
     def holds(self, other: Room) -> bool:
-        """Whether what fits into `other` fits in here."""
-        sizes = zip(astuple(self), astuple(other), strict=True)
+        """Whether what fits into `other` fits in here, with the rows that fill it up."""
+        sizes = zip(astuple(self), astuple(other.widened(self.tokens)), strict=True)
         return all(own >= its for own, its in sizes)
 
     def joined(self, other: Room) -> Room:
-        """The least that holds both."""
+        """With the larger of each of both."""
         return Room(*map(max, astuple(self), astuple(other)))
+
+    def widened(self, tokens: int) -> Room:
+        """The same with room for so many `tokens`, counted or not, if that is more: what fills it up are rows too, and
+        none of them may be longer than the longest."""
+        if tokens <= self.tokens:
+            return self
+        rows = _above(self.rows + ceil((tokens - self.tokens) / self.longest))
+        return replace(self, tokens=tokens, rows=rows)
 
 
 def needed(batch: dict[str, Any], most: int) -> Room:
@@ -56,20 +64,26 @@ def of(batch: dict[str, Any]) -> Room:
 
 
 def fit(batch: dict[str, Any], room: Room) -> dict[str, Any]:
-    """`batch` filled up to `room`, which holds its own, with a row of tokens that count for nothing, and empty rows."""
+    """`batch` filled up to `room`, which holds its own, with rows of tokens that count for nothing, and empty ones.
+
+    A row longer than the longest that is told of would be left without results, and what lies in its place be learnt.
+    """
     ids, starts = batch["input_ids"], batch["cu_seq_lens_q"]
-    more, rows = room.tokens - ids.shape[1], room.rows + 1 - len(starts)
-    positions = torch.arange(more, dtype=ids.dtype, device=ids.device)[None]
-    left = room.counted - len(batch["targets"])
+    more, left = room.tokens - ids.shape[1], room.counted - len(batch["targets"])
+    if more > (room.rows + 1 - len(starts)) * room.longest:
+        raise ValueError(f"{more} tokens are more than the rows of {room} can hold")
+    positions = torch.arange(more, dtype=ids.dtype, device=ids.device)[None] % room.longest
+    ends = ids.shape[1] + room.longest * torch.arange(1, room.rows + 2 - len(starts), device=ids.device)
+    starts = torch.cat([starts, ends.clamp(max=room.tokens).to(starts.dtype)])
     filled = {
         "input_ids": pad(ids, (0, more)),
         "position_ids": torch.cat([batch["position_ids"], positions], 1),
-        "seq_idx": pad(batch["seq_idx"], (0, more), value=len(starts) - 1),
+        "seq_idx": pad(batch["seq_idx"], (0, more), value=room.rows),
         "counted": pad(batch["counted"], (0, left)),
         "targets": pad(batch["targets"], (0, left), value=IGNORED),
         PADDING: more + int(batch.get(PADDING, 0)),
     }
-    return {**batch, **filled, **attention.keys_of(pad(starts, (0, rows), value=room.tokens), room.longest)}
+    return {**batch, **filled, **attention.keys_of(starts, room.longest)}
 
 
 def _up(number: int, step: int) -> int:

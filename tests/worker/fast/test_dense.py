@@ -150,7 +150,7 @@ def test_tied_and_watched_weights_are_left_alone() -> None:
 def test_on_a_cpu_all_stays() -> None:
     model = base()
     told = dense.fuse(model, config(finetuning_type="full"), torch.bfloat16)
-    assert str(told) == "trained layers: by autocast (they are of a GPU)"
+    assert str(told) == "trained layers: by autocast (the other way is for a GPU)"
     assert count(model) == 0
     assert stream.narrow(model, torch.bfloat16).way == "float32"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from studio.worker.fast import graphs, passes, room
 from studio.worker.fast.room import Room
@@ -63,10 +66,35 @@ def test_what_was_fit_has_the_size_of_the_room(rows: list[passes.Row]) -> None:
     starts = filled["cu_seq_lens_q"].tolist()
     assert starts[: len(batch["cu_seq_lens_q"])] == batch["cu_seq_lens_q"].tolist()
     assert set(starts[len(batch["cu_seq_lens_q"]) :]) == {wanted.tokens}
-    wider = wanted.joined(Room(500, 0, 300, 0))
+    wider = replace(wanted.widened(3 * room.SHORTEST + 50), counted=300)
     again = room.fit(filled, wider)
     assert room.of(again) == wider
     assert again[room.PADDING] == wider.tokens - own
+
+
+def test_rows_that_cannot_hold_it_all_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than the rows"):
+        room.fit(laid([30]), Room(3000, 8, 3000, 256))
+
+
+@settings(max_examples=200)
+@given(
+    lengths=st.lists(st.integers(1, 900), min_size=1, max_size=20),
+    most=st.integers(900, 6000),
+    longest=st.sampled_from([256, 512, 1024, 4096]),
+)
+def test_no_row_that_fills_up_is_longer_than_is_told(lengths: list[int], most: int, longest: int) -> None:
+    batch = laid(lengths)
+    wanted = room.needed(batch, most).joined(Room(0, 0, 0, longest))
+    for wide in (wanted, wanted.widened(most), wanted.widened(2 * most)):
+        assert wide.holds(wanted)
+        filled = room.fit(room.fit(batch, wanted), wide)
+        assert room.of(filled) == wide
+        starts = filled["cu_seq_lens_q"]
+        assert starts[-1] == filled["input_ids"].shape[1] == filled["position_ids"].shape[1] == wide.tokens
+        assert starts.diff().min() >= 0
+        assert starts.diff().max() <= filled["max_length_q"]
+        assert starts.tolist()[: 1 + len(lengths)] == batch["cu_seq_lens_q"].tolist()
 
 
 @pytest.mark.parametrize("rows", [ROWS, PACKED], ids=["rows", "packed"])
