@@ -8,9 +8,10 @@ memory that the largest of them needs.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from studio.worker.fast.room import PADDING, Room
 PART = "launching"
 WAY, PLAIN = "CUDA graphs", "piece by piece"
 WARM_UP = 2  # passes before the first recording: what is set up or compiled in them is not recorded
+FINENESS = (4, 8, 16)  # sizes in each doubling of tokens, in the order in which they are thought of
+PATIENCE = 1.0  # passes' time in vain before a recording, which takes about as long as one to five
 MOST = 64  # recordings; each takes some megabytes of the device
 SPARE = 1 << 29  # bytes that are left free for what is not recorded, validations above all
 TOLERANCE = 0.02  # of the plain pass's figures: kernels that add up in any order differ by 0.001
@@ -84,7 +87,8 @@ class Graphs:
         self._places: tuple[int, ...] = ()
         self._pool: Any = None
         self._aside: torch.cuda.Stream | None = None  # one: memory that was used on another would not be taken again
-        self._widest = Room(0, 0, 0, 0)
+        self._longest = 0  # row so far, or a little more
+        self._in_vain: dict[Room, float] = defaultdict(float)  # passes' time that each would have saved
         self._passed = 0
 
     @property
@@ -93,18 +97,29 @@ class Graphs:
         return self.path is not None and self.path.way == PLAIN
 
     def room(self, batch: Batch) -> Room:
-        """What `batch` is to be fit into."""
-        wanted = room.needed(batch, self._most)
-        wanted = replace(wanted, longest=max(wanted.longest, self._widest.longest))
-        if not self._made or self._is_made(wanted) or self._has_memory():
-            return wanted
-        holding = [each for each, _ in self._made if each.holds(wanted)]
-        return min(holding, key=lambda each: each.tokens, default=wanted)
+        """What `batch` is to be fit into: the smallest recording that takes it, until that has been in vain for long
+        enough to make a finer one."""
+        coarse, *_, fine = (room.needed(batch, self._most, each, self._longest) for each in FINENESS)
+        if self.path is None:
+            return fine
+        held = min((each for each, _ in self._made if each.takes(batch)), key=lambda each: each.cost, default=None)
+        if held is None:
+            return coarse
+        return self._finer(batch, held) if held.cost > fine.cost and self._has_memory() else held
+
+    def _finer(self, batch: Batch, held: Room) -> Room:
+        for fineness in FINENESS:
+            wanted = room.needed(batch, self._most, fineness, self._longest)
+            if wanted.cost < held.cost:
+                self._in_vain[wanted] += held.cost / wanted.cost - 1
+                if self._in_vain[wanted] > PATIENCE:
+                    return wanted
+        return held
 
     def play(self, batch: Batch, counted: float) -> tuple[Tensor, ...] | None:
         """What `learn` tells of `batch`, with gradients left as it leaves them; None where it is to be called."""
         self._passed += 1
-        self._widest = self._widest.joined(room.of(batch))
+        self._longest = max(self._longest, batch["max_length_q"])
         is_first = self._weights[0].grad is None
         if self.is_off or self._passed <= WARM_UP or not (is_first or self.path):
             return None
@@ -121,9 +136,6 @@ class Graphs:
         self._pool = torch.cuda.graph_pool_handle()
         torch.cuda.empty_cache()
 
-    def _is_made(self, wanted: Room) -> bool:
-        return any(each == wanted for each, _ in self._made)
-
     def _has_memory(self) -> bool:
         free, _ = torch.cuda.mem_get_info(self._device)
         return len(self._made) < MOST and free > SPARE
@@ -133,9 +145,7 @@ class Graphs:
         theirs = self._figures(self._learn(batch, total))
         self._clear()
         torch.cuda.empty_cache()  # of what plain passes took, which recordings cannot use
-        most = max(self._most, self._widest.tokens)
-        widest = replace(room.of(batch).widened(most).joined(self._widest), counted=most)
-        told = self._played(room.fit(batch, widest), counted, is_first=True)
+        told = self._played(room.fit(batch, room.widest(batch, self._most)), counted, is_first=True)
         ours = self._figures(told)
         apart = [abs(a - b) / max(abs(b), TINY) for a, b in zip(ours, theirs, strict=True)]
         if not all(each < TOLERANCE for each in apart):  # which no number but a number is

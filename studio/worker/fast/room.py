@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -13,68 +13,71 @@ from studio.worker.encode import IGNORED
 from studio.worker.fast import attention
 
 PADDING = "padding"  # of a batch: how many of its tokens are there to fill it up
-FINENESS = 16  # sizes in each doubling, so that one in 32 tokens is in vain, on average
-SMALLEST, SHORTEST, FEWEST = 64, 256, 8  # tokens more from size to size, longest row, rows
-SHARES = 4  # into which the tokens are cut, of which so many count
+SMALLEST, SHORTEST, FEWEST = 64, 256, 8  # tokens from size to size, longest row, rows
+SHARES = 4  # into which the tokens are cut, of which so many are counted
+HEAD = 1 / 4  # of what a token costs, the head that is computed where it is counted: a guess
+
+Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Room:
-    """How many tokens and rows a batch has, the one that fills it up included, how many of the tokens are counted, and
-    how long a row may be."""
+    """How many tokens and rows a batch has, those that fill it up included, how many of the tokens are counted, and how
+    long a row may be."""
 
     tokens: int
     rows: int
     counted: int
     longest: int
 
-    def holds(self, other: Room) -> bool:
-        """Whether what fits into `other` fits in here, with the rows that fill it up."""
-        sizes = zip(astuple(self), astuple(other.widened(self.tokens)), strict=True)
-        return all(own >= its for own, its in sizes)
+    @property
+    def cost(self) -> float:
+        """Of a pass, in tokens."""
+        return self.tokens + HEAD * self.counted
 
-    def joined(self, other: Room) -> Room:
-        """With the larger of each of both."""
-        return Room(*map(max, astuple(self), astuple(other)))
-
-    def widened(self, tokens: int) -> Room:
-        """The same with room for so many `tokens`, counted or not, if that is more: what fills it up are rows too, and
-        none of them may be longer than the longest."""
-        if tokens <= self.tokens:
-            return self
-        rows = _above(self.rows + ceil((tokens - self.tokens) / self.longest))
-        return replace(self, tokens=tokens, rows=rows)
+    def takes(self, batch: Batch) -> bool:
+        """Whether `batch` fits in, with the rows that fill it up: none of them may be longer than the longest."""
+        spare = self.rows - _rows(batch)
+        holds = self.counted >= len(batch["targets"]) and self.longest >= batch["max_length_q"]
+        return holds and 0 <= self.tokens - _tokens(batch) <= spare * self.longest
 
 
-def needed(batch: dict[str, Any], most: int) -> Room:
-    """The room of `batch`, of passes.lay: a little more than it needs, but no more than `most` tokens unless it has."""
-    own = batch["input_ids"].shape[1]
-    step = max(SMALLEST, (_above(own + 1) >> 1) // FINENESS)
-    tokens = _up(own, step)
+def needed(batch: Batch, most: int, fineness: int, longest: int = 0) -> Room:
+    """A room for `batch`, of passes.lay: one of `fineness` in each doubling of tokens, though of no more than `most`
+    unless it has them. Rows may be said to be as `longest` as this."""
+    own, longest = _tokens(batch), max(longest, SHORTEST, _above(batch["max_length_q"]))
+    tokens = _up(own, max(SMALLEST, (_above(own + 1) >> 1) // fineness))
     tokens = tokens if tokens <= most or own > most else most
     counted = min(tokens, _up(max(1, len(batch["targets"])), ceil(tokens / SHARES)))
-    rows = max(FEWEST, _above(len(batch["cu_seq_lens_q"])))
-    return Room(tokens, rows, counted, max(SHORTEST, step, _above(batch["max_length_q"])))
+    return Room(tokens, _above(max(FEWEST, _rows(batch) + 1 + ceil((tokens - own) / longest))), counted, longest)
 
 
-def of(batch: dict[str, Any]) -> Room:
+def widest(batch: Batch, most: int) -> Room:
+    """A room for `batch` and any other of as many tokens, or as `most`, all of them counted, if its rows are no longer
+    and not many more."""
+    own, longest = _tokens(batch), batch["max_length_q"]
+    tokens = max(own, most)
+    return Room(tokens, _above(_rows(batch) + 1 + ceil(tokens / longest)), tokens, longest)
+
+
+def of(batch: Batch) -> Room:
     """The room that `batch` was fit into."""
-    rows = len(batch["cu_seq_lens_q"]) - 1
-    return Room(batch["input_ids"].shape[1], rows, len(batch["targets"]), batch["max_length_q"])
+    return Room(_tokens(batch), _rows(batch), len(batch["targets"]), batch["max_length_q"])
 
 
-def fit(batch: dict[str, Any], room: Room) -> dict[str, Any]:
-    """`batch` filled up to `room`, which holds its own, with rows of tokens that count for nothing, and empty ones.
+def fit(batch: Batch, room: Room) -> Batch:
+    """`batch` filled up to `room` with rows of tokens that count for nothing, and with empty ones.
 
-    A row longer than the longest that is told of would be left without results, and what lies in its place be learnt.
+    Raises:
+        ValueError: it does not fit in. A row longer than the longest that is told of would be left without results, and
+            what lies in their place be learnt.
     """
+    if not room.takes(batch):
+        raise ValueError(f"a batch of the size {of(batch)} does not fit into {room}")
     ids, starts = batch["input_ids"], batch["cu_seq_lens_q"]
-    more, left = room.tokens - ids.shape[1], room.counted - len(batch["targets"])
-    if more > (room.rows + 1 - len(starts)) * room.longest:
-        raise ValueError(f"{more} tokens are more than the rows of {room} can hold")
+    more, left = room.tokens - _tokens(batch), room.counted - len(batch["targets"])
     positions = torch.arange(more, dtype=ids.dtype, device=ids.device)[None] % room.longest
-    ends = ids.shape[1] + room.longest * torch.arange(1, room.rows + 2 - len(starts), device=ids.device)
-    starts = torch.cat([starts, ends.clamp(max=room.tokens).to(starts.dtype)])
+    ends = _tokens(batch) + room.longest * torch.arange(1, room.rows + 1 - _rows(batch), device=ids.device)
     filled = {
         "input_ids": pad(ids, (0, more)),
         "position_ids": torch.cat([batch["position_ids"], positions], 1),
@@ -83,7 +86,16 @@ def fit(batch: dict[str, Any], room: Room) -> dict[str, Any]:
         "targets": pad(batch["targets"], (0, left), value=IGNORED),
         PADDING: more + int(batch.get(PADDING, 0)),
     }
+    starts = torch.cat([starts, ends.clamp(max=room.tokens).to(starts.dtype)])
     return {**batch, **filled, **attention.keys_of(starts, room.longest)}
+
+
+def _tokens(batch: Batch) -> int:
+    return int(batch["input_ids"].shape[1])
+
+
+def _rows(batch: Batch) -> int:
+    return len(batch["cu_seq_lens_q"]) - 1
 
 
 def _up(number: int, step: int) -> int:

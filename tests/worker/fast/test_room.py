@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.worker.fast import graphs, passes, room
+from studio.worker.fast import Path, graphs, passes, room
+from studio.worker.fast.graphs import Graphs
 from studio.worker.fast.room import Room
 from tests.worker.conftest import Train
 from tests.worker.fast.test_attention import tiny
@@ -33,7 +33,7 @@ def laid(lengths: Sequence[int], learnt: float = 0.5) -> dict[str, Any]:
     ("lengths", "most", "expected"),
     [
         ((50, 40), 9999, Room(128, 8, 64, 256)),
-        ((1000, 1000, 1248), 9999, Room(3328, 8, 1664, 1024 * 2)),
+        ((1000, 1000, 1248), 9999, Room(3328, 8, 1664, 2048)),
         ((3, 1000), 1020, Room(1020, 8, 510, 1024)),
         ((300, 1000), 1020, Room(1344, 8, 672, 1024)),
         ((200,) * 9, 9999, Room(1856, 16, 928, 256)),
@@ -42,66 +42,91 @@ def laid(lengths: Sequence[int], learnt: float = 0.5) -> dict[str, Any]:
     ids=["few", "many", "no more than there may be", "unless there are", "rows", "full"],
 )
 def test_a_room_is_a_little_larger(lengths: tuple[int, ...], most: int, expected: Room) -> None:
-    assert room.needed(laid(lengths), most) == expected
+    assert room.needed(laid(lengths), most, 16) == expected
 
 
 def test_there_are_few_rooms_and_little_is_in_vain() -> None:
-    rooms = {tokens: room.needed(laid([tokens - 100, 100]), 1 << 20) for tokens in range(1024, 8192, 7)}
-    assert len({each.tokens for each in rooms.values()}) <= 3 * room.FINENESS + 1
-    shares = [each.tokens / tokens for tokens, each in rooms.items()]
-    assert min(shares) >= 1
-    assert max(shares) < 1 + 1.1 / room.FINENESS
+    for fineness in graphs.FINENESS:
+        rooms = {tokens: room.needed(laid([tokens - 100, 100]), 1 << 20, fineness) for tokens in range(1024, 8192, 7)}
+        assert len({each.tokens for each in rooms.values()}) <= 3 * fineness + 1
+        shares = [each.tokens / tokens for tokens, each in rooms.items()]
+        assert min(shares) >= 1
+        assert max(shares) < 1 + 1.1 / fineness
 
 
 @pytest.mark.parametrize("rows", [ROWS, PACKED], ids=["rows", "packed"])
 def test_what_was_fit_has_the_size_of_the_room(rows: list[passes.Row]) -> None:
     batch = passes.lay(rows)
-    wanted = room.needed(batch, 9999)
+    wanted = room.needed(batch, 9999, 16)
     filled = room.fit(batch, wanted)
     assert room.of(filled) == wanted
-    assert room.needed(batch, 9999).holds(room.of(filled))
     own = batch["input_ids"].shape[1]
     assert filled[room.PADDING] == wanted.tokens - own
     assert filled["input_ids"][0, :own].tolist() == batch["input_ids"][0].tolist()
     starts = filled["cu_seq_lens_q"].tolist()
     assert starts[: len(batch["cu_seq_lens_q"])] == batch["cu_seq_lens_q"].tolist()
     assert set(starts[len(batch["cu_seq_lens_q"]) :]) == {wanted.tokens}
-    wider = replace(wanted.widened(3 * room.SHORTEST + 50), counted=300)
+    wider = room.widest(filled, 3 * room.SHORTEST + 50)
     again = room.fit(filled, wider)
     assert room.of(again) == wider
     assert again[room.PADDING] == wider.tokens - own
 
 
-def test_rows_that_cannot_hold_it_all_are_refused() -> None:
-    with pytest.raises(ValueError, match="more than the rows"):
-        room.fit(laid([30]), Room(3000, 8, 3000, 256))
+@pytest.mark.parametrize(
+    "wrong", [Room(24, 8, 24, 256), Room(3000, 8, 3000, 256), Room(99, 8, 9, 256), Room(99, 8, 99, 16)]
+)
+def test_what_does_not_fit_in_is_refused(wrong: Room) -> None:
+    """Too few tokens, too few rows to fill it up, too few that are counted, a row that is too long."""
+    with pytest.raises(ValueError, match="does not fit"):
+        room.fit(laid([30]), wrong)
 
 
 @settings(max_examples=200)
 @given(
     lengths=st.lists(st.integers(1, 900), min_size=1, max_size=20),
     most=st.integers(900, 6000),
-    longest=st.sampled_from([256, 512, 1024, 4096]),
+    longest=st.sampled_from([0, 512, 4096]),
+    fineness=st.sampled_from(graphs.FINENESS),
 )
-def test_no_row_that_fills_up_is_longer_than_is_told(lengths: list[int], most: int, longest: int) -> None:
+def test_no_row_that_fills_up_is_longer_than_is_told(
+    lengths: list[int], most: int, longest: int, fineness: int
+) -> None:
     batch = laid(lengths)
-    wanted = room.needed(batch, most).joined(Room(0, 0, 0, longest))
-    for wide in (wanted, wanted.widened(most), wanted.widened(2 * most)):
-        assert wide.holds(wanted)
-        filled = room.fit(room.fit(batch, wanted), wide)
-        assert room.of(filled) == wide
+    once = room.fit(batch, room.needed(batch, most, fineness, longest))
+    for filled in (once, room.fit(once, room.widest(once, most)), room.fit(once, room.widest(once, 2 * most))):
         starts = filled["cu_seq_lens_q"]
-        assert starts[-1] == filled["input_ids"].shape[1] == filled["position_ids"].shape[1] == wide.tokens
+        assert starts[-1] == filled["input_ids"].shape[1] == filled["position_ids"].shape[1]
+        assert len(filled["targets"]) == len(filled["counted"])
         assert starts.diff().min() >= 0
         assert starts.diff().max() <= filled["max_length_q"]
         assert starts.tolist()[: 1 + len(lengths)] == batch["cu_seq_lens_q"].tolist()
+        assert filled[room.PADDING] == filled["input_ids"].shape[1] - sum(lengths)
+
+
+def test_sizes_that_come_often_are_recorded_one_by_one() -> None:
+    """Coarse ones first; until then a batch goes into what there is, and without memory for good."""
+    made = Graphs(lambda *_: (), [torch.nn.Parameter(torch.zeros(1))], torch.device("cpu"), most=6000)
+    made._has_memory = lambda: made_room  # type: ignore[method-assign]
+    batches = [laid([tokens - 900, 900]) for tokens in (2100, 2900, 3400, 2150)]
+    assert [made.room(each).tokens for each in batches] == [2176, 2944, 3456, 2176]
+    made.path = Path(graphs.PART, graphs.WAY)
+    made._made = {(room.widest(batches[0], 6000), True): None}  # type: ignore[dict-item]
+    made_room = False
+    assert {made.room(batches[0]).tokens for _ in range(50)} == {6000}
+    made_room, chosen = True, []
+    for _ in range(200):
+        for each in batches:
+            chosen.append(made.room(each))
+            made._made[chosen[-1], True] = None  # type: ignore[assignment]
+    assert [each.tokens for each in chosen[:4]] == [2560, 3072, 3584, 2560]
+    assert [each.tokens for each in chosen[-4:]] == [2176, 2944, 3456, 2176]
 
 
 @pytest.mark.parametrize("rows", [ROWS, PACKED], ids=["rows", "packed"])
 def test_a_model_says_the_same_of_what_was_there(rows: list[passes.Row]) -> None:
     model = tiny("llama")
     batch = passes.lay(rows)
-    filled = room.fit(batch, room.needed(batch, 9999))
+    filled = room.fit(batch, room.needed(batch, 9999, 16))
     told, wanted = (
         model(**{name: each[name] for name in ("input_ids", "position_ids", *STARTS)}, use_cache=False).logits
         for each in (filled, batch)
