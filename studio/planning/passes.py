@@ -25,9 +25,10 @@ from studio.planning.team import Team
 from studio.planning.ways import Ways
 
 COMFORT = 0.92  # of what is free: above it, other programs may take the rest
-# a pass takes as long as if it had so many tokens more, for launches and for reading all weights: a guess, which
-# bench/gpu_train.py is to replace
-FIXED_TOKENS = 500
+# a pass takes as long as if it had so many tokens more: about 165 ms, of 52 us a token, where the host of an H100 had to
+# launch each kernel for itself, and 2.7 ms, of 13 us a token, where passes were recorded; unpacking 4 bits of 7 billion
+# weights there and back takes 13 ms more. A faster host takes a fraction of the former
+LAUNCHED_TOKENS, RECORDED_TOKENS, UNPACKED_TOKENS = 500, 200, 250
 # of the products for a token, those of the way forth: of an adapter's layers one in two, of trained ones one in three
 AGAIN = {"lora": 1 / 2, "freeze": 1 / 3, "full": 1 / 3}
 # losses of pairs that are no mean over them, or of trainers that are not ours
@@ -99,7 +100,7 @@ def _chosen(work: Work, step: Step, fits: Callable[[Passes], bool]) -> Passes:
     if not fits(found):
         return found
     for tokens in sizes:
-        share = 1 + FIXED_TOKENS / min(tokens or inf, step.mean)
+        share = 1 + fixed_tokens(work) / min(tokens or inf, step.mean)
         if share >= least:
             break
         if (recomputed := _fewest(counts, tokens, fits)) is None:
@@ -108,6 +109,12 @@ def _chosen(work: Work, step: Step, fits: Callable[[Passes], bool]) -> Passes:
         if cost < least:
             found, least = Passes(tokens, recomputed), cost
     return found
+
+
+def fixed_tokens(work: Work) -> int:
+    """How many more tokens would take the time that each pass takes beside what its tokens do."""
+    unpacked = UNPACKED_TOKENS if work.config.quantization_bit == 4 else 0
+    return unpacked + (RECORDED_TOKENS if work.ways.graphs else LAUNCHED_TOKENS)
 
 
 def is_dealt(config: TrainConfig) -> bool:

@@ -34,7 +34,7 @@ class Ways:
     """What is computed in the faster way: `attention` by the lengths of rows, without a mask of all tokens by all
     tokens; `lora` with the layer that it is on; norms and activations by Liger's `kernels`; the optimizer's `step` in
     one kernel; trained layers in float32 by `dense` copies of one pass; what runs from layer to layer as a narrow
-    `stream`. As it stands, none."""
+    `stream`; passes that are recorded as `graphs`. As it stands, none."""
 
     attention: bool = False
     lora: bool = False
@@ -42,6 +42,7 @@ class Ways:
     step: bool = False
     dense: bool = False
     stream: bool = False
+    graphs: bool = False
 
 
 PLAIN = Ways()
@@ -59,6 +60,7 @@ def of(config: TrainConfig, shape: Shape, on_gpu: bool) -> Ways:
         step=whole and config.optim in FUSED,
         dense=narrows and config.parallel_strategy == "single",
         stream=narrows and kernels,
+        graphs=on_gpu and _graphs(config),
     )
 
 
@@ -75,6 +77,12 @@ def _lora(config: TrainConfig, shape: Shape, on_gpu: bool) -> bool:
     unpacks = config.quantization_bit is None or (config.quantization_bit == 4 and on_gpu)
     takes = is_plain and unpacks and config.parallel_strategy in WHOLE
     return takes and config.finetuning_type == "lora" and config.fused_lora is not False
+
+
+def _graphs(config: TrainConfig) -> bool:
+    depends = config.lora_dropout or config.neftune_noise_alpha or config.fp16
+    takes = config.stage in ("pt", "sft") and config.parallel_strategy == "single"
+    return takes and config.cuda_graphs and not depends
 
 
 def _narrows(config: TrainConfig, on_gpu: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from studio.machine import Gpu, Machine
 from studio.planning import __main__ as command
 from studio.planning import advice, batch, memory, shape
 from studio.planning.batch import Lengths, Step
-from studio.planning.passes import AGAIN, COMFORT, FIXED_TOKENS, Course, Passes, course
+from studio.planning.passes import AGAIN, COMFORT, LAUNCHED_TOKENS, UNPACKED_TOKENS, Course, Passes, course
 from studio.planning.plan import verdict
 from studio.planning.relief import relief
 from studio.planning.rows import known
@@ -44,10 +45,11 @@ def taken(size_gb: float, model: shape.Shape = SEVEN, by: Ways = FAST, lengths: 
     return course(config_of(**keys), model, lengths, machine_of(1, size_gb), by=by)
 
 
-def cost(found: Course, method: str = "lora") -> float:
+def cost(found: Course, keys: dict[str, Any]) -> float:
     """Time for a token, as multiples of what it takes once in a pass without end."""
-    again = AGAIN[method] * found.passes.recomputed / found.layers
-    return (1 + again) * (1 + FIXED_TOKENS / min(found.passes.tokens or 0, found.step.mean))
+    again = AGAIN[keys.get("finetuning_type", "lora")] * found.passes.recomputed / found.layers
+    fixed = LAUNCHED_TOKENS + UNPACKED_TOKENS * ("quantization_bit" in keys)
+    return (1 + again) * (1 + fixed / min(found.passes.tokens or 0, found.step.mean))
 
 
 # one card after the other
@@ -83,7 +85,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
 def test_more_room_is_never_slower_and_never_filled_beyond_comfort(model: shape.Shape, name: str) -> None:
     keys = TRAININGS[name]
     found = [taken(size, model, lengths=WHOLE_ROWS if "packing" in keys else ROWS, **keys) for size in SIZES]
-    costs = [cost(each, keys.get("finetuning_type", "lora")) for each in found]
+    costs = [cost(each, keys) for each in found]
     assert costs == sorted(costs, reverse=True)
     for size, each in zip(SIZES, found, strict=True):
         if each.memory.total_gb > COMFORT * size:  # nothing fits: what takes the least
@@ -99,13 +101,12 @@ def test_no_other_choice_that_fits_is_faster(name: str, size_gb: float) -> None:
     found = taken(size_gb, model, lengths=lengths, **keys)
     if found.memory.total_gb > COMFORT * size_gb:
         return
-    method = keys.get("finetuning_type", "lora")
     others = [
         Course(Passes(tokens, layers), found.step, found.layers, found.memory)
         for tokens in sorted({found.step.share(count) for count in range(1, found.step.batches + 1)})
         for layers in range(found.layers + 1)
     ]
-    faster = [each for each in others if cost(each, method) < cost(found, method)]
+    faster = [each for each in others if cost(each, keys) < cost(found, keys)]
     assert len(faster) < len(others)
     for each in faster:
         assert forced(each.passes, model, lengths, **keys) > COMFORT * size_gb
@@ -116,6 +117,12 @@ def forced(passes: Passes, model: shape.Shape, lengths: Lengths, **keys: Any) ->
     config = config_of(**keys)
     through = batch.through(config, lengths, passes.tokens, model.context)
     return memory.estimate(config, model, through, True, passes.recomputed, by=FAST).total_gb
+
+
+def test_passes_that_are_recorded_are_rather_more_than_computed_twice() -> None:
+    launched, recorded = (taken(20, by=replace(FAST, graphs=graphs)) for graphs in (False, True))
+    assert recorded.passes.recomputed < launched.passes.recomputed
+    assert (recorded.passes.tokens or 0) < (launched.passes.tokens or 0)
 
 
 # what is asked for
