@@ -18,4 +18,9 @@ def test_each_way_is_named_once() -> None:
 
 def test_speed_leaves_out_the_first_steps() -> None:
     ended = [(100.0, 0), *((110.0 + 2 * step, 1000 * step) for step in range(1, 12))]  # the first took ten seconds
-    assert list(gpu_train._speed(ended)) == ["500", "2000", "1,000"]
+    assert list(gpu_train._speed(ended)) == ["500", "500", "2000", "1,000"]
+
+
+def test_speed_is_that_of_most_steps() -> None:
+    ended = [(2.0 * step + 9 * (step > 10), 1000 * step) for step in range(12)]  # one is recorded
+    assert list(gpu_train._speed(ended)) == ["500", "286", "2000", "1,000"]
