@@ -25,9 +25,9 @@ from studio.planning.team import Team
 from studio.planning.ways import Ways
 
 COMFORT = 0.92  # of what is free: above it, other programs may take the rest
-# a pass takes as long as if it had so many tokens more: about 165 ms, of 52 us a token, where the host of an H100 had to
-# launch each kernel for itself, and 2.7 ms, of 13 us a token, where passes were recorded; unpacking 4 bits of 7 billion
-# weights there and back takes 13 ms more. A faster host takes a fraction of the former
+# a pass takes as long as if it had so many tokens more. Where the host of an H100 launched each kernel for itself that
+# was up to 165 ms, of 52 us a token, and a faster host takes a fraction of it; where passes were recorded 2.7 ms, of 13
+# us a token; unpacking 7 billion weights of 4 bits there and back takes 13 ms, of 52 us a token, more
 LAUNCHED_TOKENS, RECORDED_TOKENS, UNPACKED_TOKENS = 500, 200, 250
 # of the products for a token, those of the way forth: of an adapter's layers one in two, of trained ones one in three
 AGAIN = {"lora": 1 / 2, "freeze": 1 / 3, "full": 1 / 3}

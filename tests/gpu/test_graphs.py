@@ -53,7 +53,11 @@ def test_recorded_passes_teach_the_same(train: Train, keys: dict[str, Any]) -> N
         assert one["entropy"] == pytest.approx(other["entropy"], rel=0.05)
 
 
-def test_a_validation_between_recorded_passes_changes_nothing(train: Train) -> None:
+@pytest.mark.parametrize("ample", [0, 1 << 60], ids=["beside them", "in their place"])
+def test_a_validation_between_recorded_passes_changes_nothing(
+    train: Train, monkeypatch: pytest.MonkeyPatch, ample: int
+) -> None:
+    monkeypatch.setattr(graphs, "AMPLE", ample)
     keys = {**KEYS, **DEALT, "val_size": 4, "eval_steps": 5}
     plain, recorded = (train(f"eval-{wanted}", cuda_graphs=wanted, **keys) for wanted in (False, True))
     assert way(recorded) == graphs.WAY

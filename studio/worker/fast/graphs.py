@@ -29,7 +29,7 @@ WARM_UP = 2  # passes before the first recording: what is set up or compiled in 
 FINENESS = (4, 8, 16)  # sizes in each doubling of tokens, in the order in which they are thought of
 PATIENCE = 1.0  # passes' time in vain before a recording, which takes about as long as one to five
 MOST = 64  # recordings; each takes some megabytes of the device
-SPARE = 1 << 29  # bytes that are left free for what is not recorded, validations above all
+SPARE, AMPLE = 1 << 29, 1 << 32  # bytes that are left free by recordings, and that are enough for a validation
 TOLERANCE = 0.02  # of the plain pass's figures: kernels that add up in any order differ by 0.001
 TINY = 1e-6
 
@@ -120,12 +120,14 @@ class Graphs:
         """What `learn` tells of `batch`, with gradients left as it leaves them; None where it is to be called."""
         self._passed += 1
         self._longest = max(self._longest, batch["max_length_q"])
-        is_first = self._weights[0].grad is None
+        is_first = all(each.grad is None for each in self._weights)
         if self.is_off or self._passed <= WARM_UP or not (is_first or self.path):
             return None
         try:
             return self._played(batch, counted, is_first) if self.path else self._tried(batch, counted)
         except FAULTS as fault:
+            if is_first:
+                self._clear()  # of what a plain pass has left that got no further; what is recorded leaves nothing
             self._give_up(f"they were tried and failed: {first_line(fault)}")
             return None
 
@@ -136,15 +138,22 @@ class Graphs:
         self._pool = torch.cuda.graph_pool_handle()
         torch.cuda.empty_cache()
 
+    def make_way(self) -> None:
+        """For something else that needs memory; what was recorded is recorded again where little is left beside it."""
+        if self._made and self._free() < AMPLE:
+            self.forget()
+
     def _has_memory(self) -> bool:
+        return len(self._made) < MOST and self._free() > SPARE
+
+    def _free(self) -> int:
         free, _ = torch.cuda.mem_get_info(self._device)
-        return len(self._made) < MOST and free > SPARE
+        return int(free)
 
     def _tried(self, batch: Batch, counted: float) -> tuple[Tensor, ...] | None:
         total = torch.full((), counted, dtype=torch.float32, device=self._device)
         theirs = self._figures(self._learn(batch, total))
         self._clear()
-        torch.cuda.empty_cache()  # of what plain passes took, which recordings cannot use
         told = self._played(room.fit(batch, room.widest(batch, self._most)), counted, is_first=True)
         ours = self._figures(told)
         apart = [abs(a - b) / max(abs(b), TINY) for a, b in zip(ours, theirs, strict=True)]
@@ -170,6 +179,8 @@ class Graphs:
             self._add_to_slopes()
         key = room.of(batch), is_first
         if (recording := self._made.get(key)) is None:
+            if not self._made:
+                torch.cuda.empty_cache()  # of what plain passes took, which recordings cannot use
             recording = self._made[key] = self._record(batch, is_first)
         told = recording.play(batch, counted)
         self._leave(recording.slopes)

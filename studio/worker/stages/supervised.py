@@ -188,6 +188,8 @@ class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is unty
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **keys: Any) -> EvalLoopOutput:
         self._tokens, self._losses = [], []
+        if self._graphs:
+            self._graphs.make_way()
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **keys)
         output.metrics[f"{metric_key_prefix}_loss"] = self._by_token(self._losses)
         for name, values in self._metrics["eval"].items():
