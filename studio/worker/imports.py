@@ -41,7 +41,8 @@ def trim(needed: Collection[str] = ()) -> None:
     # 3.8 s; endless spin 4.4, none 6.4) and most of the patience of the other. Read once, when torch loads it
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     # batches of many sizes leave memory in pieces that fit no other: 64 GB were taken where 34 were in use
-    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, which torch would no longer look at
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
