@@ -76,11 +76,10 @@ def fit(batch: Batch, room: Room) -> Batch:
         raise ValueError(f"a batch of the size {of(batch)} does not fit into {room}")
     ids, starts = batch["input_ids"], batch["cu_seq_lens_q"]
     more, left = room.tokens - _tokens(batch), room.counted - len(batch["targets"])
-    positions = torch.arange(more, dtype=ids.dtype, device=ids.device)[None] % room.longest
     ends = _tokens(batch) + room.longest * torch.arange(1, room.rows + 1 - _rows(batch), device=ids.device)
     filled = {
         "input_ids": pad(ids, (0, more)),
-        "position_ids": torch.cat([batch["position_ids"], positions], 1),
+        "position_ids": pad(batch["position_ids"], (0, more)),  # all first: none is farther than the model knows
         "seq_idx": pad(batch["seq_idx"], (0, more), value=room.rows),
         "counted": pad(batch["counted"], (0, left)),
         "targets": pad(batch["targets"], (0, left), value=IGNORED),

@@ -157,3 +157,13 @@ def test_filled_batches_teach_the_same(train: Train, monkeypatch: pytest.MonkeyP
 def test_only_what_would_be_the_same_again_is_recorded(train: Train) -> None:
     run = train(max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=4, micro_batch_tokens=300)
     assert "launching" not in run.json("result.json")["paths"]  # on a CPU nothing can be
+
+
+def test_what_fills_up_is_no_farther_on_than_the_model_knows() -> None:
+    """Positions that are learnt have an end, which is no power of two for every model."""
+    model = tiny("opt", max_position_embeddings=300)
+    batch = laid([290] * 7 + [20])
+    filled = room.fit(batch, room.needed(batch, 9999, 4))
+    assert filled[room.PADDING] > 300
+    model(**{name: filled[name] for name in ("input_ids", "position_ids", *STARTS)}, use_cache=False)
+    assert filled["position_ids"].max() == batch["position_ids"].max()
