@@ -176,10 +176,17 @@ class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
     def forward(self, x: Tensor) -> Tensor:
         kind = x.device.type
         if not self._is_ours(x) or not torch.is_autocast_enabled(kind):
+            self._clear()
             return super().forward(x)
         dtype = torch.get_autocast_dtype(kind)
         weight = self.copies.of(self.number, dtype)
         return Product.apply(x.to(dtype), self.weight, self.bias, weight)
+
+    def _clear(self) -> None:
+        """Autograd adds to what the gradient holds, whether that counts or not."""
+        if torch.is_grad_enabled() and getattr(self.weight, BLANK, False):
+            self.weight.grad.zero_()
+            setattr(self.weight, BLANK, False)
 
     def _is_ours(self, x: Tensor) -> bool:
         return torch.is_grad_enabled() and x.numel() > 0 and hasattr(self.weight, BLANK) and _is_plain(self.weight)

@@ -128,6 +128,18 @@ def test_what_a_gradient_holds_may_be_written_over() -> None:
     assert not any(weight.grad.any() for weight in weights)
 
 
+def test_a_layer_without_autocast_learns_beside_others_that_are_written_over() -> None:
+    torch.manual_seed(0)
+    ours = nn.Linear(16, 16, bias=False)
+    dense.join([ours])
+    x = torch.randn(5, 16)
+    ours.weight.grad = torch.full_like(ours.weight, 7)
+    with dense.overwriting([ours.weight]):
+        ours(x).square().sum().backward()
+    expected = torch.autograd.grad((x @ ours.weight.T).square().sum(), ours.weight)
+    assert_same([ours.weight.grad], expected, 1e-6)
+
+
 def test_weights_that_a_step_changed_are_taken_up() -> None:
     plain, ours = both()
     models = (plain, ours)
