@@ -153,6 +153,8 @@ class Graphs:
     def _tried(self, batch: Batch, counted: float) -> tuple[Tensor, ...] | None:
         total = torch.full((), counted, dtype=torch.float32, device=self._device)
         theirs = self._figures(self._learn(batch, total))
+        # what no pass asks for has no gradient: the optimizer would shrink it if it was given zeros
+        self._weights = [each for each in self._weights if each.grad is not None] or self._weights
         self._clear()
         told = self._played(room.fit(batch, room.widest(batch, self._most)), counted, is_first=True)
         ours = self._figures(told)
@@ -234,7 +236,8 @@ class Graphs:
         self._leave([None] * len(self._weights))
 
     def _give_up(self, why: str) -> None:
-        self.forget()
+        with suppress(*FAULTS):  # before 2.12, torch's allocator takes a recording that failed for one that goes on
+            self.forget()
         self._slopes = []
         self.path = Path(PART, PLAIN, why)
         tell([self.path])

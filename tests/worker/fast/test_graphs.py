@@ -1,0 +1,111 @@
+"""What is done around recorded passes, with passes that are played on the CPU by being made anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from studio.worker.fast import graphs, room
+from studio.worker.fast.dense import overwriting
+from studio.worker.fast.graphs import Graphs
+from tests.worker.fast.test_room import laid
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Again:
+    """A recording that computes when it is played: it leaves gradients where one of a GPU does."""
+
+    of: Here
+    slopes: list[Tensor | None]
+    is_first: bool
+
+    def play(self, batch: dict[str, Any], counted: float) -> tuple[Tensor, ...]:
+        self.of._leave(self.slopes)
+        if self.is_first:
+            with overwriting(self.of._weights):
+                return self.of._learn(batch, torch.tensor(float(counted)))
+        return self.of._learn(batch, torch.tensor(float(counted)))
+
+
+class Here(Graphs):
+    net: Net
+
+    def forget(self) -> None:
+        self._made.clear()
+
+    def _has_memory(self) -> bool:
+        return True
+
+    def _record(self, batch: dict[str, Any], is_first: bool) -> Any:
+        self._slopes = self._slopes or graphs._like(self._weights)
+        if self.net.fails:
+            self.net.fail()
+        return Again(self, list(self._slopes), is_first)
+
+
+class Net(nn.Module):
+    """A weight that no pass asks for, and two that are learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.idle = nn.Parameter(torch.randn(3))
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 1)
+        self.fails = False
+
+    def learn(self, batch: dict[str, Any], counted: Tensor) -> tuple[Tensor, Tensor]:
+        x = batch["targets"].clamp(min=0)[:, None].float().expand(-1, 4) / 9
+        states = self.first(x).tanh()
+        if self.fails:
+            states.register_hook(self.fail)
+        mask = batch["targets"] != -100
+        loss = torch.where(mask, self.second(states)[:, 0].square(), 0).sum() / counted
+        loss.backward()
+        return loss.detach(), mask.sum()
+
+    def fail(self, *_: Tensor) -> None:
+        self.fails = False
+        raise torch.OutOfMemoryError("caused by this test")
+
+    def slopes(self) -> list[Tensor | None]:
+        return [None if each.grad is None else each.grad.clone() for each in self.parameters()]
+
+
+STEPS = [[laid([30]), laid([50, 9])], [laid([80]), laid([70])], [laid([9])]]
+
+
+def learnt(net: Net, made: Graphs | None, fails: int | None = None) -> list[list[Tensor | None]]:
+    """The gradients of each step; in the pass of the number `fails` memory runs out the first time."""
+    found, number = [], 0
+    for batches in STEPS:
+        net.zero_grad()
+        counted = sum(len(each["targets"]) for each in batches)
+        for batch in batches:
+            net.fails, number = number == fails, number + 1
+            batch = room.fit(batch, made.room(batch)) if made and not made.is_off else batch
+            if made is None or made.play(batch, counted) is None:
+                net.fails = False
+                net.learn(batch, torch.tensor(float(counted)))
+        found.append(net.slopes())
+    return found
+
+
+@pytest.mark.parametrize("warm_up", range(6))
+@pytest.mark.parametrize("fails", [None, *range(5)])
+def test_each_step_has_the_gradients_of_its_passes(
+    monkeypatch: pytest.MonkeyPatch, warm_up: int, fails: int | None
+) -> None:
+    """Wherever recording begins, and whatever fails; a weight without a gradient stays without one."""
+    monkeypatch.setattr(graphs, "WARM_UP", warm_up)
+    expected, net = learnt(Net(), None), Net()
+    made = Here(net.learn, net.parameters(), CPU, 100)
+    made.net = net
+    for ours, theirs in zip(learnt(net, made, fails), expected, strict=True):
+        assert [each is None for each in ours] == [each is None for each in theirs]
+        torch.testing.assert_close(ours[1:], theirs[1:])
