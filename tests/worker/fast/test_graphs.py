@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from studio.worker.fast import graphs, room
 from studio.worker.fast.dense import overwriting
 from studio.worker.fast.graphs import Graphs
+from studio.worker.stages import supervised
+from tests.worker.conftest import Train
 from tests.worker.fast.test_room import laid
+from tests.worker.test_training import hand_over
 
 CPU = torch.device("cpu")
 
@@ -34,17 +37,17 @@ class Again:
 
 
 class Here(Graphs):
-    net: Net
+    net: Net | None = None
 
     def forget(self) -> None:
         self._made.clear()
 
-    def _has_memory(self) -> bool:
-        return True
+    def _free(self) -> int:
+        return graphs.AMPLE
 
     def _record(self, batch: dict[str, Any], is_first: bool) -> Any:
         self._slopes = self._slopes or graphs._like(self._weights)
-        if self.net.fails:
+        if self.net and self.net.fails:
             self.net.fail()
         return Again(self, list(self._slopes), is_first)
 
@@ -109,3 +112,54 @@ def test_each_step_has_the_gradients_of_its_passes(
     for ours, theirs in zip(learnt(net, made, fails), expected, strict=True):
         assert [each is None for each in ours] == [each is None for each in theirs]
         torch.testing.assert_close(ours[1:], theirs[1:])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"finetuning_type": "full", "weight_decay": 0.1},
+        {"finetuning_type": "freeze", "max_grad_norm": 0.01},
+        {"use_adalora": True, "max_steps": 12},
+        {"additional_target": "embed_tokens", "loraplus_lr_ratio": 4},
+        {"optim": "muon", "finetuning_type": "full"},
+        {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant"},
+        {"optim": "galore_adamw", "finetuning_type": "full"},
+        {"gradient_checkpointing": "on"},
+        {"packing": True, "cutoff_len": 90},
+    ],
+    ids=str,
+)
+def test_a_training_of_recorded_passes_is_the_plain_one(
+    train: Train, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any]
+) -> None:
+    """With validations, checkpoints and a last step of an epoch that has fewer rows in between."""
+    given = {
+        **{"max_steps": 9, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "learning_rate": 1e-3},
+        **{"micro_batch_tokens": 150, "val_size": 3, "eval_steps": 4, "save_steps": 5, "flash_attn": "varlen", **keys},
+    }
+    plain = train("plain", **given)
+    monkeypatch.setattr(graphs, "obstacle", lambda *_: "")
+    monkeypatch.setattr(supervised, "Graphs", Here)
+    run = train("recorded", **given)
+    assert run.json("result.json")["paths"]["launching"] == graphs.WAY
+    for kind, figures in (("step", ("loss", "grad_norm")), ("eval", ("eval_loss",))):
+        ours, theirs = ([[event[each] for each in figures] for event in each.events(kind)] for each in (run, plain))
+        assert len(ours) == len(theirs) > 1
+        for one, other in zip(ours, theirs, strict=True):
+            assert one == pytest.approx(other, rel=2e-3)
+
+
+def test_a_training_of_recorded_passes_goes_on_as_it_was(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a resume a plain pass or two come first."""
+    keys = {"max_steps": 8, "save_steps": 3, "save_total_limit": 9, "micro_batch_tokens": 150, "flash_attn": "varlen"}
+    given = {**keys, "gradient_accumulation_steps": 3, "learning_rate": 1e-3, "finetuning_type": "full"}
+    monkeypatch.setattr(graphs, "obstacle", lambda *_: "")
+    monkeypatch.setattr(supervised, "Graphs", Here)
+    whole = train("whole", **given)
+    hand_over(whole, 3)
+    resumed = train("resumed", resume_from_checkpoint="checkpoints/checkpoint-3", **given)
+    for run in (whole, resumed):
+        assert run.json("result.json")["paths"]["launching"] == graphs.WAY
+    later = {step: loss for step, loss in whole.losses.items() if step > 3}
+    assert resumed.losses == pytest.approx(later, rel=1e-3)
