@@ -85,7 +85,7 @@ def resting(work: Work) -> Memory:
     """What is there at any time, between two steps too."""
     return Memory(
         weights=(weights(work) * work.spread.weights + _copies(work)) / GB,
-        gradients=0.0 if work.spread.clears_gradients else _gradients(work) / GB,
+        gradients=(_gradients(work) - _coming(work)) / GB,
         optimizer=(_states(work) + work.spread.masters()) * work.spread.states / GB,
         activations=0.0,
         logits=0.0,
@@ -175,8 +175,8 @@ def _step(work: Work) -> Moment:
 
 
 def _coming(work: Work) -> int:
-    """Gradients that a pass makes room for."""
-    return _gradients(work) if work.spread.clears_gradients else 0
+    """Gradients that a pass makes room for; recorded ones keep it."""
+    return _gradients(work) if work.spread.clears_gradients and not work.ways.graphs else 0
 
 
 def _gradients(work: Work) -> int:

@@ -8,6 +8,7 @@ memory that the largest of them needs.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -27,11 +28,14 @@ PART = "launching"
 WAY, PLAIN = "CUDA graphs", "piece by piece"
 WARM_UP = 2  # passes before the first recording: what is set up or compiled in them is not recorded
 FINENESS = (4, 8, 16)  # sizes in each doubling of tokens, in the order in which they are thought of
+TIMES_SHORT = 3  # of memory, before nothing is recorded any more
 PATIENCE = 1.0  # passes' time in vain before a recording, which takes about as long as one to five
 MOST = 64  # recordings; each takes some megabytes of the device
 SPARE, AMPLE = 1 << 29, 1 << 32  # bytes that are left free by recordings, and that are enough for a validation
 TOLERANCE = 0.02  # of the plain pass's figures: kernels that add up in any order differ by 0.001
+PARTS_TOLERANCE = 0.25  # of one weight's gradient: a layer that is left out is 1.0 off
 TINY = 1e-6
+ALIGNED = 32  # elements: where a gradient begins, for kernels that read several at once
 
 Batch = dict[str, Any]
 Learn = Callable[[Batch, Tensor], tuple[Tensor, ...]]
@@ -64,8 +68,11 @@ class Recording:
         for name, place in self.taken.items():
             place.copy_(batch[name], non_blocking=True)
         self.counted.fill_(counted)
+        copies = tuple(torch.empty_like(each) for each in self.told)  # before, so that no memory can be lacking after
         self.graph.replay()
-        return tuple(each.clone() for each in self.told)  # which other recordings write over
+        for mine, each in zip(copies, self.told, strict=True):
+            mine.copy_(each)  # other recordings write over it
+        return copies
 
 
 class Graphs:
@@ -89,7 +96,7 @@ class Graphs:
         self._aside: torch.cuda.Stream | None = None  # one: memory that was used on another would not be taken again
         self._longest = 0  # row so far, or a little more
         self._in_vain: dict[Room, float] = defaultdict(float)  # passes' time that each would have saved
-        self._passed = 0
+        self._passed = self._times_short = 0
 
     @property
     def is_off(self) -> bool:
@@ -128,7 +135,11 @@ class Graphs:
         except FAULTS as fault:
             if is_first:
                 self._clear()  # of what a plain pass has left that got no further; what is recorded leaves nothing
-            self._give_up(f"they were tried and failed: {first_line(fault)}")
+            self._times_short += isinstance(fault, torch.OutOfMemoryError)
+            if self.path and isinstance(fault, torch.OutOfMemoryError) and self._times_short < TIMES_SHORT:
+                self.forget()
+            else:
+                self._give_up(f"they were tried and failed: {first_line(fault)}")
             return None
 
     def forget(self) -> None:
@@ -152,26 +163,26 @@ class Graphs:
 
     def _tried(self, batch: Batch, counted: float) -> tuple[Tensor, ...] | None:
         total = torch.full((), counted, dtype=torch.float32, device=self._device)
-        theirs = self._figures(self._learn(batch, total))
+        with _refusing_to_wait(self._device):  # a recording that fails half the way keeps its memory
+            plain = self._learn(batch, total)
+        theirs = self._figures(plain)
         # what no pass asks for has no gradient: the optimizer would shrink it if it was given zeros
         self._weights = [each for each in self._weights if each.grad is not None] or self._weights
         self._clear()
         told = self._played(room.fit(batch, room.widest(batch, self._most)), counted, is_first=True)
-        ours = self._figures(told)
-        apart = [abs(a - b) / max(abs(b), TINY) for a, b in zip(ours, theirs, strict=True)]
-        if not all(each < TOLERANCE for each in apart):  # which no number but a number is
+        if why := _difference(self._figures(told), theirs):
             self._clear()
-            self._give_up(f"they were tried and figures were {max(apart):.1%} off")
+            self._give_up(f"they were tried and {why}")
             return None
         self.path = Path(PART, WAY)
         tell([self.path])
         return told
 
-    def _figures(self, told: tuple[Tensor, ...]) -> list[float]:
-        """All that is told, and the length of the gradient."""
-        slopes = [each.grad for each in self._weights if each.grad is not None]
-        length = torch.nn.utils.get_total_norm(slopes)
-        return torch.cat([each.detach().double().flatten() for each in (*told, length)]).tolist()  # type: ignore[no-any-return]
+    def _figures(self, told: tuple[Tensor, ...]) -> tuple[list[float], list[float]]:
+        """All that is told with the length of the gradient, and the length of each part of it."""
+        parts = torch.stack(torch._foreach_norm([each.grad for each in self._weights if each.grad is not None]))
+        figures = torch.cat([each.detach().double().flatten() for each in (*told, torch.linalg.vector_norm(parts))])
+        return figures.tolist(), parts.tolist()
 
     def _played(self, batch: Batch, counted: float, is_first: bool) -> tuple[Tensor, ...]:
         if self._places != (places := tuple(each.data_ptr() for each in self._weights)):
@@ -181,8 +192,7 @@ class Graphs:
             self._add_to_slopes()
         key = room.of(batch), is_first
         if (recording := self._made.get(key)) is None:
-            if not self._made:
-                torch.cuda.empty_cache()  # of what plain passes took, which recordings cannot use
+            torch.cuda.empty_cache()  # of what plain passes took: meanwhile it cannot be given back
             recording = self._made[key] = self._record(batch, is_first)
         told = recording.play(batch, counted)
         self._leave(recording.slopes)
@@ -243,12 +253,36 @@ class Graphs:
         tell([self.path])
 
 
+@contextmanager
+def _refusing_to_wait(device: torch.device) -> Iterator[None]:
+    """In here what waits for the device raises: it could not be recorded."""
+    if device.type != "cuda":
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+
+
+def _difference(ours: tuple[list[float], list[float]], theirs: tuple[list[float], list[float]]) -> str:
+    """What is told otherwise than by the plain pass; empty if nothing. No comparison holds of what is no number."""
+    apart = [abs(a - b) / max(abs(b), TINY) for a, b in zip(ours[0], theirs[0], strict=True)]
+    if not all(each < TOLERANCE for each in apart):
+        return f"figures were {max(apart):.1%} off"
+    least = math.hypot(*theirs[1]) / (10 * len(theirs[1]) ** 0.5)  # of a weight that hardly learns only noise is seen
+    parts = [abs(a - b) / max(b, least, TINY) for a, b in zip(ours[1], theirs[1], strict=True)]
+    return "" if all(each < PARTS_TOLERANCE for each in parts) else f"a weight's gradient was {max(parts):.1%} off"
+
+
 def _like(weights: list[nn.Parameter]) -> list[Tensor]:
     """A place for the gradient of each, in one stretch of memory for each type."""
     places: dict[int, Tensor] = {}
     for dtype in {each.dtype for each in weights}:
         alike = [each for each in weights if each.dtype is dtype]
-        whole = torch.zeros(sum(each.numel() for each in alike), dtype=dtype, device=alike[0].device)
-        parts = whole.split_with_sizes([each.numel() for each in alike])
-        places |= {id(each): part.view_as(each) for each, part in zip(alike, parts, strict=True)}
+        sizes = [-(-each.numel() // ALIGNED) * ALIGNED for each in alike]
+        parts = torch.zeros(sum(sizes), dtype=dtype, device=alike[0].device).split_with_sizes(sizes)
+        places |= {id(each): part[: each.numel()].view_as(each) for each, part in zip(alike, parts, strict=True)}
     return [places[id(each)] for each in weights]

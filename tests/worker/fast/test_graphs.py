@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,32 @@ def test_each_step_has_the_gradients_of_its_passes(
     for ours, theirs in zip(learnt(net, made, fails), expected, strict=True):
         assert [each is None for each in ours] == [each is None for each in theirs]
         torch.testing.assert_close(ours[1:], theirs[1:])
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [
+        (([2.0, 5.01], [3.0, 4.0, 0.0]), ""),
+        (([2.1, 5.0], [3.0, 4.0, 0.0]), "figures were 5.0% off"),
+        (([2.0, math.nan], [3.0, 4.0, 0.0]), "figures were"),
+        (([2.0, 5.0], [4.0, 3.0, 0.0]), "a weight's gradient was 33.3% off"),
+        (([2.0, 5.0], [3.0, 4.0, math.nan]), "a weight's gradient was"),
+        (([2.0, 5.0], [3.0, 4.0, 0.05]), ""),
+        (([2.0, 5.0], [3.0, 4.0, 0.1]), "a weight's gradient was 34.6% off"),
+    ],
+)
+def test_what_a_recording_tells_is_compared(ours: tuple[list[float], list[float]], expected: str) -> None:
+    told = graphs._difference(ours, ([2.0, 5.0], [3.0, 4.0, 0.0]))
+    assert told.startswith(expected)
+    assert bool(told) == bool(expected)
+
+
+def test_gradients_begin_where_kernels_can_read_several_at_once() -> None:
+    weights = [nn.Parameter(torch.zeros(shape)) for shape in ((3,), (5, 7), (64,))]
+    places = graphs._like(weights)
+    assert [each.shape for each in places] == [each.shape for each in weights]
+    assert {(each.data_ptr() - places[0].data_ptr()) % 128 for each in places} == {0}
+    assert len({each.untyped_storage().data_ptr() for each in places}) == 1
 
 
 @pytest.mark.parametrize(
