@@ -11,6 +11,7 @@ from torch import nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from studio.worker.fast.product import Part, Product
+from studio.worker.fast.siblings import Outputs, Siblings
 
 Sources = tuple[tuple[nn.Linear, torch.Tensor, int], ...]  # what holds a weight, the weight and its version
 
@@ -70,50 +71,19 @@ def _copy(held: list[nn.Linear], copies: list[torch.Tensor]) -> Copy:
     return Copy(a[0].as_strided((ranks, width), (width, 1)) if count > 1 else a[0], a, b, sources)
 
 
-class Waiting(NamedTuple):
-    """Outputs that layers have not asked for yet, and what they are outputs of."""
-
-    x: torch.Tensor
-    version: int  # of x
-    copy: Copy
-    has_gradient: bool
-    outputs: dict[int, torch.Tensor]  # by the layer's place in its group
-
-    def take(self, place: int, x: torch.Tensor, copy: Copy) -> torch.Tensor | None:
-        """The output of the layer in that place, once."""
-        is_same = self.x is x and self.version == x._version and self.copy is copy
-        return self.outputs.pop(place, None) if is_same and self.has_gradient == torch.is_grad_enabled() else None
-
-
-class Siblings:
-    """Layers that read the very same tensor, computed when the first of them is called.
-
-    The others find their outputs waiting if they are called with that tensor, unaltered, and once; in every other
-    case a layer is computed alone. Their weights are of one type.
-    """
+class Adapters(Siblings):
+    """Adapted layers that read the very same tensor, whose weights are of one type."""
 
     def __init__(self, copies: Copies, number: int, layers: Sequence[Any]) -> None:
-        self.copies, self.number, self.layers = copies, number, layers
-        self._waiting: Waiting | None = None
+        super().__init__(layers)
+        self.copies, self.number = copies, number
 
     def output(self, layer: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """What `layer` makes of `x`, computed in `dtype`."""
-        place = next(place for place, each in enumerate(self.layers) if each is layer)
-        copy, waiting = self.copies.of(self.number, dtype), self._waiting
-        if place and waiting and (y := waiting.take(place, x, copy)) is not None:
-            self._waiting = waiting if waiting.outputs else None
-            return y
-        self._waiting = None
-        if place:
-            return self._product(x, dtype, copy, [place])[0]
-        y, *others = self._product(x, dtype, copy, range(len(self.layers)))
-        if others:
-            self._waiting = Waiting(x, x._version, copy, torch.is_grad_enabled(), dict(enumerate(others, 1)))
-        return y
+        copy = self.copies.of(self.number, dtype)
+        return self.asked(layer, x, copy, lambda places: self._product(x, dtype, copy, places))
 
-    def _product(
-        self, x: torch.Tensor, dtype: torch.dtype, copy: Copy, places: Sequence[int]
-    ) -> tuple[torch.Tensor, ...]:
+    def _product(self, x: torch.Tensor, dtype: torch.dtype, copy: Copy, places: Sequence[int]) -> Outputs:
         count = len(self.layers)
         a = copy.a if len(places) == count else copy.each_a[places[0]]
         parts = tuple(self.layers[place].part(copy.each_b[place]) for place in places)
@@ -124,7 +94,7 @@ class Siblings:
 class Adapted(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Goes before PEFT's class of an adapted linear layer, and leaves to it whatever is not the plain case."""
 
-    siblings: Siblings
+    siblings: Adapters
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         dtype = None if args or kwargs else self.computed_in(x)

@@ -7,9 +7,8 @@ passes of their own. On a fast GPU that takes more than half as long as the matr
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -17,25 +16,16 @@ from torch import nn
 
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
-from studio.worker.fast import FAULTS, Path, first_line
-from studio.worker.fast.adapted import Adapted, Copies, Siblings
+from studio.worker.fast import FAULTS, Path, first_line, siblings
+from studio.worker.fast.adapted import Adapted, Adapters, Copies
 from studio.worker.methods.loading import precision
-from studio.worker.samples import evaluating
 
 PART = "adapters"
 STRATEGIES = ("single", "ddp")  # others lay weights out in ways of their own
 KINDS = ("peft.tuners.lora.layer.Linear", "peft.tuners.lora.bnb.Linear4bit")
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.03}  # of a result's norm; PEFT rounds as well
-TOKENS = 8  # of a trial
 SPREAD = 0.1  # of B in a trial
 TINY = 1e-30
-
-
-class Group(NamedTuple):
-    """Layers that were handed the same tensor, or one of which that is not known."""
-
-    x: torch.Tensor | None
-    layers: list[Any]
 
 
 def fuse(model: nn.Module, config: TrainConfig) -> Path:
@@ -68,7 +58,7 @@ def _fuse(model: nn.Module, config: TrainConfig) -> str:
     if not layers:
         return next(iter(obstacles.values()), "there are none")
     with _autocast(config, model):
-        groups = _groups(model, layers)
+        groups = siblings.groups(model, layers, _kind)
         first = {type(group.layers[0]): group for group in reversed(groups) if group.x is not None}
         if why := next(filter(None, (_difference(group.layers, group.x, adapter) for group in first.values())), ""):
             return why
@@ -100,26 +90,9 @@ def _autocast(config: TrainConfig, model: PeftModel) -> torch.autocast:
     return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32 and not config.pure_bf16)
 
 
-def _groups(model: PeftModel, layers: dict[str, Any]) -> list[Group]:
-    """Layers of one module that are handed the very same tensor, as a pass of a few tokens shows, together."""
-    calls: list[tuple[str, torch.Tensor]] = []
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, args, name=name: calls.extend((name, x) for x in args[:1]))
-        for name, layer in layers.items()
-    ]
-    try:
-        with evaluating(model), torch.no_grad():
-            model(input_ids=torch.arange(TOKENS, device=model.device)[None], use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    times = Counter(name for name, _ in calls)
-    found: dict[tuple[Any, ...], Group] = {}
-    for name, x in calls:
-        if times[name] == 1:
-            alike = (name.rpartition(".")[0], id(x), type(layers[name]), layers[name].base_layer.weight.dtype)
-            found.setdefault(alike, Group(x, [])).layers.append(layers[name])
-    return [*found.values(), *(Group(None, [layer]) for name, layer in layers.items() if times[name] != 1)]
+def _kind(layer: Any) -> tuple[Any, ...]:
+    """What layers that are computed together have in common."""
+    return type(layer), layer.base_layer.weight.dtype
 
 
 def _difference(layers: list[Any], x: Any, adapter: str) -> str:
@@ -165,9 +138,9 @@ def _join(groups: Sequence[Sequence[Any]], adapter: str) -> Copies:
     ours = {kind: type(kind.__name__, (Adapted, kind), {"__module__": kind.__module__}) for kind in kinds}
     copies = Copies(adapter, groups)
     for number, layers in enumerate(groups):
-        siblings = Siblings(copies, number, layers)
+        together = Adapters(copies, number, layers)
         for layer in layers:
-            layer.siblings = siblings
+            layer.siblings = together
             layer.__class__ = ours[type(layer)]
     return copies
 
