@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from studio.worker.fast import adamw, clip, dense, liger, stream
+from studio.worker.fast.copies import Copies
 from tests.worker.conftest import Train
+from tests.worker.fast.test_copies import loading
 from tests.worker.fast.test_dense import fused, go, gradients, off, passed
 from tests.worker.fast.test_lora import assert_same, base, config, curve, rows
 
@@ -125,6 +127,55 @@ def test_all_weights_are_stepped_in_one_launch(monkeypatch: pytest.MonkeyPatch) 
         weight.grad = torch.ones_like(weight)
     made(kind, weights).step()
     assert len(launched) == 1
+
+
+def test_copies_are_written_with_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit as they would be made; no chunk of the kernel divides the sizes."""
+    _, ours = models(hidden_size=72, intermediate_size=152)
+    copies = dense.copies_in(ours)
+    assert copies
+    weights = list(ours.parameters())
+    optimizer = adamw.AdamW(weights, lr=1e-2, fused=True)
+    adamw.keep(optimizer, copies)
+    passed(ours)
+    make, made, launch, launched = Copies._make, [], adamw._launch, []
+    monkeypatch.setattr(Copies, "_make", lambda self, dtype: (made.append(dtype), make(self, dtype)))
+    monkeypatch.setattr(adamw, "_launch", lambda *told: (launched.append(told), launch(*told)))
+    for _ in range(3):
+        optimizer.step()
+        passed(ours)
+        for place, layer in zip(copies._places, copies._layers, strict=True):
+            assert torch.equal(place, layer.weight.detach().bfloat16())
+    assert (len(launched), made) == (3, [])
+    ours.load_state_dict({name: each * 1.5 for name, each in ours.state_dict().items()})
+    passed(ours)
+    assert made == [torch.bfloat16]
+
+
+@pytest.mark.parametrize("steps", ["ours", "torch's"])
+def test_recorded_passes_compute_with_what_weights_are(
+    train: Train, monkeypatch: pytest.MonkeyPatch, steps: str
+) -> None:
+    """A recording copies nothing: weights that are loaded, or stepped by torch, are copied before it is played."""
+    if steps == "torch's":
+        monkeypatch.setattr(adamw.AdamW, "_rows", lambda _: [])
+        monkeypatch.setattr(adamw, "_difference", lambda *_: "")
+    keys = {**FULL, "max_steps": 16, "learning_rate": 1e-3, "val_size": 4, "eval_steps": 4, "save_steps": 4}
+    keys |= {"load_best_model_at_end": True}
+    with monkeypatch.context() as patch:
+        loading(patch)
+        patch.setattr(adamw, "keep", lambda *_: None)
+        plain = train("plain", cuda_graphs=False, **keys)
+    make, made = Copies._make, []
+    monkeypatch.setattr(Copies, "_make", lambda self, dtype: (made.append(self), make(self, dtype)))
+    loading(monkeypatch)
+    recorded = train("recorded", **keys)
+    assert recorded.json("result.json")["paths"]["launching"] == "CUDA graphs"
+    assert recorded.json("result.json")["paths"]["optimizer"] == "AdamW in one launch"
+    assert curve(recorded) == pytest.approx(curve(plain), rel=0.02)
+    kept = [each for each in made if each.is_kept and isinstance(each._layers[0], dense.Dense)]
+    if steps == "ours":
+        assert len(kept) == 2  # in the first pass, and once weights were loaded
 
 
 def test_a_training_takes_the_same_course(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from studio.config.train import TrainConfig
 from studio.worker.fast import FAULTS, Path, first_line
+from studio.worker.fast.copies import Copies
 
 PART, WAY, PLAIN = "trained layers", "with float32 gradients", "by autocast"
 TOKENS = 8  # of a trial
@@ -45,9 +46,15 @@ def join(layers: Sequence[nn.Linear]) -> Copies:
     """Have `layers` compute so; what they share."""
     copies = Copies(layers)
     for number, layer in enumerate(layers):
+        setattr(layer.weight, BLANK, False)
         layer.__class__ = Dense
         layer.copies, layer.number = copies, number
     return copies
+
+
+def copies_in(model: nn.Module) -> Copies | None:
+    """What the layers of `model` that compute so share; None where there are none."""
+    return next((each.copies for each in model.modules() if isinstance(each, Dense)), None)
 
 
 @contextmanager
@@ -123,48 +130,6 @@ def _results(layer: nn.Linear, x: Tensor, precision: torch.dtype) -> list[Tensor
             y = layer(x)
         y.float().square().mean().backward()
     return [y.detach().float(), x.grad, *(weight.grad for weight in layer.parameters())]
-
-
-class Copies:
-    """The weights of `layers` in the type of the computation, made anew for each pass, all at once, in the same place.
-
-    Not every optimizer counts up the version of what it changes.
-    """
-
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        self._layers = layers
-        self._dtype: torch.dtype | None = None  # of those that are there
-        self._places: list[Tensor] = []
-        self._versions: list[tuple[Tensor, int]] = []
-        self._is_fresh = False
-        for layer in layers:
-            setattr(layer.weight, BLANK, False)
-
-    def forget(self, *_: Any) -> None:
-        """Hook: a new pass begins."""
-        self._is_fresh = False
-
-    def of(self, number: int, dtype: torch.dtype) -> Tensor:
-        """That of the layer of this number [out, in]."""
-        current = self._layers[number].weight
-        if not self._is_fresh or self._dtype is not dtype or self._is_stale(number, current):
-            self._make(dtype)
-        return self._places[number]
-
-    def _is_stale(self, number: int, current: Tensor) -> bool:
-        """Whether the weight is another by now, as far as its version tells."""
-        weight, version = self._versions[number]
-        return weight is not current or current._version != version
-
-    def _make(self, dtype: torch.dtype) -> None:
-        weights = [layer.weight for layer in self._layers]
-        if self._dtype is not dtype or self._places[0].device != weights[0].device:
-            self._places = [torch.empty_like(weight, dtype=dtype, requires_grad=False) for weight in weights]
-            self._dtype = dtype
-        with torch.no_grad():
-            torch._foreach_copy_(self._places, weights)
-        self._versions = [(weight, weight._version) for weight in weights]
-        self._is_fresh = True
 
 
 class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here

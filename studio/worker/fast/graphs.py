@@ -78,16 +78,24 @@ class Recording:
 class Graphs:
     """The recordings of one training, whose `learn` goes there and back with a batch and the number that its loss is
     divided by, and tells figures, its loss first. `weights` are those that are trained; batches have no more than
-    `most` tokens, as a rule.
+    `most` tokens, as a rule. What each recorded pass needs and does not
+    do, `before` does.
 
     The first recording has room for all of them, so that the others find the memory that they need there, and what
     cannot have one of its own can be played by it. It is held against the plain pass. Where none can be made or it
     tells something else, all goes on plainly; `path` says so once it is known.
     """
 
-    def __init__(self, learn: Learn, weights: Iterable[nn.Parameter], device: torch.device, most: int) -> None:
+    def __init__(
+        self,
+        learn: Learn,
+        weights: Iterable[nn.Parameter],
+        device: torch.device,
+        most: int,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path: Path | None = None
-        self._learn, self._device, self._most = learn, device, most
+        self._learn, self._device, self._most, self._before = learn, device, most, before
         self._weights = [each for each in weights if each.requires_grad]
         self._made: dict[tuple[Room, bool], Recording] = {}
         self._slopes: list[Tensor] = []
@@ -190,6 +198,7 @@ class Graphs:
             self._places = places
         if not is_first:
             self._add_to_slopes()
+        self._before()
         key = room.of(batch), is_first
         if (recording := self._made.get(key)) is None:
             torch.cuda.empty_cache()  # of what plain passes took: meanwhile it cannot be given back

@@ -17,7 +17,8 @@ from studio.runs import events
 from studio.worker import fast, optimizers
 from studio.worker.checkpoints.kept import Kept
 from studio.worker.door import Desk
-from studio.worker.fast import Path, attention, clip, dense, figures, liger, lora, stream
+from studio.worker.fast import Path, adamw, attention, clip, dense, figures, liger, lora, stream
+from studio.worker.fast.copies import Copies
 from studio.worker.fast.figures import Figures
 from studio.worker.methods.adapters import beneath
 from studio.worker.progress import Progress, memory_gb
@@ -39,6 +40,7 @@ class Recorded(Kept):
     _clipped: torch.optim.AdamW | None = None  # the optimizer, where it clips by itself
     _pending: tuple[Figures, int, dict[str, Any]] | None = None
     _trained: Trained | None = None
+    _copies: Copies | None = None  # of weights that are trained, where layers compute with such
 
     def recorded(self, setting: Setting) -> Self:
         """This trainer, reporting to the run of `setting`."""
@@ -74,10 +76,18 @@ class Recorded(Kept):
         # AdaLoRA looks at gradients after the step; those in float16 are divided by something else
         may = config.parallel_strategy == "single" and not (config.fp16 or config.use_adalora)
         self._clipped = self.optimizer if may and clip.prepare(self.optimizer, self.model.parameters()) else None
+        self._copies = dense.copies_in(self.model)
+        if self._copies:
+            adamw.keep(self.optimizer, self._copies)
         if path := getattr(self.optimizer, "path", None):
             self.paths.append(path)
             fast.tell([path])
         return self.optimizer
+
+    def renew(self) -> None:
+        """Before a pass that is recorded: have the copies that the optimizer keeps be what the weights are."""
+        if self._copies:
+            self._copies.renew()
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> torch.Tensor:
         self.desk.consensus.begin(self.tokens_of(inputs), max(memory_gb()))

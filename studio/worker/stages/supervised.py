@@ -58,7 +58,7 @@ class SupervisedTrainer(Dealt, SFTTrainer):  # type: ignore[misc]  # trl is unty
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, buffers)
             if not graphs.obstacle(setting.config, beneath(self.model), setting.sharding.device):
                 most, device = setting.passes.tokens or 0, setting.sharding.device
-                self._graphs = Graphs(self._learn, self.model.parameters(), device, most)
+                self._graphs = Graphs(self._learn, self.model.parameters(), device, most, self.renew)
         return super().recorded(setting)
 
     def compute_loss(
