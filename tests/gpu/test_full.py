@@ -48,7 +48,7 @@ def test_gradients_of_several_passes_add_up_as_they_are_made() -> None:
 def test_a_recorded_pass_writes_over_gradients() -> None:
     torch.manual_seed(0)
     ours = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.Linear(128, 64)).cuda()
-    ours.register_forward_pre_hook(dense.join(list(ours)).forget)
+    ours.register_forward_pre_hook(dense.join([[each] for each in ours]).forget)
     x, weights = torch.randn(32, 64, device="cuda"), list(ours.parameters())
 
     def learn() -> None:

@@ -20,8 +20,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from studio.config.train import TrainConfig
-from studio.worker.fast import FAULTS, Path, first_line
+from studio.worker.fast import FAULTS, Path, first_line, siblings
 from studio.worker.fast.copies import Copies
+from studio.worker.fast.siblings import Outputs, Siblings
 
 PART, WAY, PLAIN = "trained layers", "with float32 gradients", "by autocast"
 TOKENS = 8  # of a trial
@@ -35,20 +36,27 @@ def fuse(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype) ->
     names and weights stay as they are; without gradients and without autocast they compute as before.
     """
     layers = _layers(model)
-    why = _obstacle(model, config, precision, layers) or _difference(layers, precision)
+    alone = [[each] for each in layers]
+    why = _obstacle(model, config, precision, layers) or _difference(alone, precision)
     if why:
         return Path(PART, PLAIN, why)
-    model.register_forward_pre_hook(join(layers).forget)
-    return Path(PART, WAY)
+    groups, why = _groups(model, precision)
+    model.register_forward_pre_hook(join(groups or alone).forget)
+    return Path(PART, WAY, why and f"each by itself: {why}")
 
 
-def join(layers: Sequence[nn.Linear]) -> Copies:
-    """Have `layers` compute so; what they share."""
+def join(groups: Sequence[Sequence[nn.Linear]]) -> Copies:
+    """Have the layers of `groups` compute so, those of a group together where they are handed the very same tensor;
+    what they share."""
+    layers = [layer for group in groups for layer in group]
     copies = Copies(layers)
-    for number, layer in enumerate(layers):
-        setattr(layer.weight, BLANK, False)
-        layer.__class__ = Dense
-        layer.copies, layer.number = copies, number
+    numbers = {id(layer): number for number, layer in enumerate(layers)}
+    for group in groups:
+        together = Siblings(group)
+        for layer in group:
+            setattr(layer.weight, BLANK, False)
+            layer.__class__ = Dense
+            layer.copies, layer.number, layer.siblings = copies, numbers[id(layer)], together
     return copies
 
 
@@ -104,16 +112,33 @@ def _obstacle(model: PreTrainedModel, config: TrainConfig, precision: torch.dtyp
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _difference(layers: list[nn.Linear], precision: torch.dtype) -> str:
-    """What is wrong with the results of a layer of each shape; nothing where they are autocast's."""
+def _groups(model: PreTrainedModel, precision: torch.dtype) -> tuple[list[list[nn.Linear]], str]:
+    """Layers that are handed the very same tensor, together; none, and why, where that does not work."""
+    ours = {id(each) for each in _layers(model)}
+    named = {name: each for name, each in model.named_modules() if id(each) in ours}
     try:
-        for layer in {each.weight.shape: each for each in layers}.values():
-            ours, theirs = copy.deepcopy(layer), copy.deepcopy(layer)
-            copies = join([ours])
-            draw = torch.Generator(layer.weight.device).manual_seed(0)
-            x = torch.randn(TOKENS, layer.in_features, device=layer.weight.device, generator=draw)
+        with torch.autocast(model.device.type, precision, cache_enabled=False):
+            groups = [group.layers for group in siblings.groups(model, named, _kind)]
+    except FAULTS as fault:
+        return [], f"a pass to find groups failed: {first_line(fault)}"
+    why = _difference([each for each in groups if len(each) > 1], precision)
+    return ([], why) if why else (groups, "")
+
+
+def _kind(layer: nn.Linear) -> torch.dtype:
+    return layer.weight.dtype
+
+
+def _difference(groups: list[list[nn.Linear]], precision: torch.dtype) -> str:
+    """What is wrong with the results of a group of each kind of shapes; nothing where they are autocast's."""
+    try:
+        for group in {tuple(each.weight.shape for each in group): group for group in groups}.values():
+            ours, theirs = copy.deepcopy(group), copy.deepcopy(group)
+            join([ours])
+            device = group[0].weight.device
+            draw = torch.Generator(device).manual_seed(0)
+            x = torch.randn(TOKENS, group[0].in_features, device=device, generator=draw)
             pairs = zip(_results(ours, x, precision), _results(theirs, x, precision), strict=True)
-            del copies
             apart = max(float((a - b).norm() / b.norm().clamp_min(TINY)) for a, b in pairs)
             if not apart < TOLERANCE:
                 return f"they were tried and results were {apart:.1%} off"
@@ -122,14 +147,15 @@ def _difference(layers: list[nn.Linear], precision: torch.dtype) -> str:
     return ""
 
 
-def _results(layer: nn.Linear, x: Tensor, precision: torch.dtype) -> list[Tensor]:
-    """The output, and the gradients that two passes leave."""
+def _results(group: list[nn.Linear], x: Tensor, precision: torch.dtype) -> list[Tensor]:
+    """Outputs, and the gradients that two passes leave."""
     x = x.clone().requires_grad_()
     for _ in range(2):
         with torch.enable_grad(), torch.autocast(x.device.type, precision):
-            y = layer(x)
-        y.float().square().mean().backward()
-    return [y.detach().float(), x.grad, *(weight.grad for weight in layer.parameters())]
+            outputs = [layer(x) for layer in group]
+        sum(y.float().square().mean() for y in outputs).backward()
+    weights = [weight for layer in group for weight in layer.parameters()]
+    return [*(y.detach().float() for y in outputs), x.grad, *(weight.grad for weight in weights)]
 
 
 class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
@@ -137,15 +163,24 @@ class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
 
     copies: Copies
     number: int
+    siblings: Siblings
 
     def forward(self, x: Tensor) -> Tensor:
         kind = x.device.type
         if not self._is_ours(x) or not torch.is_autocast_enabled(kind):
             self._clear()
             return super().forward(x)
-        dtype = torch.get_autocast_dtype(kind)
-        weight = self.copies.of(self.number, dtype)
-        return Product.apply(x.to(dtype), self.weight, self.bias, weight)
+        dtype, group = torch.get_autocast_dtype(kind), self.siblings.layers
+        narrow = self.copies.of(self.number, dtype)
+        if not self._is_with_others(x):
+            return _product(x, dtype, [(self, narrow)])[0]
+
+        def product(places: Sequence[int]) -> Outputs:
+            return _product(
+                x, dtype, [(group[place], group[place].copies.of(group[place].number, dtype)) for place in places]
+            )
+
+        return self.siblings.asked(self, x, self.copies.edition, product)
 
     def _clear(self) -> None:
         """Autograd adds to what the gradient holds, whether that counts or not."""
@@ -156,29 +191,51 @@ class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
     def _is_ours(self, x: Tensor) -> bool:
         return torch.is_grad_enabled() and x.numel() > 0 and hasattr(self.weight, BLANK) and _is_plain(self.weight)
 
+    def _is_with_others(self, x: Tensor) -> bool:
+        """Whether this is no shallow copy of a layer, and its group is what it was."""
+        group = self.siblings.layers
+        return len(group) > 1 and any(each is self for each in group) and all(each._is_ours(x) for each in group)
+
+
+def _product(x: Tensor, dtype: torch.dtype, parts: Sequence[tuple[nn.Linear, Tensor]]) -> Outputs:
+    trained = [each for layer, _ in parts for each in (layer.weight, layer.bias)]
+    return Product.apply(x.to(dtype), tuple(narrow for _, narrow in parts), *trained)  # type: ignore[no-any-return]
+
 
 class Product(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped here
-    """x [..., in] -> x W^T + bias [..., out], computed with `narrow`, a copy of `weight` in the type of x.
+    """x [..., in] -> x W^T + bias [..., out] of each weight and bias in `trained`, which take turns, computed with
+    `narrow`, copies of the weights in the type of x.
 
-    The gradient of `weight` is added to what it has by now, as autograd itself would do, and given to nobody else.
+    The gradient of a weight is added to what it has by now, as autograd itself would do, and given to nobody else.
+    That of x is one sum, which the products are added to as they are made.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: nn.Parameter, bias: nn.Parameter | None, narrow: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, narrow: tuple[Tensor, ...], *trained: nn.Parameter | None) -> Outputs:
         ctx.save_for_backward(x)
-        ctx.weight, ctx.bias, ctx.narrow = weight, bias, narrow
-        return functional.linear(x, narrow, None if bias is None else bias.to(x.dtype))
+        ctx.narrow, ctx.weights, ctx.biases = narrow, trained[::2], trained[1::2]
+        ctx.set_materialize_grads(False)
+        biases = [None if bias is None else bias.to(x.dtype) for bias in ctx.biases]
+        return tuple(functional.linear(x, *each) for each in zip(narrow, biases, strict=True))
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
         [x] = ctx.saved_tensors
-        slopes, rows = slope.reshape(-1, slope.shape[-1]), x.reshape(-1, x.shape[-1])
-        if ctx.needs_input_grad[1]:
-            _learn(ctx.weight, slopes.T, rows)
-        to_bias = slopes.sum(0, dtype=torch.float32).to(ctx.bias.dtype) if ctx.needs_input_grad[2] else None
-        to_x = (slopes @ ctx.narrow).view(x.shape) if ctx.needs_input_grad[0] else None
-        return to_x, None, to_bias, None
+        rows, to_biases = x.reshape(-1, x.shape[-1]), [None] * len(slopes)
+        total: Tensor | None = None
+        for number, slope in enumerate(slopes):
+            if slope is None:
+                continue
+            flat = slope.reshape(-1, slope.shape[-1])
+            if ctx.needs_input_grad[2 + 2 * number]:
+                _learn(ctx.weights[number], flat.T, rows)
+            if ctx.needs_input_grad[3 + 2 * number]:
+                to_biases[number] = flat.sum(0, dtype=torch.float32).to(ctx.biases[number].dtype)
+            if ctx.needs_input_grad[0]:
+                total = flat @ ctx.narrow[number] if total is None else total.addmm_(flat, ctx.narrow[number])
+        to_x = None if total is None else total.view(x.shape)
+        return to_x, None, *(each for bias in to_biases for each in (None, bias))
 
 
 def _learn(weight: nn.Parameter, slopes: Tensor, rows: Tensor) -> None:

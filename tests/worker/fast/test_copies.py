@@ -34,7 +34,7 @@ def go(model: nn.Sequential) -> None:
 
 def kept(model: nn.Sequential) -> tuple[Copies, adamw.AdamW]:
     """Copies of a model that has gone through a pass, kept by ours."""
-    copies = dense.join(list(model))
+    copies = dense.join([[each] for each in model])
     model.register_forward_pre_hook(copies.forget)
     optimizer = adamw.AdamW(model.parameters(), lr=0.1, fused=True)
     adamw.keep(optimizer, copies)

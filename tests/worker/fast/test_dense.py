@@ -16,7 +16,9 @@ from tests.worker.fast.test_lora import assert_same, base, config, rows
 def fused(model: Any) -> Any:
     """A copy of `model` whose layers are ours."""
     model = deepcopy(model)
-    copies = dense.join(dense._layers(model))
+    groups, why = dense._groups(model, torch.bfloat16)
+    assert not why
+    copies = dense.join(groups)
     model.register_forward_pre_hook(copies.forget)
     return model
 
@@ -106,12 +108,62 @@ def test_a_layer_that_is_called_twice_learns_from_both() -> None:
     torch.manual_seed(0)
     plain = nn.Linear(16, 16)
     ours = deepcopy(plain)
-    dense.join([ours])
+    dense.join([[ours]])
     x = torch.randn(5, 16)
     for layer in (plain, ours):
         with torch.autocast("cpu", torch.bfloat16):
             layer(layer(x).relu()).float().square().sum().backward()
     assert_same([ours.weight.grad, ours.bias.grad], [plain.weight.grad, plain.bias.grad], 0.02)
+
+
+def test_layers_that_read_the_same_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ours = both()
+    product, counts = dense._product, []
+    monkeypatch.setattr(dense, "_product", lambda *given: (counts.append(len(given[2])), product(*given))[1])
+    passed(ours)
+    assert counts == [3, 1, 2, 1] * 2
+
+
+def test_a_group_of_which_one_is_frozen_by_now_is_computed_one_by_one() -> None:
+    plain, ours = both()
+    for model in (plain, ours):
+        model.model.layers[0].self_attn.k_proj.weight.requires_grad = False
+        model.zero_grad()
+        go(model, rows())
+    pairs = [(a.grad, b.grad) for a, b in zip(ours.parameters(), plain.parameters(), strict=True)]
+    assert sum(a is None for a, _ in pairs) == 1
+    assert_same([a for a, _ in pairs if a is not None], [b for _, b in pairs if b is not None], 0.03)
+
+
+def test_outputs_that_nobody_learns_from_take_no_part() -> None:
+    torch.manual_seed(0)
+    plain = nn.ModuleList(nn.Linear(16, 8) for _ in range(3))
+    ours = deepcopy(plain)
+    dense.join([list(ours)])
+    found = []
+    for layers in (plain, ours):
+        x = torch.ones(5, 16, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = [layer(x) for layer in layers]
+        (outputs[0].float().sum() + outputs[2].float().square().sum()).backward()
+        assert layers[1].weight.grad is None
+        found.append([x.grad, *(each.grad for number in (0, 2) for each in layers[number].parameters())])
+    assert_same(*found, 0.02)
+
+
+def test_where_groups_do_not_do_layers_are_computed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "_obstacle", lambda *_: "")
+    difference = dense._difference
+    is_many = lambda groups: any(len(each) > 1 for each in groups)  # noqa: E731
+    monkeypatch.setattr(
+        dense, "_difference", lambda groups, *rest: "no" if is_many(groups) else difference(groups, *rest)
+    )
+    plain = base().train()
+    ours = deepcopy(plain)
+    told = dense.fuse(ours, config(finetuning_type="full"), torch.bfloat16)
+    assert str(told) == "trained layers: with float32 gradients (each by itself: no)"
+    assert {len(each.siblings.layers) for each in ours.modules() if isinstance(each, dense.Dense)} == {1}
+    assert_same(passed(ours), passed(plain), 0.03)
 
 
 def test_what_a_gradient_holds_may_be_written_over() -> None:
@@ -168,7 +220,8 @@ def test_on_a_cpu_all_stays() -> None:
 
 
 def test_a_trial_finds_nothing_wrong_with_right_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = dense._layers(base(attention_bias=True))
+    layers, _ = dense._groups(base(attention_bias=True), torch.bfloat16)
+    assert sorted(map(len, layers)) == [1, 1, 1, 1, 2, 2, 3, 3]
     assert dense._difference(layers, torch.bfloat16) == ""
     learn = dense._learn
     monkeypatch.setattr(dense, "_learn", lambda weight, slopes, rows: learn(weight, 1.1 * slopes, rows))
