@@ -10,7 +10,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ PART, WAY, PLAIN = "trained layers", "with float32 gradients", "by autocast"
 TOKENS = 8  # of a trial
 TOLERANCE = 0.02  # of a result's length: bfloat16 alone gives 0.004
 TINY = 1e-30
+LARGE = 1 << 18  # elements
 BLANK = "is_blank"  # of a weight: what its gradient holds does not count
 
 
@@ -68,19 +69,48 @@ def copies_in(model: nn.Module) -> Copies | None:
 @contextmanager
 def overwriting(weights: Sequence[nn.Parameter]) -> Iterator[None]:
     """In here, gradients of `weights`, which are all there, count as zero until a pass adds to them. No time is taken
-    to make those of our layers zero: what is added first is written over them."""
+    to make them zero: what is added first is written over them."""
     ours = [each for each in weights if hasattr(each, BLANK)]
-    if others := [each.grad for each in weights if not hasattr(each, BLANK)]:
-        torch._foreach_zero_(others)
     for each in ours:
         setattr(each, BLANK, True)
     try:
-        yield
+        with _taken([each for each in weights if not hasattr(each, BLANK)]):
+            yield
         if untouched := [each.grad for each in ours if getattr(each, BLANK)]:
             torch._foreach_zero_(untouched)
     finally:
         for each in ours:
             setattr(each, BLANK, False)
+
+
+@contextmanager
+def _taken(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Autograd takes as gradients of `weights` in here what it is given, without adding it to anything, and that is
+    copied into those they had: of what is large at once, that its memory is free again."""
+    places = [each.grad for each in weights]
+    large = [pair for pair in zip(weights, places, strict=True) if pair[0].numel() >= LARGE]
+    hooks = [each.register_post_accumulate_grad_hook(partial(_put, place=place)) for each, place in large]
+    for each in weights:
+        each.grad = None
+    try:
+        yield
+        pairs = [pair for pair in zip(weights, places, strict=True) if pair[0].grad is not pair[1]]
+        if came := [pair for pair in pairs if pair[0].grad is not None]:
+            torch._foreach_copy_([place for _, place in came], [each.grad for each, _ in came])
+        if missing := [place for each, place in pairs if each.grad is None]:
+            torch._foreach_zero_(missing)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for each, place in zip(weights, places, strict=True):
+            each.grad = place
+
+
+def _put(weight: nn.Parameter, place: Tensor) -> None:
+    """Hook: have `place`, which holds nothing yet, be the gradient."""
+    if weight.grad is not place:
+        place.copy_(weight.grad)
+        weight.grad = place
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Linear]:

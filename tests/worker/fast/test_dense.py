@@ -166,18 +166,32 @@ def test_where_groups_do_not_do_layers_are_computed_one_by_one(monkeypatch: pyte
     assert_same(passed(ours), passed(plain), 0.03)
 
 
-def test_what_a_gradient_holds_may_be_written_over() -> None:
+@pytest.mark.parametrize("large", [0, dense.LARGE])
+def test_what_a_gradient_holds_may_be_written_over(monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    monkeypatch.setattr(dense, "LARGE", large)
     _, ours = both()
-    expected = passed(ours)[1:]
+    expected = [each.clone() for each in passed(ours)[1:]]  # not the gradients themselves
     weights = list(ours.parameters())
     for weight in weights:
         weight.grad.fill_(7)
+    places = [weight.grad.data_ptr() for weight in weights]
     with dense.overwriting(weights):
         go(ours, rows())
     assert_same(gradients(ours), expected, 1e-6)
+    go(ours, rows())
+    assert_same(gradients(ours), [2 * each for each in expected], 1e-6)
+    assert [weight.grad.data_ptr() for weight in weights] == places
     with dense.overwriting(weights):
         pass
     assert not any(weight.grad.any() for weight in weights)
+    with dense.overwriting(weights):
+        for ids in rows().split(1):
+            go(ours, ids)
+    once = [each.clone() for each in gradients(ours)]
+    ours.zero_grad()
+    for ids in rows().split(1):
+        go(ours, ids)
+    assert_same(once, gradients(ours), 1e-6)
 
 
 def test_a_layer_without_autocast_learns_beside_others_that_are_written_over() -> None:
