@@ -78,8 +78,7 @@ class Recording:
 class Graphs:
     """The recordings of one training, whose `learn` goes there and back with a batch and the number that its loss is
     divided by, and tells figures, its loss first. `weights` are those that are trained; batches have no more than
-    `most` tokens, as a rule. What each recorded pass needs and does not
-    do, `before` does.
+    `most` tokens, as a rule. `before` does what each recorded pass needs and does not do itself.
 
     The first recording has room for all of them, so that the others find the memory that they need there, and what
     cannot have one of its own can be played by it. It is held against the plain pass. Where none can be made or it

@@ -197,7 +197,7 @@ def test_what_a_gradient_holds_may_be_written_over(monkeypatch: pytest.MonkeyPat
 def test_a_layer_without_autocast_learns_beside_others_that_are_written_over() -> None:
     torch.manual_seed(0)
     ours = nn.Linear(16, 16, bias=False)
-    dense.join([ours])
+    dense.join([[ours]])
     x = torch.randn(5, 16)
     ours.weight.grad = torch.full_like(ours.weight, 7)
     with dense.overwriting([ours.weight]):
