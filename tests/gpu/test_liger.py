@@ -75,7 +75,9 @@ def test_a_failing_try_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "they are off by" in liger.apply(model, FULL, torch.bfloat16).why
     assert vars(modeling_llama) == names
     assert not any("forward" in vars(layer) for layer in model.modules())
-    assert apart(passed(model, torch.bfloat16), plain) == 0
+    again = passed(model, torch.bfloat16)
+    assert torch.equal(again[""], plain[""])
+    assert apart(again, plain) < 0.05  # on the way back kernels add up in any order
     with pytest.raises(ModelError, match="enable_liger_kernel: they are off by"):
         liger.apply(model, FULL.model_copy(update={"enable_liger_kernel": True}), torch.bfloat16)
 
