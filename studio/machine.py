@@ -96,6 +96,17 @@ def gpu_pids(indices: Collection[int]) -> list[int]:
     return [found.pid for handle in handles for found in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
 
 
+@cache
+def lacks_avx512() -> bool:
+    """Whether this is an x86 processor without AVX512, as most of laptops are; False where nobody tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    found = next((line.split() for line in lines if line.startswith("flags")), None)
+    return found is not None and "avx512f" not in found
+
+
 def _load(nvml: Any, handle: Any) -> int:
     """0 where the driver does not tell, as of a GPU that is divided (MIG)."""
     try:

@@ -79,6 +79,8 @@ def unserved(config: QuantizeConfig, layers: Layers, has_gpu: bool) -> str:
         return ""
     if config.bits == 8:
         return "vLLM has no kernel for W8A16 on a CPU, only on GPUs: there take 4 bits, or the method int8"
+    if machine.lacks_avx512():
+        return "vLLM's 4-bit kernel for CPUs needs AVX512, which this processor does not have: there take int8"
     odd = [name for name, shape in layers.taken.items() if any(side % KERNEL_SIZE for side in shape)]
     return (
         f"vLLM's 4-bit kernel for CPUs takes sizes that are multiples of {KERNEL_SIZE}: not {some(odd)}" if odd else ""

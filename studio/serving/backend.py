@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from studio import models
+from studio import machine, models
 from studio.config.serve import ServeConfig
 from studio.errors import ServingError
 from studio.files import read_record
@@ -28,9 +29,11 @@ def choose(config: ServeConfig) -> Backend:
     if config.infer_backend != "auto":
         return Backend(config.infer_backend)
     try:
-        installed.platform()
+        on, _ = installed.platform()
     except ServingError:
         return Backend("huggingface", "answered by Transformers, because vLLM is not installed here")
+    if why := no_kernel(config, on):
+        return Backend("huggingface", f"answered by Transformers, because {why}")
     if unknown := _unknown_architecture(config.model_name_or_path):
         return Backend("huggingface", f"answered by Transformers, because vLLM does not know {unknown}")
     return Backend("vllm")
@@ -38,9 +41,35 @@ def choose(config: ServeConfig) -> Backend:
 
 def takes_adapters(config: ServeConfig, on: Platform) -> bool:
     """Whether vLLM can load adapters beside this model: on a CPU it dies with weights and activations in int8."""
+    return on != "cpu" or _stored(config).get("format") != "int-quantized"
+
+
+def no_kernel(config: ServeConfig, on: Platform) -> str:
+    """Why vLLM cannot compute with weights as this model's are packed; empty where it can, or nothing is known."""
+    bits = _packed_bits(_stored(config)) if on == "cpu" else None
+    if bits == 8:
+        return "vLLM has no kernel for packed 8-bit weights on a CPU"
+    if bits == 4 and machine.lacks_avx512():
+        return "vLLM's 4-bit kernel for CPUs needs AVX512, which this processor does not have"
+    return ""
+
+
+def _stored(config: ServeConfig) -> dict[str, Any]:
+    """How the model's weights are quantised, as its config.json tells; empty where they are not."""
     folder = models.folder_of(config.model_name_or_path)
     stored = read_record(folder / "config.json").get("quantization_config") if folder else None
-    return on != "cpu" or not isinstance(stored, dict) or stored.get("format") != "int-quantized"
+    return stored if isinstance(stored, dict) else {}
+
+
+def _packed_bits(stored: Mapping[str, Any]) -> int | None:
+    """Of weights that lie several to a word, and activations as they are: GPTQ's, AWQ's and llmcompressor's formats."""
+    if stored.get("quant_method") in ("gptq", "awq"):
+        return stored.get("bits")
+    groups = stored.get("config_groups")
+    if stored.get("format") != "pack-quantized" or not isinstance(groups, dict) or not groups:
+        return None
+    weights = next(iter(groups.values())).get("weights") or {}
+    return weights.get("num_bits")
 
 
 def _unknown_architecture(name: str) -> str | None:

@@ -45,6 +45,8 @@ def check(config: ServeConfig) -> None:
 def refusals(config: ServeConfig, on: Platform) -> Iterator[Problem]:
     """What vLLM cannot do, on this kind of machine or at all."""
     yield from _cpu_refusals(config) if on == "cpu" else ()
+    if why := backend.no_kernel(config, on):
+        yield Problem("infer_backend", f"{why}: choose huggingface, or leave it at auto")
     if config.adapters and not backend.takes_adapters(config, on):
         yield Problem("adapters", "vLLM takes none beside a W8A8 model on a CPU: serve the model it was made from")
     for key, known in (

@@ -143,7 +143,8 @@ def prefer(page: Any, run: Run, pick: str) -> None:
 
 def train(page: Any, screenshot: Any) -> None:
     """Start what the page has prepared, for some more epochs."""
-    page.locator("#train-verdict").get_by_text("liked", exact=True).wait_for()
+    # by its name a doubt about its rows may stand there too: the answers are drawn by chance
+    page.locator("#train-verdict").get_by_text("liked", exact=True).first.wait_for()
     page.locator("#option-num_train_epochs input").fill("12")
     page.locator("#option-num_train_epochs input").press("Tab")
     page.locator("#train-verdict").get_by_text("12 epochs").wait_for()  # with it comes the question below, or none

@@ -164,8 +164,12 @@ def test_a_name_stands_for_whole_parts_of_a_path() -> None:
     assert len(matched) == 7
 
 
-def test_what_vllm_does_not_serve_is_said_before(tmp_path: Path) -> None:
+def test_what_vllm_does_not_serve_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = layers_of(SEEDLING, config())
+    monkeypatch.setattr(machine, "lacks_avx512", lambda: True)
+    assert "needs AVX512" in unserved(config(), layers, has_gpu=False)
+    assert unserved(config(), layers, has_gpu=True) == ""
+    monkeypatch.setattr(machine, "lacks_avx512", lambda: False)
     assert unserved(config(), layers, has_gpu=False) == ""
     assert unserved(config(export_quantization_method="int8"), layers, has_gpu=False) == ""
     assert "W8A16" in unserved(config(export_quantization_bit=8), layers, has_gpu=False)

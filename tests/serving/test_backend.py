@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
 
+from studio import machine
 from studio.config.serve import ServeConfig
-from studio.serving import backend, command, installed
+from studio.serving import backend, command, installed, refusals
 from studio.serving.backend import Backend
 
 
-def folder_of(architecture: str, folder: Path) -> ServeConfig:
-    (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+def folder_of(architecture: str, folder: Path, **more: object) -> ServeConfig:
+    (folder / "config.json").write_text(json.dumps({"architectures": [architecture], **more}))
     return ServeConfig(model_name_or_path=str(folder))
 
 
@@ -40,6 +42,38 @@ def test_transformers_where_vllm_is_not_installed(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(installed.importlib.metadata, "version", nothing)
     assert "not installed" in backend.choose(ServeConfig()).why
+
+
+GPTQ = {"quant_method": "gptq", "bits": 4}
+PACKED = {"format": "pack-quantized", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}}
+WIDER = {"format": "pack-quantized", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}}
+INT8 = {"format": "int-quantized", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "lacks", "why"),
+    [
+        (PACKED, True, "AVX512"), (GPTQ, True, "AVX512"), (PACKED, False, ""), (GPTQ, False, ""),
+        (WIDER, False, "8-bit"), (INT8, True, ""), ({"format": "pack-quantized"}, True, ""), ("odd", True, ""),
+    ],
+)  # fmt: skip
+def test_transformers_where_vllm_has_no_kernel_for_the_weights(
+    stored: object, lacks: bool, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "lacks_avx512", lambda: lacks)
+    config = folder_of("LlamaForCausalLM", tmp_path, quantization_config=stored)
+    assert why in backend.no_kernel(config, "cpu")
+    assert bool(backend.no_kernel(config, "cpu")) == bool(why)
+    assert backend.no_kernel(config, "cuda") == ""
+    if installed.platform()[0] == "cpu":
+        assert backend.choose(config).name == ("huggingface" if why else "vllm")
+        asked = config.model_copy(update={"infer_backend": "vllm"})
+        assert [problem.where for problem in refusals.refusals(asked, "cpu")] == (["infer_backend"] if why else [])
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX512 is of x86 processors")
+def test_the_processor_is_that_of_the_machine() -> None:
+    assert machine.lacks_avx512() == (" avx512f" not in Path("/proc/cpuinfo").read_text())
 
 
 def test_a_model_of_the_hub_is_left_to_vllm() -> None:
