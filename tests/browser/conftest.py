@@ -193,12 +193,16 @@ def _watch(page: Page, host: str, faults: list[str]) -> None:
     page.on("request", see_request)
 
 
-def open_tab(page: Page, name: str) -> None:
-    """Go to a tab, also where a narrow page keeps it in the menu behind the dots."""
-    tab = page.get_by_role("tab", name=name, exact=True)
+def open_tab(page: Page, name: str, bar: str = "#tabs") -> None:
+    """Go to a tab of a row of them, also where a narrow page keeps it in the menu behind the dots."""
+    row = page.locator(f"{bar} > .tab-wrapper")
+    tab = row.get_by_role("tab", name=name, exact=True)
+    menu = row.locator(".overflow-menu > button")
+    tab.or_(menu).locator("visible=true").first.wait_for()
+    page.wait_for_timeout(SETTLE_MS)  # a page that was just drawn loses a click, and moves tabs into the menu
     if not tab.is_visible():
-        page.locator(".overflow-menu > button").click()
-        tab = page.locator(".overflow-dropdown button", has_text=name)
+        menu.click()
+        tab = row.locator(".overflow-dropdown button", has_text=name)
     tab.click()
 
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from studio.runs.run import State
-from tests.browser.conftest import Studio
+from tests.browser.conftest import Studio, open_tab
 
 pytestmark = pytest.mark.browser
 
@@ -16,13 +16,8 @@ SOON_MS = 90_000
 
 
 def open_bench(page: Page) -> None:
-    for bar, name in (("#tabs", "Chat"), ("#chat-tabs", "Benchmark")):
-        tab = page.get_by_role("tab", name=name, exact=True)
-        if tab.is_visible():
-            tab.click()
-            continue
-        page.locator(f"{bar} .overflow-menu > button").locator("visible=true").last.click()
-        page.locator(f"{bar} .overflow-dropdown button", has_text=name).locator("visible=true").click()
+    open_tab(page, "Chat")
+    open_tab(page, "Benchmark", "#chat-tabs")
 
 
 def fill(page: Page, key: str, value: str) -> None:

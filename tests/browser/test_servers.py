@@ -43,14 +43,8 @@ def adapter(folder: Path, rank: int) -> Path:
 
 
 def open_servers(page: Page) -> None:
-    page.wait_for_timeout(SETTLE_MS)  # a page that was just drawn loses a click
     open_tab(page, "Chat")
-    page.locator("#chat-tabs").wait_for()
-    tab = page.locator("#chat-tabs").get_by_role("tab", name="Servers", exact=True)
-    if not tab.is_visible():
-        page.locator("#chat-tabs .overflow-menu > button").click()
-        tab = page.locator(".overflow-dropdown button", has_text="Servers")
-    tab.click()
+    open_tab(page, "Servers", "#chat-tabs")
 
 
 @pytest.mark.vllm

@@ -232,8 +232,11 @@ def test_an_option_that_vllm_does_not_have(start: Starter) -> None:
 def test_out_of_memory_at_the_start(start: Starter) -> None:
     run = start(kv_cache_memory="2G")
     wait_until(saying(run, "starting the engine process"), 120)
-    # the worker is to get less than its cache, as if others had taken the rest since it was looked at
-    psutil.Process(_servers(run, "api_server")[0].pid).rlimit(psutil.RLIMIT_DATA, (3 << 29, 3 << 29))
+    # the worker is to get less than its cache, as if others had taken the rest since it was looked at; it may live by now
+    server = psutil.Process(_servers(run, "api_server")[0].pid)
+    server.rlimit(psutil.RLIMIT_DATA, (3 << 29, 3 << 29))
+    for child in server.children(recursive=True):
+        child.rlimit(psutil.RLIMIT_DATA, (3 << 29, 3 << 29))
     wait_ended(run, 200)
     assert run.state is State.FAILED
     assert "allocate memory" in run.reason
