@@ -12,7 +12,7 @@ import psutil
 
 from studio.runs.process import die_with_parent
 
-GRACE_S = 1.0  # a server that is up needs 0.3 s to end its streams cleanly
+GRACE_S = 0.7  # a server that is up needs 0.3 s to end its streams cleanly; a stop takes two seconds at most
 GONE_S = 2.0
 LINE_MAX_BYTES = 1 << 20
 KEPT_LINES = 3000
