@@ -10,6 +10,7 @@ import torch
 
 from studio.worker.fast import adamw, clip, dense, liger, stream
 from studio.worker.fast.copies import Copies
+from studio.worker.fast.gradients import _adds, overwriting
 from tests.worker.conftest import Train
 from tests.worker.fast.test_copies import loading
 from tests.worker.fast.test_dense import fused, go, gradients, off, passed
@@ -37,7 +38,7 @@ def test_results_are_no_further_from_the_truth_than_autocasts(changes: dict[str,
 
 def test_gradients_of_several_passes_add_up_as_they_are_made() -> None:
     plain, ours = models()
-    assert dense._adds(torch.device("cuda", 0))
+    assert _adds(torch.device("cuda", 0))
     for model in (plain, ours):
         model.zero_grad()
         for ids in rows(4).cuda().split(1):
@@ -61,7 +62,7 @@ def test_a_recorded_pass_writes_over_gradients() -> None:
         learn()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=aside), dense.overwriting(weights):
+    with torch.cuda.graph(graph, stream=aside), overwriting(weights):
         learn()
     with torch.no_grad():
         for weight in weights:

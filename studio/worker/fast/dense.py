@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache, partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from studio.config.train import TrainConfig
-from studio.worker.fast import FAULTS, Path, first_line, siblings
+from studio.worker.fast import FAULTS, Path, first_line, gradients, siblings
 from studio.worker.fast.copies import Copies
 from studio.worker.fast.siblings import Outputs, Siblings
 
@@ -28,8 +26,6 @@ PART, WAY, PLAIN = "trained layers", "with float32 gradients", "by autocast"
 TOKENS = 8  # of a trial
 TOLERANCE = 0.02  # of a result's length: bfloat16 alone gives 0.004
 TINY = 1e-30
-LARGE = 1 << 18  # elements
-BLANK = "is_blank"  # of a weight: what its gradient holds does not count
 
 
 def fuse(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype) -> Path:
@@ -55,7 +51,7 @@ def join(groups: Sequence[Sequence[nn.Linear]]) -> Copies:
     for group in groups:
         together = Siblings(group)
         for layer in group:
-            setattr(layer.weight, BLANK, False)
+            gradients.own(layer.weight)
             layer.__class__ = Dense
             layer.copies, layer.number, layer.siblings = copies, numbers[id(layer)], together
     return copies
@@ -64,53 +60,6 @@ def join(groups: Sequence[Sequence[nn.Linear]]) -> Copies:
 def copies_in(model: nn.Module) -> Copies | None:
     """What the layers of `model` that compute so share; None where there are none."""
     return next((each.copies for each in model.modules() if isinstance(each, Dense)), None)
-
-
-@contextmanager
-def overwriting(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """In here, gradients of `weights`, which are all there, count as zero until a pass adds to them. No time is taken
-    to make them zero: what is added first is written over them."""
-    ours = [each for each in weights if hasattr(each, BLANK)]
-    for each in ours:
-        setattr(each, BLANK, True)
-    try:
-        with _taken([each for each in weights if not hasattr(each, BLANK)]):
-            yield
-        if untouched := [each.grad for each in ours if getattr(each, BLANK)]:
-            torch._foreach_zero_(untouched)
-    finally:
-        for each in ours:
-            setattr(each, BLANK, False)
-
-
-@contextmanager
-def _taken(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Autograd takes as gradients of `weights` in here what it is given, without adding it to anything, and that is
-    copied into those they had: of what is large at once, that its memory is free again."""
-    places = [each.grad for each in weights]
-    large = [pair for pair in zip(weights, places, strict=True) if pair[0].numel() >= LARGE]
-    hooks = [each.register_post_accumulate_grad_hook(partial(_put, place=place)) for each, place in large]
-    for each in weights:
-        each.grad = None
-    try:
-        yield
-        pairs = [pair for pair in zip(weights, places, strict=True) if pair[0].grad is not pair[1]]
-        if came := [pair for pair in pairs if pair[0].grad is not None]:
-            torch._foreach_copy_([place for _, place in came], [each.grad for each, _ in came])
-        if missing := [place for each, place in pairs if each.grad is None]:
-            torch._foreach_zero_(missing)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for each, place in zip(weights, places, strict=True):
-            each.grad = place
-
-
-def _put(weight: nn.Parameter, place: Tensor) -> None:
-    """Hook: have `place`, which holds nothing yet, be the gradient."""
-    if weight.grad is not place:
-        place.copy_(weight.grad)
-        weight.grad = place
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Linear]:
@@ -198,7 +147,8 @@ class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
     def forward(self, x: Tensor) -> Tensor:
         kind = x.device.type
         if not self._is_ours(x) or not torch.is_autocast_enabled(kind):
-            self._clear()
+            if torch.is_grad_enabled():
+                gradients.clear(self.weight)
             return super().forward(x)
         dtype, group = torch.get_autocast_dtype(kind), self.siblings.layers
         narrow = self.copies.of(self.number, dtype)
@@ -212,14 +162,8 @@ class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
 
         return self.siblings.asked(self, x, self.copies.edition, product)
 
-    def _clear(self) -> None:
-        """Autograd adds to what the gradient holds, whether that counts or not."""
-        if torch.is_grad_enabled() and getattr(self.weight, BLANK, False):
-            self.weight.grad.zero_()
-            setattr(self.weight, BLANK, False)
-
     def _is_ours(self, x: Tensor) -> bool:
-        return torch.is_grad_enabled() and x.numel() > 0 and hasattr(self.weight, BLANK) and _is_plain(self.weight)
+        return torch.is_grad_enabled() and x.numel() > 0 and gradients.is_own(self.weight) and _is_plain(self.weight)
 
     def _is_with_others(self, x: Tensor) -> bool:
         """Whether this is no shallow copy of a layer, and its group is what it was."""
@@ -259,44 +203,10 @@ class Product(torch.autograd.Function):  # type: ignore[misc]  # torch is untype
                 continue
             flat = slope.reshape(-1, slope.shape[-1])
             if ctx.needs_input_grad[2 + 2 * number]:
-                _learn(ctx.weights[number], flat.T, rows)
+                gradients.learn(ctx.weights[number], flat.T, rows)
             if ctx.needs_input_grad[3 + 2 * number]:
                 to_biases[number] = flat.sum(0, dtype=torch.float32).to(ctx.biases[number].dtype)
             if ctx.needs_input_grad[0]:
                 total = flat @ ctx.narrow[number] if total is None else total.addmm_(flat, ctx.narrow[number])
         to_x = None if total is None else total.view(x.shape)
         return to_x, None, *(each for bias in to_biases for each in (None, bias))
-
-
-def _learn(weight: nn.Parameter, slopes: Tensor, rows: Tensor) -> None:
-    """Add `slopes` [out, tokens] by `rows` [tokens, in] to the gradient of `weight`."""
-    if weight.grad is None:
-        weight.grad = torch.empty_like(weight, requires_grad=False)
-        setattr(weight, BLANK, True)
-    if getattr(weight, BLANK):
-        _multiply(slopes, rows, weight.grad)
-        setattr(weight, BLANK, False)
-    elif _adds(weight.device):
-        torch.addmm(weight.grad, slopes, rows, out_dtype=torch.float32, out=weight.grad)
-    else:
-        weight.grad.add_(_multiply(slopes, rows, torch.empty_like(weight.grad)))
-
-
-def _multiply(slopes: Tensor, rows: Tensor, place: Tensor) -> Tensor:
-    """Their product, in float32, in `place`."""
-    if place.is_cuda and rows.dtype != torch.float32:
-        return torch.mm(slopes, rows, out_dtype=torch.float32, out=place)
-    return torch.mm(slopes.float(), rows.float(), out=place)  # a CPU knows no other way
-
-
-@cache
-def _adds(device: torch.device) -> bool:
-    """Whether a product can be added to float32 as it is made. The trial asks first, before anything is recorded."""
-    if device.type != "cuda":
-        return False
-    total, narrow = (torch.ones(16, 16, dtype=dtype, device=device) for dtype in (torch.float32, torch.bfloat16))
-    try:
-        torch.addmm(total, narrow, narrow, out_dtype=torch.float32, out=total)
-    except FAULTS:
-        return False
-    return bool((total == 17).all())

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from studio.config.train import TrainConfig
 from studio.worker.fast import FAULTS, Path, chance, first_line, room, tell
-from studio.worker.fast.dense import overwriting
+from studio.worker.fast.gradients import overwriting
 from studio.worker.fast.room import PADDING, Room
 
 PART = "launching"

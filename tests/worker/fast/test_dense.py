@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from studio.worker.fast import clip, dense, stream
+from studio.worker.fast.gradients import LARGE, learn, overwriting
 from tests.worker.fast.test_lora import assert_same, base, config, rows
 
 
@@ -166,25 +167,25 @@ def test_where_groups_do_not_do_layers_are_computed_one_by_one(monkeypatch: pyte
     assert_same(passed(ours), passed(plain), 0.03)
 
 
-@pytest.mark.parametrize("large", [0, dense.LARGE])
+@pytest.mark.parametrize("large", [0, LARGE])
 def test_what_a_gradient_holds_may_be_written_over(monkeypatch: pytest.MonkeyPatch, large: int) -> None:
-    monkeypatch.setattr(dense, "LARGE", large)
+    monkeypatch.setattr("studio.worker.fast.gradients.LARGE", large)
     _, ours = both()
     expected = [each.clone() for each in passed(ours)[1:]]  # not the gradients themselves
     weights = list(ours.parameters())
     for weight in weights:
         weight.grad.fill_(7)
     places = [weight.grad.data_ptr() for weight in weights]
-    with dense.overwriting(weights):
+    with overwriting(weights):
         go(ours, rows())
     assert_same(gradients(ours), expected, 1e-6)
     go(ours, rows())
     assert_same(gradients(ours), [2 * each for each in expected], 1e-6)
     assert [weight.grad.data_ptr() for weight in weights] == places
-    with dense.overwriting(weights):
+    with overwriting(weights):
         pass
     assert not any(weight.grad.any() for weight in weights)
-    with dense.overwriting(weights):
+    with overwriting(weights):
         for ids in rows().split(1):
             go(ours, ids)
     once = [each.clone() for each in gradients(ours)]
@@ -200,7 +201,7 @@ def test_a_layer_without_autocast_learns_beside_others_that_are_written_over() -
     dense.join([[ours]])
     x = torch.randn(5, 16)
     ours.weight.grad = torch.full_like(ours.weight, 7)
-    with dense.overwriting([ours.weight]):
+    with overwriting([ours.weight]):
         ours(x).square().sum().backward()
     expected = torch.autograd.grad((x @ ours.weight.T).square().sum(), ours.weight)
     assert_same([ours.weight.grad], expected, 1e-6)
@@ -237,8 +238,9 @@ def test_a_trial_finds_nothing_wrong_with_right_results(monkeypatch: pytest.Monk
     layers, _ = dense._groups(base(attention_bias=True), torch.bfloat16)
     assert sorted(map(len, layers)) == [1, 1, 1, 1, 2, 2, 3, 3]
     assert dense._difference(layers, torch.bfloat16) == ""
-    learn = dense._learn
-    monkeypatch.setattr(dense, "_learn", lambda weight, slopes, rows: learn(weight, 1.1 * slopes, rows))
+    monkeypatch.setattr(
+        "studio.worker.fast.gradients.learn", lambda weight, slopes, rows: learn(weight, 1.1 * slopes, rows)
+    )
     assert "% off" in dense._difference(layers, torch.bfloat16)
 
 

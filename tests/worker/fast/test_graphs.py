@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.worker.fast import graphs, room
-from studio.worker.fast.dense import overwriting
+from studio.worker.fast.gradients import overwriting
 from studio.worker.fast.graphs import Graphs
 from studio.worker.stages import supervised
 from tests.worker.conftest import Train
