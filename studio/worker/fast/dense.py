@@ -26,6 +26,7 @@ PART, WAY, PLAIN = "trained layers", "with float32 gradients", "by autocast"
 TOKENS = 8  # of a trial
 TOLERANCE = 0.02  # of a result's length: bfloat16 alone gives 0.004
 TINY = 1e-30
+HEAD_TOO = "has_admitted_its_head"
 
 
 def fuse(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype) -> Path:
@@ -62,14 +63,20 @@ def copies_in(model: nn.Module) -> Copies | None:
     return next((each.copies for each in model.modules() if isinstance(each, Dense)), None)
 
 
+def admit_head(model: PreTrainedModel) -> None:
+    """The loss of `model`, which reads its head's weight, takes care that the head may be one of these layers."""
+    setattr(model, HEAD_TOO, True)
+
+
 def _layers(model: PreTrainedModel) -> list[nn.Linear]:
-    """Those that nothing else has a part in. The head's weight is used by the loss."""
+    """Those that nothing else has a part in."""
+    head = None if hasattr(model, HEAD_TOO) else model.get_output_embeddings()
     times = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     return [
         each
         for each in model.modules()
         if type(each) is nn.Linear
-        and each is not model.get_output_embeddings()
+        and each is not head
         and "forward" not in vars(each)
         and times[id(each.weight)] == 1
         and _is_plain(each.weight)
@@ -145,13 +152,11 @@ class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
     siblings: Siblings
 
     def forward(self, x: Tensor) -> Tensor:
-        kind = x.device.type
-        if not self._is_ours(x) or not torch.is_autocast_enabled(kind):
-            if torch.is_grad_enabled():
-                gradients.clear(self.weight)
+        narrow, group = self.narrow(x), self.siblings.layers
+        if narrow is None:
+            gradients.leave(self.weight)
             return super().forward(x)
-        dtype, group = torch.get_autocast_dtype(kind), self.siblings.layers
-        narrow = self.copies.of(self.number, dtype)
+        dtype = narrow.dtype
         if not self._is_with_others(x):
             return _product(x, dtype, [(self, narrow)])[0]
 
@@ -161,6 +166,13 @@ class Dense(nn.Linear):  # type: ignore[misc]  # torch is untyped here
             )
 
         return self.siblings.asked(self, x, self.copies.edition, product)
+
+    def narrow(self, x: Tensor) -> Tensor | None:
+        """The copy of the weight [out, in] that the output for `x` is computed with; none in whatever is not the plain
+        case."""
+        kind = x.device.type
+        is_other = not self._is_ours(x) or not torch.is_autocast_enabled(kind)
+        return None if is_other else self.copies.of(self.number, torch.get_autocast_dtype(kind))
 
     def _is_ours(self, x: Tensor) -> bool:
         return torch.is_grad_enabled() and x.numel() > 0 and gradients.is_own(self.weight) and _is_plain(self.weight)

@@ -16,7 +16,7 @@ BLANK = "is_blank"  # of a weight that is ours: what its gradient holds does not
 
 
 def own(weight: nn.Parameter) -> None:
-    """From here on, `learn` writes the gradient of `weight`; where autograd is to do it, `clear` comes before."""
+    """From here on, `learn` writes the gradient of `weight`; where autograd is to do it, `leave` comes before."""
     setattr(weight, BLANK, False)
 
 
@@ -25,9 +25,9 @@ def is_own(weight: nn.Parameter) -> bool:
     return hasattr(weight, BLANK)
 
 
-def clear(weight: nn.Parameter) -> None:
+def leave(weight: nn.Parameter) -> None:
     """Before a pass whose gradient autograd adds: to what is there, whether that counts or not."""
-    if getattr(weight, BLANK, False):
+    if torch.is_grad_enabled() and getattr(weight, BLANK, False):
         weight.grad.zero_()
         setattr(weight, BLANK, False)
 
