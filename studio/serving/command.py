@@ -90,6 +90,7 @@ def preview(config: ServeConfig) -> str:
         ServingError: vLLM is asked for and not installed.
     """
     refusals.check(config)
+    config = backend.settled(config)
     text = call(config, backend.choose(config).name, config.port or 0, "").to_yaml()
     return text if config.port else text.replace("port: 0\n", "# port: a free one, chosen at the start\n")
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from studio import machine
+from studio.config.load import parse
 from studio.config.serve import ServeConfig
 from studio.serving import backend, command, installed, refusals
 from studio.serving.backend import Backend
+from studio.settings import ASSETS
 
 
 def folder_of(architecture: str, folder: Path, **more: object) -> ServeConfig:
@@ -69,6 +74,37 @@ def test_transformers_where_vllm_has_no_kernel_for_the_weights(
         assert backend.choose(config).name == ("huggingface" if why else "vllm")
         asked = config.model_copy(update={"infer_backend": "vllm"})
         assert [problem.where for problem in refusals.refusals(asked, "cpu")] == (["infer_backend"] if why else [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "lacks", "memory_gb", "dtype"),
+    [
+        ({}, True, 16, "float32"), ({}, False, 16, "auto"), ({"infer_backend": "huggingface"}, True, 16, "float32"),
+        ({"dtype": "bfloat16"}, True, 16, "bfloat16"), ({"quantization": "fp8_per_channel"}, True, 16, "auto"),
+        ({}, True, 0.05, "auto"), ({"model_name_or_path": "nobody/nothing"}, True, 16, "auto"),
+    ],
+)  # fmt: skip
+def test_small_models_are_served_in_float32_where_bfloat16_is_the_slow_type(
+    keys: dict[str, str], lacks: bool, memory_gb: float, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "lacks_avx512", lambda: lacks)
+    monkeypatch.setattr(installed, "platform", lambda: ("cpu", "0.32.0"))
+    monkeypatch.setattr(machine, "chosen", lambda *_, **__: [])
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=memory_gb * 1e9))
+    config = parse(ServeConfig, keys)
+    assert backend.settled(config).dtype == dtype
+    assert backend.settled(config).model_copy(update={"dtype": config.dtype}) == config
+    monkeypatch.setattr(installed, "platform", lambda: ("cuda", "0.32.0"))
+    monkeypatch.setattr(machine, "chosen", lambda *_, **__: ["a GPU"])
+    assert backend.settled(config) == config
+
+
+def test_what_is_quantised_keeps_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "lacks_avx512", lambda: True)
+    shutil.copytree(ASSETS / "seedling", tmp_path / "model")
+    stored = json.loads((tmp_path / "model/config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps({**stored, "quantization_config": INT8}))
+    assert backend.settled(ServeConfig(model_name_or_path=str(tmp_path / "model"))).dtype == "auto"
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX512 is of x86 processors")
