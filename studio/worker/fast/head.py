@@ -87,10 +87,12 @@ def pick(model: PreTrainedModel) -> None:
 
 def _told(states: Tensor, head: nn.Linear, targets: Tensor, known: Known) -> Told:
     """What PER_TOKEN names, [n] each, of `states` [n, hidden]; None where it is not asked for."""
-    if _is_one_tile(states, head.weight):
-        narrow = head.narrow(states) if isinstance(head, Dense) else None
+    is_one = _is_one_tile(states, head.weight)
+    narrow = head.narrow(states) if is_one and isinstance(head, Dense) else None
+    if narrow is None:
+        gradients.leave(head.weight)
+    if is_one:
         return Kept.apply(states, head.weight, head.bias, narrow, targets, known)  # type: ignore[no-any-return]
-    gradients.leave(head.weight)
     words = utils._CHUNKED_LOGPROB_CHUNK_SIZE
     limits = known.temperature, words, known.softcapping, known.scale, known.outputs
     return ChunkedLogProbFunction.apply(states, head.weight, head.bias, targets, *limits)  # type: ignore[no-any-return]
@@ -100,14 +102,14 @@ def _is_one_tile(states: Tensor, weight: Tensor) -> bool:
     """Whether TRL would compute all logits at once too: they take no more room for being kept."""
     is_whole = not isinstance(weight, DTensor) and not is_deepspeed_zero3_enabled()
     words = utils._CHUNKED_LOGPROB_CHUNK_SIZE
-    return is_whole and len(states) <= chunked_logprob.TOKEN_CHUNK_SIZE and len(weight) <= words
+    return is_whole and 0 < len(states) <= chunked_logprob.TOKEN_CHUNK_SIZE and len(weight) <= words
 
 
 class Kept(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped here
     """TRL's ChunkedLogProbFunction where there is one tile: it is kept for the way back, and becomes its own gradient.
 
-    `narrow` is a copy of the weight [words, hidden] in the type of the computation, where there is one. The gradient of
-    a weight that is ours is added to what it has by now, and given to nobody else.
+    `narrow` is a copy of the weight [words, hidden] in the type of the computation, where the weight is ours: its
+    gradient is then added to what it has by now, and given to nobody else.
     """
 
     @staticmethod
@@ -123,6 +125,7 @@ class Kept(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped h
         ctx.set_materialize_grads(False)  # figures that are only told of have none
         kind = states.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+        ctx.is_own = narrow is not None
         rows, narrow = states.to(dtype), weight.to(dtype) if narrow is None else narrow
         logits = functional.linear(rows, narrow, None if bias is None else bias.to(dtype))
         log_z, *told = _fold(logits, targets, known)
@@ -143,7 +146,7 @@ class Kept(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped h
             is_narrow = of_states == slopes.dtype
             to_states = slopes @ ctx.narrow if is_narrow else _wide(slopes, ctx.narrow).to(of_states)
         if ctx.needs_input_grad[1]:
-            if gradients.is_own(ctx.weight):
+            if ctx.is_own:
                 gradients.learn(ctx.weight, slopes.T, rows)
             else:
                 to_weight = _wide(slopes.T, rows).to(ctx.weight.dtype)

@@ -113,6 +113,28 @@ def test_gradients_that_are_written_over_hold_one_pass(
     assert_same(found, expected, 1e-6)
 
 
+def test_a_head_that_somebody_watches_learns_by_autograd() -> None:
+    model, seen = ours(picked()), []
+    expected = [each.clone() for each in passed(model)]
+    model.lm_head.weight.register_hook(lambda slope: seen.append(slope.shape))
+    with overwriting(list(model.parameters())):
+        found = passed(model)
+    assert seen == [model.lm_head.weight.shape]
+    assert_same(found, expected, 0.03)
+
+
+def test_where_nothing_counts_nothing_is_learnt() -> None:
+    model = ours(picked())
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, 7)
+    none = torch.arange(0)
+    with overwriting(list(model.parameters())), torch.autocast("cpu", torch.bfloat16):
+        outputs = model(input_ids=torch.arange(24)[None], use_cache=False, counted=none, targets=none)
+        outputs.log_probs.sum().backward()
+    assert outputs.log_probs.shape == (0,)
+    assert not any(weight.grad.any() for weight in model.parameters())
+
+
 def test_a_tied_head_learns_beside_the_embedding() -> None:
     tied = {"tie_word_embeddings": True}
     model = ours(picked(**tied))
