@@ -22,10 +22,18 @@ def head_bytes(work: Work) -> int:
     if whole := _whole(work):
         return hidden + (whole + computed - 2) * shape.vocabulary * tokens
     tile = min(tokens, TILE_TOKENS) * TILE_WORDS * computed
+    if is_copied(work) and work.config.stage in ("pt", "sft"):
+        return hidden + tile  # the rest is written where it stays
     heads = _trained(work)
     held = work.precision.used if heads else work.precision.frozen
     words = min(TILE_WORDS, shape.vocabulary) * shape.hidden * computed if held > computed else 0
     return hidden + tile + words + sum(4 * tensor.size for tensor in heads)  # a gradient in float32
+
+
+def is_copied(work: Work) -> bool:
+    """Whether the head is one of the trained layers that have narrow copies."""
+    is_own = any(tensor.is_head for tensor in work.parameters.trained)
+    return work.ways.dense and is_own and work.shape.vocabulary <= TILE_WORDS
 
 
 def _trained(work: Work) -> list[Tensor]:

@@ -205,7 +205,10 @@ def cast_weights(work: Work) -> int:
 
 def _copies(work: Work) -> int:
     """Bytes of narrow matrices that stay from pass to pass."""
-    linear = sum(tensor.size for tensor in work.parameters.trained if tensor.is_linear)
+    takes_head = head.is_copied(work)
+    linear = sum(
+        tensor.size for tensor in work.parameters.trained if tensor.is_linear or (takes_head and tensor.is_head)
+    )
     return linear * work.precision.computed if work.ways.dense else 0
 
 

@@ -6,19 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import psutil
-
 from studio import machine, models
 from studio.config.serve import ServeConfig
-from studio.errors import ModelError, ServingError
+from studio.errors import ServingError
 from studio.files import read_record
 from studio.serving import installed
 from studio.serving.installed import Platform
 
 Name = Literal["vllm", "huggingface"]
-
-FLOAT32_BYTES = 4
-WIDE_SHARE = 0.25  # of the machine's memory, for weights that are twice as wide as they are stored
 
 
 @dataclass(frozen=True)
@@ -44,17 +39,14 @@ def choose(config: ServeConfig) -> Backend:
     return Backend("vllm")
 
 
-def settled(config: ServeConfig) -> ServeConfig:
-    """`config` with a type of the weights, where it is left open and the model's own is the slow one.
-
-    A processor without AVX512 takes bfloat16 apart for every product. Measured with the bundled model, 256 tokens of
-    prompt: 351 ms to the first token and 106 tokens/s to eight clients, in float32 84 ms and 303 tokens/s.
-    """
-    is_open = config.dtype == "auto" and not config.quantization and not _stored(config)
-    if not (is_open and machine.lacks_avx512() and _is_for_cpu(config)):
-        return config
-    fits = 0 < _parameters(config) * FLOAT32_BYTES <= WIDE_SHARE * psutil.virtual_memory().total
-    return config.model_copy(update={"dtype": "float32"}) if fits else config
+def is_slow(config: ServeConfig) -> bool:
+    """Whether the type of the weights is left open, and the model's own would be taken apart for every product, as
+    16 bits are by a processor without AVX512."""
+    if config.dtype != "auto" or config.quantization or _stored(config) or not machine.lacks_avx512():
+        return False
+    if choose(config).name == "vllm":
+        return installed.platform()[0] == "cpu"
+    return not machine.chosen(config.devices)
 
 
 def takes_adapters(config: ServeConfig, on: Platform) -> bool:
@@ -72,21 +64,6 @@ def no_kernel(config: ServeConfig, on: Platform) -> str:
     return ""
 
 
-def _is_for_cpu(config: ServeConfig) -> bool:
-    if choose(config).name == "vllm":
-        return installed.platform()[0] == "cpu"
-    return not machine.chosen(config.devices)
-
-
-def _parameters(config: ServeConfig) -> int:
-    """0 for a model that is not here, or whose weights are not safetensors."""
-    folder = models.folder_of(config.model_name_or_path)
-    try:
-        return models.check(folder).parameters if folder else 0
-    except ModelError:
-        return 0
-
-
 def _stored(config: ServeConfig) -> dict[str, Any]:
     """How the model's weights are quantised, as its config.json tells; empty where they are not."""
     folder = models.folder_of(config.model_name_or_path)
@@ -95,14 +72,28 @@ def _stored(config: ServeConfig) -> dict[str, Any]:
 
 
 def _packed_bits(stored: Mapping[str, Any]) -> int | None:
-    """Of weights that lie several to a word, and activations as they are: GPTQ's, AWQ's and llmcompressor's formats."""
-    if stored.get("quant_method") in ("gptq", "awq"):
-        return stored.get("bits")
+    """Of weights that lie several to a word, and activations as they are: GPTQ's, AWQ's and llmcompressor's formats.
+    The most where layers differ; None where nothing is known."""
+    if str(stored.get("quant_method")).startswith(("gptq", "awq")):
+        return _number(stored.get("bits", stored.get("w_bit")))
     groups = stored.get("config_groups")
-    if stored.get("format") != "pack-quantized" or not isinstance(groups, dict) or not groups:
+    if stored.get("format") not in ("pack-quantized", "mixed-precision") or not isinstance(groups, dict):
         return None
-    weights = next(iter(groups.values())).get("weights") or {}
-    return weights.get("num_bits")
+    found = [_group_bits(name, group) for name, group in groups.items()]
+    return max(filter(None, found), default=None)
+
+
+def _group_bits(name: str, group: Any) -> int | None:
+    """Of one of llmcompressor's groups: W4A16 is the name of one that says no more than its layers."""
+    if not isinstance(group, dict):
+        return next((bits for bits in (4, 8) if name.startswith(f"W{bits}A16")), None)
+    weights = group.get("weights")
+    is_packed = not group.get("input_activations") and group.get("format", "pack-quantized") == "pack-quantized"
+    return _number(weights.get("num_bits")) if is_packed and isinstance(weights, dict) else None
+
+
+def _number(value: Any) -> int | None:
+    return int(value) if str(value).isdecimal() else None
 
 
 def _unknown_architecture(name: str) -> str | None:

@@ -14,7 +14,7 @@ import yaml
 
 from studio import machine, models, templates
 from studio.config.serve import ServeConfig
-from studio.serving import backend, refusals
+from studio.serving import backend, memory, refusals
 from studio.serving.installed import Platform, platform
 from studio.settings import ASSETS, ROOT
 
@@ -90,7 +90,7 @@ def preview(config: ServeConfig) -> str:
         ServingError: vLLM is asked for and not installed.
     """
     refusals.check(config)
-    config = backend.settled(config)
+    config = memory.settled(config)
     text = call(config, backend.choose(config).name, config.port or 0, "").to_yaml()
     return text if config.port else text.replace("port: 0\n", "# port: a free one, chosen at the start\n")
 

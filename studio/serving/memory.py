@@ -19,6 +19,7 @@ from studio.serving.neighbours import held_gb
 # an API, an engine and a worker process that have each imported torch, before any weight is loaded
 PROCESSES_GB, WORKER_GB = 1.7, 0.7
 STAND_IN_GB = 0.9
+WIDE_SHARE = 0.25  # of the machine's memory, for weights that are wider than they are stored
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 KINDS = {"serve": "the server", "train": "the training", "merge": "the merge"}
 
@@ -47,6 +48,22 @@ def need(config: ServeConfig) -> Need:
         return Need(STAND_IN_GB, weights, 0.0)
     ranks = config.tensor_parallel_size
     return Need(PROCESSES_GB + WORKER_GB * (ranks - 1), weights, cache_gb(config.kv_cache_memory) * ranks)
+
+
+def settled(config: ServeConfig) -> ServeConfig:
+    """`config` in float32 where the model's own type is a slow one and there is room for a wider: with a cache that
+    holds as many tokens.
+
+    Measured without AVX512, the bundled model and 256 tokens of prompt: 351 ms to the first token and 106 tokens/s to
+    eight clients in bfloat16, 84 ms and 303 tokens/s in float32.
+    """
+    if not backend.is_slow(config):
+        return config
+    cache = f"{2 * int(config.kv_cache_memory[:-1])}{config.kv_cache_memory[-1]}"
+    wide = config.model_copy(update={"dtype": "float32", "kv_cache_memory": cache})
+    memory = psutil.virtual_memory()
+    is_small = 0 < _weights_gb(wide) <= WIDE_SHARE * memory.total / GB
+    return wide if is_small and not cpu_shortage(wide, memory.available / GB) else config
 
 
 def cache_gb(size: str) -> float:

@@ -11,7 +11,7 @@ from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from studio import models
+from studio import machine, models
 from studio.config.serve import ServeConfig
 from studio.errors import ConfigError, Problem
 from studio.serving import backend, installed
@@ -70,6 +70,8 @@ def _cpu_refusals(config: ServeConfig) -> Iterator[Problem]:
         yield Problem("enable_sleep_mode", "only GPUs give their memory back in sleep: stop the server instead")
     if config.quantization not in (None, CPU_QUANTIZATION):
         yield Problem("quantization", f"{config.quantization} has no kernel on a CPU: take {CPU_QUANTIZATION}")
+    if config.kv_cache_dtype == "fp8" and machine.lacks_avx512():
+        yield Problem("kv_cache_dtype", "vLLM rounds no cache on a processor without AVX512: leave it at auto")
     if config.enforce_eager is False:
         yield Problem("enforce_eager", "vLLM compiles nothing on a CPU while it takes adapters: leave it empty")
 

@@ -66,7 +66,7 @@ async def _serve(folder: Path) -> int:
         raise ServingError(f"{folder} is a run of kind {config.kind}, not serve")
     await _others_gone(folder)
     port.check(config.port, Run(folder))
-    sidecar = Sidecar(folder, backend.settled(config))
+    sidecar = Sidecar(folder, memory.settled(config))
     try:
         code = await sidecar.run()
     finally:

@@ -95,7 +95,7 @@ def memory_gb(base: str) -> float | None:
     """What a server of this model takes on a CPU; None on a GPU, where it takes a share, and for an unknown size."""
     if not models.is_local(base) or _on_gpu():
         return None
-    return memory.need(parse(ServeConfig, {"model_name_or_path": base})).total
+    return memory.need(memory.settled(parse(ServeConfig, {"model_name_or_path": base}))).total
 
 
 def _on_gpu() -> bool:

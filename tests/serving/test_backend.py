@@ -14,7 +14,7 @@ import pytest
 from studio import machine
 from studio.config.load import parse
 from studio.config.serve import ServeConfig
-from studio.serving import backend, command, installed, refusals
+from studio.serving import backend, command, installed, memory, refusals
 from studio.serving.backend import Backend
 from studio.settings import ASSETS
 
@@ -51,6 +51,9 @@ def test_transformers_where_vllm_is_not_installed(monkeypatch: pytest.MonkeyPatc
 
 GPTQ = {"quant_method": "gptq", "bits": 4}
 PACKED = {"format": "pack-quantized", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}}
+MIXED = {**PACKED, "config_groups": {**PACKED["config_groups"], "group_1": {"weights": {"num_bits": 8}}}}
+PRESET = {"format": "pack-quantized", "config_groups": {"W4A16": ["Linear"]}}
+ODD = {"format": "pack-quantized", "config_groups": {"group_0": None, "group_1": {"weights": ["num_bits"]}, "x": "y"}}
 WIDER = {"format": "pack-quantized", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}}
 INT8 = {"format": "int-quantized", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}}
 
@@ -59,6 +62,8 @@ INT8 = {"format": "int-quantized", "config_groups": {"group_0": {"weights": {"nu
     ("stored", "lacks", "why"),
     [
         (PACKED, True, "AVX512"), (GPTQ, True, "AVX512"), (PACKED, False, ""), (GPTQ, False, ""),
+        (PRESET, True, "AVX512"), ({"quant_method": "awq", "w_bit": "4"}, True, "AVX512"), (MIXED, True, "8-bit"),
+        (ODD, True, ""), ({"quant_method": "gptq", "bits": [4]}, True, ""),
         (WIDER, False, "8-bit"), (INT8, True, ""), ({"format": "pack-quantized"}, True, ""), ("odd", True, ""),
     ],
 )  # fmt: skip
@@ -77,26 +82,31 @@ def test_transformers_where_vllm_has_no_kernel_for_the_weights(
 
 
 @pytest.mark.parametrize(
-    ("keys", "lacks", "memory_gb", "dtype"),
+    ("keys", "lacks", "memory_gb", "free_gb", "dtype"),
     [
-        ({}, True, 16, "float32"), ({}, False, 16, "auto"), ({"infer_backend": "huggingface"}, True, 16, "float32"),
-        ({"dtype": "bfloat16"}, True, 16, "bfloat16"), ({"quantization": "fp8_per_channel"}, True, 16, "auto"),
-        ({}, True, 0.05, "auto"), ({"model_name_or_path": "nobody/nothing"}, True, 16, "auto"),
+        ({}, True, 16, 8, "float32"), ({}, False, 16, 8, "auto"),
+        ({}, True, 0.05, 8, "auto"), ({}, True, 16, 1, "auto"),
+        ({"infer_backend": "huggingface"}, True, 16, 8, "float32"), ({"dtype": "bfloat16"}, True, 16, 8, "bfloat16"),
+        ({"quantization": "fp8_per_channel"}, True, 16, 8, "auto"),
+        ({"model_name_or_path": "nobody/nothing"}, True, 16, 8, "auto"),
     ],
 )  # fmt: skip
 def test_small_models_are_served_in_float32_where_bfloat16_is_the_slow_type(
-    keys: dict[str, str], lacks: bool, memory_gb: float, dtype: str, monkeypatch: pytest.MonkeyPatch
+    keys: dict[str, str], lacks: bool, memory_gb: float, free_gb: float, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "lacks_avx512", lambda: lacks)
     monkeypatch.setattr(installed, "platform", lambda: ("cpu", "0.32.0"))
     monkeypatch.setattr(machine, "chosen", lambda *_, **__: [])
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=memory_gb * 1e9))
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(total=memory_gb * 1e9, available=free_gb * 1e9)
+    )
     config = parse(ServeConfig, keys)
-    assert backend.settled(config).dtype == dtype
-    assert backend.settled(config).model_copy(update={"dtype": config.dtype}) == config
+    assert memory.settled(config).dtype == dtype
+    is_wide = dtype == "float32"
+    assert memory.settled(config).kv_cache_memory == ("1024M" if is_wide else "512M")  # as many tokens
     monkeypatch.setattr(installed, "platform", lambda: ("cuda", "0.32.0"))
     monkeypatch.setattr(machine, "chosen", lambda *_, **__: ["a GPU"])
-    assert backend.settled(config) == config
+    assert memory.settled(config) == config
 
 
 def test_what_is_quantised_keeps_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +114,7 @@ def test_what_is_quantised_keeps_its_type(tmp_path: Path, monkeypatch: pytest.Mo
     shutil.copytree(ASSETS / "seedling", tmp_path / "model")
     stored = json.loads((tmp_path / "model/config.json").read_text())
     (tmp_path / "model/config.json").write_text(json.dumps({**stored, "quantization_config": INT8}))
-    assert backend.settled(ServeConfig(model_name_or_path=str(tmp_path / "model"))).dtype == "auto"
+    assert memory.settled(ServeConfig(model_name_or_path=str(tmp_path / "model"))).dtype == "auto"
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX512 is of x86 processors")

@@ -15,7 +15,7 @@ from studio.config.bench import INT8, BenchConfig
 from studio.errors import SeedbedError
 from studio.files import append_line
 from studio.runs.store import Store
-from studio.serving import backend, command
+from studio.serving import command, memory
 from studio.serving.benchmark import figures, generated, int8, report, served, workload
 from studio.serving.benchmark.demand import Demand
 from studio.serving.benchmark.figures import Answer, Measured
@@ -73,7 +73,7 @@ class Course:
                 yield answering
             return
         name = models.resolve(variant.serve.model_name_or_path)
-        dtype = backend.settled(variant.serve).dtype  # as of the servers
+        dtype = memory.settled(variant.serve).dtype  # as of the servers
         async with generated.opened(name, dtype, _threads(variant), variant.batched) as generator:
             yield generator
 

@@ -28,8 +28,9 @@ def is_own(weight: nn.Parameter) -> bool:
 def leave(weight: nn.Parameter) -> None:
     """Before a pass whose gradient autograd adds: to what is there, whether that counts or not."""
     if torch.is_grad_enabled() and getattr(weight, BLANK, False):
-        weight.grad.zero_()
         setattr(weight, BLANK, False)
+        if weight.grad is not None:
+            weight.grad.zero_()
 
 
 @contextmanager

@@ -67,13 +67,15 @@ def pick(model: PreTrainedModel) -> None:
     closure = getclosurevars(whole.__func__).nonlocals
     names = ("temperature", "final_logit_softcapping", "logit_scale", "outputs")
     known = Known(*(closure[name] for name in names))
-    dense.admit_head(model)
+    if len(model.get_output_embeddings().weight) <= utils._CHUNKED_LOGPROB_CHUNK_SIZE:
+        dense.admit_head(model)
 
     @wraps(type(model).forward)  # generate() looks at its arguments
     def forward(_: PreTrainedModel, *args: Any, **keys: Any) -> Any:
         head = model.get_output_embeddings()
         if "targets" not in keys:
-            gradients.leave(head.weight)
+            if isinstance(head, Dense):
+                gradients.leave(head.weight)
             return whole(*args, **keys)
         counted, targets = keys.pop("counted"), keys.pop("targets")
         keys = {name: value for name, value in keys.items() if name not in ("fused_lm_head", "labels")}
@@ -87,15 +89,16 @@ def pick(model: PreTrainedModel) -> None:
 
 def _told(states: Tensor, head: nn.Linear, targets: Tensor, known: Known) -> Told:
     """What PER_TOKEN names, [n] each, of `states` [n, hidden]; None where it is not asked for."""
-    is_one = _is_one_tile(states, head.weight)
+    weight = head.weight  # PEFT makes one anew each time, of a head with new tokens
+    is_one = _is_one_tile(states, weight)
     narrow = head.narrow(states) if is_one and isinstance(head, Dense) else None
     if narrow is None:
-        gradients.leave(head.weight)
+        gradients.leave(weight)
     if is_one:
-        return Kept.apply(states, head.weight, head.bias, narrow, targets, known)  # type: ignore[no-any-return]
+        return Kept.apply(states, weight, head.bias, narrow, targets, known)  # type: ignore[no-any-return]
     words = utils._CHUNKED_LOGPROB_CHUNK_SIZE
     limits = known.temperature, words, known.softcapping, known.scale, known.outputs
-    return ChunkedLogProbFunction.apply(states, head.weight, head.bias, targets, *limits)  # type: ignore[no-any-return]
+    return ChunkedLogProbFunction.apply(states, weight, head.bias, targets, *limits)  # type: ignore[no-any-return]
 
 
 def _is_one_tile(states: Tensor, weight: Tensor) -> bool:
@@ -125,31 +128,32 @@ class Kept(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped h
         ctx.set_materialize_grads(False)  # figures that are only told of have none
         kind = states.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-        ctx.is_own = narrow is not None
-        rows, narrow = states.to(dtype), weight.to(dtype) if narrow is None else narrow
-        logits = functional.linear(rows, narrow, None if bias is None else bias.to(dtype))
+        rows, cast = states.to(dtype), weight.to(dtype) if narrow is None else None
+        logits = functional.linear(rows, narrow if cast is None else cast, None if bias is None else bias.to(dtype))
         log_z, *told = _fold(logits, targets, known)
-        ctx.known, ctx.types = known, (states.dtype, None if bias is None else bias.dtype)
-        ctx.weight, ctx.narrow = weight, narrow
-        ctx.save_for_backward(rows, logits, targets, log_z, log_z if told[1] is None else told[1])
+        ctx.known, ctx.types = known, (states.dtype, weight.dtype, None if bias is None else bias.dtype)
+        # what is ours stays, and its copy is written over for each pass; anything else goes once it is passed
+        ctx.ours = None if narrow is None else (weight, narrow)
+        ctx.save_for_backward(rows, cast, logits, targets, log_z, log_z if told[1] is None else told[1])
         ctx.mark_non_differentiable(*(each for each in told[2:] if each is not None))
         return tuple(told)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, to_log_probs: Tensor | None, to_entropy: Tensor | None, *_: Any) -> Told:
-        rows, logits, targets, log_z, entropy = ctx.saved_tensors
+        rows, cast, logits, targets, log_z, entropy = ctx.saved_tensors
+        ours, narrow = ctx.ours or (None, cast)
         slopes = _slopes(logits, targets, log_z, entropy, to_log_probs, to_entropy, ctx.known)
-        of_states, of_bias = ctx.types
+        of_states, of_weight, of_bias = ctx.types
         to_states = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             is_narrow = of_states == slopes.dtype
-            to_states = slopes @ ctx.narrow if is_narrow else _wide(slopes, ctx.narrow).to(of_states)
+            to_states = slopes @ narrow if is_narrow else _wide(slopes, narrow).to(of_states)
         if ctx.needs_input_grad[1]:
-            if ctx.is_own:
-                gradients.learn(ctx.weight, slopes.T, rows)
+            if ours is None:
+                to_weight = _wide(slopes.T, rows).to(of_weight)
             else:
-                to_weight = _wide(slopes.T, rows).to(ctx.weight.dtype)
+                gradients.learn(ours, slopes.T, rows)
         if ctx.needs_input_grad[2]:
             to_bias = slopes.sum(0, dtype=torch.float32).to(of_bias)
         return to_states, to_weight, to_bias, None, None, None

@@ -145,7 +145,7 @@ def _problems(error: SeedbedError) -> str:
 
 
 def _outlook(config: ServeConfig, free_gb: float) -> str:
-    config = backend.settled(config)
+    config = memory.settled(config)
     gpus = machine.chosen(config.devices, config.tensor_parallel_size * config.pipeline_parallel_size)
     if wrong := memory.gpu_shortage(config, gpus) if gpus else memory.cpu_shortage(config, free_gb):
         return f"<p><b>Will not fit</b></p><p>{escape(wrong)}.</p>"
