@@ -104,6 +104,8 @@ def test_small_models_are_served_in_float32_where_bfloat16_is_the_slow_type(
     assert memory.settled(config).dtype == dtype
     is_wide = dtype == "float32"
     assert memory.settled(config).kv_cache_memory == ("1024M" if is_wide else "512M")  # as many tokens
+    chosen = config.model_copy(update={"kv_cache_memory": "64M"})
+    assert memory.settled(chosen) == chosen.model_copy(update={"dtype": dtype})  # the size that was asked for
     monkeypatch.setattr(installed, "platform", lambda: ("cuda", "0.32.0"))
     monkeypatch.setattr(machine, "chosen", lambda *_, **__: ["a GPU"])
     assert memory.settled(config) == config
