@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from studio import openmp
 from studio.files import write_json
 from studio.runs import queue
 from studio.runs.process import RUN_VARIABLE, Identity, descendants, kernel_kills, kill, of_run
@@ -107,7 +108,7 @@ def _wait_for_turn(run: Path) -> bool:
 
 def _care(run: Path, command: list[str], stop_ladder: Rungs) -> int:
     """Start the worker and stay with it until it has ended. Returns its wait status."""
-    environment = {**os.environ, RUN_VARIABLE: str(run), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **openmp.environment(os.environ), RUN_VARIABLE: str(run), "PYTHONUNBUFFERED": "1"}
     try:
         # kept for as long as it is watched: a Popen that is thrown away collects its child behind our back
         worker = subprocess.Popen(

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from studio import machine, models, templates
+from studio import machine, models, openmp, templates
 from studio.config.serve import ServeConfig
 from studio.serving import backend, memory, refusals
 from studio.serving.installed import Platform, platform
@@ -210,16 +210,10 @@ def _cpu_environment(config: ServeConfig, threads: int | None, inherited: Mappin
     # eager everywhere: vLLM compiles a helper at the first request for log-probabilities, which takes 20 s, and
     # kills the engine on a machine without a C++ compiler
     values = {"TORCHDYNAMO_DISABLE": "1"}
-    values |= openmp(inherited)
+    values |= openmp.environment(inherited)
     if threads or config.tensor_parallel_size > 1:
         values["VLLM_CPU_OMP_THREADS_BIND"] = _bound(config.tensor_parallel_size, threads)
     return values
-
-
-def openmp(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Intel's OpenMP in the place of GNU's, whose barriers collapse when a training shares the cores."""
-    library = Path(sys.prefix) / "lib" / "libiomp5.so"
-    return {"LD_PRELOAD": _joined(str(library), inherited.get("LD_PRELOAD"))} if library.exists() else {}
 
 
 def _bound(workers: int, threads: int | None) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from studio import openmp
 from studio.runs import launchers, process
 from studio.runs.process import Identity
 from studio.runs.run import Run, State
@@ -81,6 +82,18 @@ def test_a_worker_that_ends_at_once(prepare, nurse, until):
     run = prepare()
     nurse(run, "/bin/true")
     until(lambda: run.state is State.COMPLETED)
+
+
+def test_a_worker_has_the_openmp_that_can_share_its_cores(prepare, nurse, until, monkeypatch):
+    for name in (*openmp.CHOSEN, "LD_PRELOAD"):
+        monkeypatch.delenv(name, raising=False)
+    wanted = openmp.environment(os.environ)
+    run = prepare()
+    nurse(run, "/bin/sh", "-c", 'env > "$1"', "sh", str(run.path / "given"))
+    until(lambda: run.state is State.COMPLETED)
+    given = dict(line.split("=", 1) for line in (run.path / "given").read_text().splitlines() if "=" in line)
+    assert "GOMP_SPINCOUNT" in wanted
+    assert {name: given.get(name) for name in wanted} == wanted
 
 
 def test_a_program_that_does_not_exist(prepare, nurse, until):

@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
+from studio import openmp
 from studio.errors import ServingError
-from studio.serving import command
 from studio.serving.benchmark.demand import Demand, watched
 from studio.serving.benchmark.figures import Answer
 from studio.serving.benchmark.workload import Ask
@@ -80,7 +80,7 @@ async def opened(model: str, dtype: str, threads: int, batched: bool) -> AsyncIt
 def environment(threads: int, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of the process: the same OpenMP and as many threads as vLLM has."""
     values = {**inherited, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    return values | command.openmp(inherited)
+    return values | openmp.environment(inherited)
 
 
 def answers(asks: Sequence[Ask], batches: Sequence[Mapping[str, Any]], batch: int, clients: int) -> list[Answer]:

@@ -1,0 +1,28 @@
+"""The OpenMP runtime of a worker, and how long its threads spin while they wait for one another on a CPU."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+INTEL = Path(sys.prefix) / "lib" / "libiomp5.so"  # comes with vLLM for CPUs
+SPIN_MS, SPINS = "1", "3000"
+SEPARATORS = re.compile("[ :]")  # of LD_PRELOAD, which knows no way to quote them
+CHOSEN = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
+
+
+def environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What to add to the environment of a program that computes: Intel's runtime where it is installed, in the place
+    of GNU's that torch brings, and a short spin. What someone has set is left as it is.
+
+    GNU's threads spin at every barrier as long as they may. Where another program holds one of the cores they take
+    it from the one thread that they wait for: beside two busy programs on four cores a training step of the bundled
+    model took 8-14 s, and 0.5 s so; with the cores to itself 0.18 s either way.
+    """
+    values = {} if any(name in inherited for name in CHOSEN) else {"KMP_BLOCKTIME": SPIN_MS, "GOMP_SPINCOUNT": SPINS}
+    preloaded = SEPARATORS.split(inherited.get("LD_PRELOAD", ""))
+    if INTEL.exists() and not SEPARATORS.search(str(INTEL)) and str(INTEL) not in preloaded:
+        values["LD_PRELOAD"] = ":".join(filter(None, [str(INTEL), *preloaded]))
+    return values
