@@ -57,6 +57,8 @@ def _gpus(config: TrainConfig, gpus: list[Gpu]) -> Iterator[Problem]:
         yield Problem("parallel_strategy", f"{what}: set parallel_strategy: single")
     if config.fp16 and not known:
         yield Problem("fp16", "it needs a GPU: set fp16: false to train in float32")
+    if config.enable_liger_kernel and not known:
+        yield Problem("enable_liger_kernel", "the kernels need a GPU: leave it empty, for where there is one")
 
 
 def _nvme(config: TrainConfig) -> Iterator[Problem]:

@@ -41,6 +41,7 @@ def test_what_is_there_is_enough() -> None:
     assert told(parallel_strategy="device_map") == {}
     assert "there is 1" in told(parallel_strategy="device_map", devices="1")["parallel_strategy"]
     assert told() == told(devices="1") == told(nproc_per_node=2, devices="0,1") == told(fp16=True) == {}
+    assert told(enable_liger_kernel=True) == {}
 
 
 @pytest.mark.usefixtures("gpus")
@@ -59,6 +60,8 @@ def test_without_any_gpu() -> None:
     assert told(nproc_per_node=4) == {}
     assert "this machine has none" in told(devices="0")["devices"]
     assert "needs a GPU" in told(fp16=True)["fp16"]
+    assert "need a GPU: leave it empty" in told(enable_liger_kernel=True)["enable_liger_kernel"]
+    assert told(enable_liger_kernel=False) == {}
     assert "there is none" in told(parallel_strategy="device_map")["parallel_strategy"]
 
 
