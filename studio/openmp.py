@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 INTEL = Path(sys.prefix) / "lib" / "libiomp5.so"  # comes with vLLM for CPUs
 SPIN_MS, SPINS = "1", "3000"
+REGISTERED = Path("/dev/shm/__KMP_REGISTERED_LIB_")  # followed by process and user
+ROOM_BYTES = 1 << 20
 SEPARATORS = re.compile("[ :]")  # of LD_PRELOAD, which knows no way to quote them
 CHOSEN = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 
@@ -23,6 +28,24 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """
     values = {} if any(name in inherited for name in CHOSEN) else {"KMP_BLOCKTIME": SPIN_MS, "GOMP_SPINCOUNT": SPINS}
     preloaded = SEPARATORS.split(inherited.get("LD_PRELOAD", ""))
-    if INTEL.exists() and not SEPARATORS.search(str(INTEL)) and str(INTEL) not in preloaded:
+    if _is_usable() and str(INTEL) not in preloaded:
         values["LD_PRELOAD"] = ":".join(filter(None, [str(INTEL), *preloaded]))
     return values
+
+
+def sweep() -> None:
+    """Remove what processes that were killed have left of Intel's runtime: each writes down in memory that it runs."""
+    for path in REGISTERED.parent.glob(f"{REGISTERED.name}*_{os.getuid()}"):
+        if not Path("/proc", path.name.removeprefix(REGISTERED.name).partition("_")[0]).exists():
+            with suppress(OSError):  # a file that stays does no harm
+                path.unlink()
+
+
+def _is_usable() -> bool:
+    """Intel's dies where it can write nothing down, which GNU's never does."""
+    if not INTEL.exists() or SEPARATORS.search(str(INTEL)):
+        return False
+    try:
+        return shutil.disk_usage(REGISTERED.parent).free >= ROOM_BYTES
+    except OSError:
+        return False

@@ -28,6 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from studio import openmp
 from studio.config.load import load_run_config
 from studio.config.train import TrainConfig
 from studio.runs.process import die_with_parent
@@ -88,7 +89,8 @@ class Forks:
             door.bind(self.address)
             door.listen()
             words = json.dumps({"modules": list(modules), "needed": needed, "door": door.fileno()})
-            environment = {**os.environ, **LONE, "OMP_NUM_THREADS": "2", "ROOM": "." * ROOM_BYTES}
+            given = {**os.environ, **openmp.environment(os.environ), **LONE}  # as a nanny gives it
+            environment = {**given, "OMP_NUM_THREADS": "2", "ROOM": "." * ROOM_BYTES}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.forks", words],
                 cwd=ROOT, env=environment, pass_fds=[door.fileno()], preexec_fn=die_with_parent,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ runtime = ctypes.CDLL(None)
 figures = {"spin_ms": runtime.kmp_get_blocktime(), "threads": runtime.omp_get_max_threads()}
 print(json.dumps({"is_intel": "libiomp5" in maps, **figures}))
 """
+
+
+needs_intel = pytest.mark.skipif(not openmp.INTEL.exists(), reason="Intel's OpenMP comes with vLLM for x86 CPUs")
 
 
 @pytest.fixture
@@ -55,6 +59,18 @@ def test_without_it_gnus_spins_shortly(tmp_path: Path, monkeypatch: pytest.Monke
     assert openmp.environment({}) == SPIN
 
 
+@pytest.mark.parametrize("folder", ["full", "gone"])
+def test_where_it_could_write_nothing_down_gnus_is_left(
+    intel: Path, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(openmp, "REGISTERED", tmp_path / folder / "lib_")
+    monkeypatch.setattr(openmp, "ROOM_BYTES", usage.total)
+    if folder == "full":
+        (tmp_path / folder).mkdir()
+    assert openmp.environment({}) == SPIN
+
+
 def test_a_folder_that_the_loader_cannot_be_told_of_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,10 +81,32 @@ def test_a_folder_that_the_loader_cannot_be_told_of_is_left_out(
     assert openmp.environment({}) == SPIN
 
 
-@pytest.mark.skipif(not openmp.INTEL.exists(), reason="Intel's OpenMP comes with vLLM for x86 CPUs")
+@needs_intel
 def test_torch_computes_with_it() -> None:
     bare = {name: value for name, value in os.environ.items() if name not in (*openmp.CHOSEN, "LD_PRELOAD")}
     environment = {**bare, **openmp.environment(bare), "OMP_NUM_THREADS": "2"}
     answer = subprocess.run([sys.executable, "-c", ASK], env=environment, check=True, capture_output=True, text=True)
     assert json.loads(answer.stdout) == {"is_intel": True, "spin_ms": 1, "threads": 2}
     assert answer.stderr == ""
+
+
+@needs_intel
+def test_what_a_killed_process_wrote_down_is_swept_away() -> None:
+    environment = {**os.environ, **openmp.environment(os.environ)}
+    words = [sys.executable, "-c", "import torch, time\nprint(torch.rand(512, 512).sum(), flush=True)\ntime.sleep(60)"]
+    living, killed = (subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2))
+    try:
+        kept, left = (Path(f"{openmp.REGISTERED}{each.pid}_{os.getuid()}") for each in (living, killed))
+        for each in (living, killed):
+            assert each.stdout
+            assert each.stdout.readline()
+        killed.kill()
+        killed.wait()
+        assert kept.exists()
+        assert left.exists()
+        openmp.sweep()
+        assert kept.exists()
+        assert not left.exists()
+    finally:
+        living.kill()
+        living.wait()

@@ -75,6 +75,7 @@ def main(run: Path, command: list[str], stop_ladder: Rungs = STOP_LADDER) -> Non
     kills = kernel_kills()
     status = _care(run, command, stop_ladder) if _wait_for_turn(run) else STOPPED_CODE << 8
     _kill_strays(run)
+    openmp.sweep()
     _write_exit(run, status, out_of_memory=status == signal.SIGKILL and kernel_kills() > kills)
 
 

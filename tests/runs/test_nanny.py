@@ -96,6 +96,16 @@ def test_a_worker_has_the_openmp_that_can_share_its_cores(prepare, nurse, until,
     assert {name: given.get(name) for name in wanted} == wanted
 
 
+def test_what_openmp_leaves_of_a_dead_process_goes_with_the_run(begin, until):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = Path(f"{openmp.REGISTERED}{dead.pid}_{os.getuid()}")
+    left.touch()
+    run = begin(["leave", 0])
+    until(lambda: run.exit)
+    assert not left.exists()
+
+
 def test_a_program_that_does_not_exist(prepare, nurse, until):
     run = prepare()
     nurse(run, "/no/such/program")
