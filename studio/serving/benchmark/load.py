@@ -85,7 +85,8 @@ class _Client:
 def read(asked_s: float, arrivals: Sequence[tuple[float, bytes]], status: int = 200) -> Answer:
     """The answer that a stream of server-sent events held: (seconds, bytes) as they arrived.
 
-    Several tokens may arrive at once: the time since the last arrival is shared out among them.
+    Several tokens may arrive at once: the time since the last arrival is shared out among them. Between those that the
+    first arrival brings no time is known, and there are no gaps.
 
     Raises:
         RequestFailed: the server refused, or the stream held an error or broke off.
