@@ -32,7 +32,7 @@ from typing import Any
 from bench import _shapes
 from bench._bare import WARM_UP_SHARE
 from bench.gpu_parallel import made
-from studio import machine
+from studio import machine, openmp
 from studio.config.load import parse
 from studio.config.train import TrainConfig
 from studio.machine import GB
@@ -226,7 +226,7 @@ def ways(log: str) -> list[str]:
 def _tell_inside(case: Case, store: Store, data: Path, extras: list[str]) -> bool:
     """Train in a process that is looked into, and print what was found there."""
     run = store.create(_config(case, data, case.steps))
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **openmp.environment(os.environ), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "bench._bare", str(run.path), *extras]
     with _within(case), open(run.log, "wb") as log:
         subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)

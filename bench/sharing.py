@@ -1,7 +1,7 @@
 """A training on a CPU that has to share its cores: milliseconds a step beside so many busy programs.
 
-Trains the bundled model through the real worker, once as torch comes (GNU's OpenMP, which spins) and once in the
-environment that the studio gives. Prints one table.
+Trains the bundled model through the real worker: as torch comes (GNU's OpenMP, which spins), with a shorter spin, and
+in the environment that the studio gives. Prints one table.
 
     python -m bench.sharing
 """
@@ -37,7 +37,13 @@ def main() -> None:
     """Measure everything and print the table."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     plain = {name: value for name, value in os.environ.items() if name not in openmp.CHOSEN} | {"HF_HUB_OFFLINE": "1"}
-    ways = {"as torch comes": plain, "as the studio starts it": plain | openmp.environment(plain)}
+    given = openmp.environment(plain)
+    runtime = "Intel's" if "LD_PRELOAD" in given else "GNU's"
+    ways = {
+        "GNU's OpenMP, as torch comes": plain,
+        **{f"GNU's OpenMP, GOMP_SPINCOUNT={spins}": plain | {"GOMP_SPINCOUNT": spins} for spins in ("20000", "3000")},
+        f"{runtime} OpenMP, as the studio starts it": plain | given,
+    }
     heads = "".join(f"{neighbours:>8}" for neighbours in range(CORES))
     print(f"{f'median ms a step on {CORES} cores, beside so many busy programs':<58}{heads}")
     with tempfile.TemporaryDirectory() as folder:

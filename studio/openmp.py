@@ -23,8 +23,9 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     of GNU's that torch brings, and a short spin. What someone has set is left as it is.
 
     GNU's threads spin at every barrier as long as they may. Where another program holds one of the cores they take
-    it from the one thread that they wait for: beside two busy programs on four cores a training step of the bundled
-    model took 8-14 s, and 0.5 s so; with the cores to itself 0.18 s either way.
+    it from the one thread that they wait for: beside one busy program on four cores a training step of the bundled
+    model took 0.83 s, beside three 5.1 s; so it takes 0.14 and 0.48 s; with the cores to itself 0.11 to 0.16 s either
+    way.
     """
     values = {} if any(name in inherited for name in CHOSEN) else {"KMP_BLOCKTIME": SPIN_MS, "GOMP_SPINCOUNT": SPINS}
     preloaded = SEPARATORS.split(inherited.get("LD_PRELOAD", ""))

@@ -36,10 +36,6 @@ def trim(needed: Collection[str] = ()) -> None:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None is how Python spells "not importable"
     scan = importlib.metadata.packages_distributions
     importlib.metadata.packages_distributions = functools.cache(scan)  # transformers, trl and peft ask one by one
-    # libgomp's threads spin at every barrier, for good where cores are free and ruinously where they are not: beside
-    # a model server 10 steps took 292 s, with sleeping threads 4.9 s. A short spin keeps the speed of the one (30 steps
-    # 3.8 s; endless spin 4.4, none 6.4) and most of the patience of the other. Read once, when torch loads it
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     # batches of many sizes leave memory in pieces that fit no other: 64 GB were taken where 34 were in use
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, which torch would no longer look at
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
