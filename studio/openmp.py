@@ -36,10 +36,10 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
 
 def sweep() -> None:
     """Remove what processes that were killed have left of Intel's runtime: each writes down in memory that it runs."""
-    for path in REGISTERED.parent.glob(f"{REGISTERED.name}*_{os.getuid()}"):
-        if not Path("/proc", path.name.removeprefix(REGISTERED.name).partition("_")[0]).exists():
-            with suppress(OSError):  # a file that stays does no harm
-                path.unlink()
+    with suppress(OSError):  # a file that stays does no harm
+        for path in REGISTERED.parent.glob(f"{REGISTERED.name}*_{os.getuid()}"):
+            if not Path("/proc", path.name.removeprefix(REGISTERED.name).partition("_")[0]).exists():
+                path.unlink(missing_ok=True)
 
 
 def _is_usable() -> bool:
