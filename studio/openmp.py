@@ -31,6 +31,7 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     preloaded = SEPARATORS.split(inherited.get("LD_PRELOAD", ""))
     if _is_usable() and str(INTEL) not in preloaded:
         values["LD_PRELOAD"] = ":".join(filter(None, [str(INTEL), *preloaded]))
+        values["KMP_AFFINITY"] = inherited.get("KMP_AFFINITY", "none")  # unset, it leaves a forked child on one core
     return values
 
 

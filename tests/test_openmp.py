@@ -21,8 +21,15 @@ runtime = ctypes.CDLL(None)
 figures = {"spin_ms": runtime.kmp_get_blocktime(), "threads": runtime.omp_get_max_threads()}
 print(json.dumps({"is_intel": "libiomp5" in maps, **figures}))
 """
-
-
+FORK = """
+import os, torch
+(torch.rand(512, 512) @ torch.rand(512, 512)).sum()
+if os.fork() == 0:
+    (torch.rand(512, 512) @ torch.rand(512, 512)).sum()
+    print(len(os.sched_getaffinity(0)), flush=True)
+    os._exit(0)
+os.wait()
+"""
 needs_intel = pytest.mark.skipif(
     "LD_PRELOAD" not in openmp.environment({}),
     reason="Intel's OpenMP comes with vLLM for x86 CPUs, and needs a path without spaces and a /dev/shm",
@@ -39,7 +46,7 @@ def intel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_intels_runtime_comes_first_and_spins_shortly(intel: Path) -> None:
-    assert openmp.environment({}) == {**SPIN, "LD_PRELOAD": str(intel)}
+    assert openmp.environment({}) == {**SPIN, "LD_PRELOAD": str(intel), "KMP_AFFINITY": "none"}
 
 
 @pytest.mark.parametrize("given", ["/lib/mine.so:/lib/other.so", "/lib/mine.so /lib/other.so"])
@@ -54,7 +61,7 @@ def test_a_worker_of_a_worker_has_it_already(intel: Path) -> None:
 
 @pytest.mark.parametrize("name", openmp.CHOSEN)
 def test_a_wait_that_someone_has_set_stays(intel: Path, name: str) -> None:
-    assert openmp.environment({name: "7"}) == {"LD_PRELOAD": str(intel)}
+    assert openmp.environment({name: "7"}) == {"LD_PRELOAD": str(intel), "KMP_AFFINITY": "none"}
 
 
 def test_without_it_gnus_spins_shortly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +98,15 @@ def test_torch_computes_with_it() -> None:
     answer = subprocess.run([sys.executable, "-c", ASK], env=environment, check=True, capture_output=True, text=True)
     assert json.loads(answer.stdout) == {"is_intel": True, "spin_ms": 1, "threads": 2}
     assert answer.stderr == ""
+
+
+@needs_intel
+def test_a_forked_child_has_all_cores() -> None:
+    environment = {**os.environ, **openmp.environment(os.environ)}
+    answer = subprocess.run(
+        [sys.executable, "-c", FORK], env=environment, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert json.loads(answer.stdout) == len(os.sched_getaffinity(0))
 
 
 @needs_intel
