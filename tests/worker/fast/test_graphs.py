@@ -118,19 +118,30 @@ def test_each_step_has_the_gradients_of_its_passes(
 @pytest.mark.parametrize(
     ("ours", "expected"),
     [
-        (([2.0, 5.01], [3.0, 4.0, 0.0]), ""),
-        (([2.1, 5.0], [3.0, 4.0, 0.0]), "figures were 5.0% off"),
-        (([2.0, math.nan], [3.0, 4.0, 0.0]), "figures were"),
-        (([2.0, 5.0], [4.0, 3.0, 0.0]), "a weight's gradient was 33.3% off"),
-        (([2.0, 5.0], [3.0, 4.0, math.nan]), "a weight's gradient was"),
-        (([2.0, 5.0], [3.0, 4.0, 0.05]), ""),
-        (([2.0, 5.0], [3.0, 4.0, 0.1]), "a weight's gradient was 34.6% off"),
+        (([[2.0], [5.01]], [3.0, 4.0, 0.0]), ""),
+        (([[2.1], [5.0]], [3.0, 4.0, 0.0]), "figures were 5.0% off"),
+        (([[2.0], [math.nan]], [3.0, 4.0, 0.0]), "figures were"),
+        (([[2.0], [5.0]], [4.0, 3.0, 0.0]), "a weight's gradient was 33.3% off"),
+        (([[2.0], [5.0]], [3.0, 4.0, math.nan]), "a weight's gradient was"),
+        (([[2.0], [5.0]], [3.0, 4.0, 0.05]), ""),
+        (([[2.0], [5.0]], [3.0, 4.0, 0.1]), "a weight's gradient was 34.6% off"),
     ],
 )
-def test_what_a_recording_tells_is_compared(ours: tuple[list[float], list[float]], expected: str) -> None:
-    told = graphs._difference(ours, ([2.0, 5.0], [3.0, 4.0, 0.0]))
+def test_what_a_recording_tells_is_compared(ours: graphs.Figures, expected: str) -> None:
+    told = graphs._difference(ours, ([[2.0], [5.0]], [3.0, 4.0, 0.0]))
     assert told.startswith(expected)
     assert bool(told) == bool(expected)
+
+
+@pytest.mark.parametrize(("right", "entropy"), [(1.0, 320.0), (0.0, 321.0), (3.0, 320.0)])
+def test_one_more_right_answer_of_few_is_no_difference(right: float, entropy: float) -> None:
+    """Of the words of a fresh head many are as likely as the first."""
+    assert not graphs._difference(([[2.0], [entropy, right, 100.0]], [1.0]), ([[2.0], [320.0, 2.0, 100.0]], [1.0]))
+
+
+def test_sums_that_lack_rows_are_a_difference() -> None:
+    told = graphs._difference(([[2.0], [300.0, 2.0, 94.0]], [1.0]), ([[2.0], [320.0, 2.0, 100.0]], [1.0]))
+    assert told == "figures were 6.2% off"
 
 
 def test_gradients_begin_where_kernels_can_read_several_at_once() -> None:
