@@ -112,7 +112,7 @@ def _clip(trainer: Any, trained: list[Any]) -> None:
     if trainer._clipped is None:
         torch.nn.utils.clip_grad_norm_(trained, limit)
     else:
-        clip.leave(trainer._clipped, torch.nn.utils.get_total_norm([each.grad for each in trained]), limit)
+        clip.leave(trainer._clipped, trainer._trained.length(), limit)
 
 
 def _search(trainer: Any) -> Iterator[dict[str, Any]]:

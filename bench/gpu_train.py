@@ -2,8 +2,8 @@
 
     python -m bench.gpu_train [--bare] [--profile] [--search] [--llamafactory FOLDER] [--data FILE] [CASE ...]
 
-Nothing is set but the model, the rows, the method, the number of steps, and that no checkpoint is written between them;
-the first half of the steps is a warm-up. Instead of the table, `--bare` tells what a step costs beyond the computation,
+Nothing is set but the model, the rows, the method, and that no checkpoint is written between steps; the first half of
+them is a warm-up. Instead of the table, `--bare` tells what a step costs beyond the computation,
 `--profile` also where the time of the device goes, and `--search` what other passes than the chosen ones would give.
 `--llamafactory` adds the same training by the one in that folder of packages. Without a GPU the bundled model is
 trained for a few steps, to see that all of it runs. A case is chosen by its name.
@@ -45,9 +45,10 @@ FOLDER = ROOT / "bench" / "output" / "gpu"
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "liger-kernel", "bitsandbytes")
 LOOK_S = 0.05
 SMALL_STEPS = 4
-SMALL = {"gradient_accumulation_steps": 2, "cutoff_len": 512, "micro_batch_tokens": 512}
-STEPS = {"1.1b": 160, "7b": 80}  # more than an epoch
-PACKED_STEPS = 16
+SMALL = {
+    "model_name_or_path": "seedling", "max_steps": SMALL_STEPS, "gradient_accumulation_steps": 2, "cutoff_len": 512,
+    "micro_batch_tokens": 512,
+}  # fmt: skip
 LORA = {"finetuning_type": "lora"}
 FULL = {"finetuning_type": "full"}
 PACKED = {"packing": True}
@@ -73,10 +74,6 @@ class Case:
     shape: str
     options: dict[str, Any]
     within: float | None = None
-
-    @property
-    def steps(self) -> int:
-        return PACKED_STEPS if "packing" in self.options else STEPS[self.shape]
 
     @property
     def rows(self) -> str:
@@ -153,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _tell(case: Case, store: Store, data: Path) -> bool:
     """Train as a person would and print a line; whether it failed."""
-    config = _config(case, data, case.steps)
+    config = _config(case, data)
     with _within(case), _watched() as card:
         run = _train(config, store)
     if not run.result:
@@ -163,16 +160,10 @@ def _tell(case: Case, store: Store, data: Path) -> bool:
     return False
 
 
-def _config(case: Case, data: Path, steps: int) -> TrainConfig:
-    model, steps = (made(case.shape), steps) if _on_gpu() else ("seedling", SMALL_STEPS)
-    same = {
-        "model_name_or_path": model,
-        "dataset_dir": str(data),
-        "dataset": case.rows,
-        "max_steps": steps,
-        "save_steps": 0,
-    }
-    return parse(TrainConfig, {**same, **({} if _on_gpu() else SMALL), **case.options})
+def _config(case: Case, data: Path) -> TrainConfig:
+    own = {"model_name_or_path": made(case.shape)} if _on_gpu() else SMALL
+    same = {"dataset_dir": str(data), "dataset": case.rows, "save_steps": 0}
+    return parse(TrainConfig, {**same, **own, **case.options})
 
 
 def _train(config: TrainConfig, store: Store) -> Run:
@@ -225,7 +216,7 @@ def ways(log: str) -> list[str]:
 
 def _tell_inside(case: Case, store: Store, data: Path, extras: list[str]) -> bool:
     """Train in a process that is looked into, and print what was found there."""
-    run = store.create(_config(case, data, case.steps))
+    run = store.create(_config(case, data))
     environment = {**os.environ, **openmp.environment(os.environ), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "bench._bare", str(run.path), *extras]
     with _within(case), open(run.log, "wb") as log:

@@ -12,8 +12,9 @@ from transformers.models.llama import modeling_llama
 from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.planning.ways import LIGER
-from studio.worker.fast import Path, liger
+from studio.worker.fast import Path, liger, sums
 from tests.worker.conftest import Train
+from tests.worker.fast.test_sums import JOINED
 
 pytestmark = pytest.mark.gpu
 pytest.importorskip("liger_kernel")
@@ -65,6 +66,9 @@ def test_a_model_computes_the_same(kind: str, held: torch.dtype, precision: torc
     plain = passed(model, precision)
     assert liger.apply(model, FULL, precision) == Path("kernels", "liger")
     assert sum("forward" in vars(layer) for layer in model.modules()) >= 2 * 3 + 1
+    assert apart(passed(model, precision), plain) < within
+    sums.join(model, FULL, precision)
+    assert sums.paths(model) == ([Path("sums", "in the norms after them")] if kind in JOINED else [])
     assert apart(passed(model, precision), plain) < within
 
 

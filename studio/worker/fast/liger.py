@@ -92,14 +92,14 @@ def _put(model: PreTrainedModel, config: TrainConfig, precision: torch.dtype) ->
         before.leave_other_models()
         with torch.autocast(model.device.type, precision, enabled=precision != torch.float32):
             why = _difference(before, model, precision, config.finetuning_type != "lora")
-    except _faults() as error:
+    except faults() as error:
         why = f"they do not run here: {first_line(error)}"
     if why:
         before.restore()
     return why
 
 
-def _faults() -> tuple[type[Exception], ...]:
+def faults() -> tuple[type[Exception], ...]:
     """What Liger's own code, Triton's compiler and the compiler behind that one end with."""
     from triton.errors import TritonError
 
@@ -151,9 +151,9 @@ def _difference(before: Before, model: PreTrainedModel, precision: torch.dtype, 
     for name, kernel, plain, states, weights in _probes(before, model, precision):
         ours, theirs = (_results(way, states, weights if is_whole else []) for way in (kernel, plain))
         # unlike Python's, the maximum of tensors is no number where one of them is none
-        error = float(torch.stack([_error(*pair) for pair in zip(ours, theirs, strict=True)]).max())
-        if not error < TOLERANCE:
-            return f"they are off by {error:.1%} in {name} here"
+        off = float(torch.stack([distance(*pair) for pair in zip(ours, theirs, strict=True)]).max())
+        if not off < TOLERANCE:
+            return f"they are off by {off:.1%} in {name} here"
     return ""
 
 
@@ -198,6 +198,6 @@ def _results(way: Computing, states: Iterable[torch.Tensor], weights: list[nn.Pa
     return [*kept, *torch.autograd.grad(results, [*given, *weights], slopes)]
 
 
-def _error(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+def distance(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
     """As a share of the plain one's length."""
     return (ours.float() - theirs.float()).norm() / theirs.float().norm()

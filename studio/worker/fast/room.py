@@ -15,7 +15,9 @@ from studio.worker.fast import attention
 PADDING = "padding"  # of a batch: how many of its tokens are there to fill it up
 SMALLEST, SHORTEST, FEWEST = 64, 256, 8  # tokens from size to size, longest row, rows
 SHARES = 4  # into which the tokens are cut, of which so many are counted
+LENGTHS, COUNTS = 2, 4  # sizes in each doubling of the longest row, and of rows
 HEAD = 1 / 4  # of what a token costs, the head that is computed where it is counted: a guess
+BLOCK, IN_VAIN = 128, 1 / 4  # tokens of a row that attention computes at once, and what it costs where there are none
 
 Batch = dict[str, Any]
 
@@ -32,8 +34,8 @@ class Room:
 
     @property
     def cost(self) -> float:
-        """Of a pass, in tokens."""
-        return self.tokens + HEAD * self.counted
+        """Of a pass, in tokens. Attention looks into every row as far as the longest may go."""
+        return self.tokens + HEAD * self.counted + IN_VAIN * self.rows * ceil(self.longest / BLOCK)
 
     def takes(self, batch: Batch) -> bool:
         """Whether `batch` fits in, with the rows that fill it up: none of them may be longer than the longest."""
@@ -45,11 +47,12 @@ class Room:
 def needed(batch: Batch, most: int, fineness: int, longest: int = 0) -> Room:
     """A room for `batch`, of passes.lay: one of `fineness` in each doubling of tokens, though of no more than `most`
     unless it has them. Rows may be said to be as `longest` as this."""
-    own, longest = _tokens(batch), max(longest, SHORTEST, _above(batch["max_length_q"]))
-    tokens = _up(own, max(SMALLEST, (_above(own + 1) >> 1) // fineness))
+    own, longest = _tokens(batch), _next(max(longest, SHORTEST, batch["max_length_q"]), LENGTHS)
+    tokens = max(_next(own, fineness), _up(own, SMALLEST))
     tokens = tokens if tokens <= most or own > most else most
     counted = min(tokens, _up(max(1, len(batch["targets"])), ceil(tokens / SHARES)))
-    return Room(tokens, _above(max(FEWEST, _rows(batch) + 1 + ceil((tokens - own) / longest))), counted, longest)
+    rows = _next(max(FEWEST, _rows(batch) + 1 + ceil((tokens - own) / longest)), COUNTS)
+    return Room(tokens, rows, counted, longest)
 
 
 def widest(batch: Batch, most: int) -> Room:
@@ -99,6 +102,12 @@ def _rows(batch: Batch) -> int:
 
 def _up(number: int, step: int) -> int:
     return -(-number // step) * step
+
+
+def _next(number: int, sizes: int) -> int:
+    """The least that is not smaller, of so many sizes in each doubling."""
+    doubling = 1 << (number.bit_length() - 1)
+    return _up(number, max(1, doubling // sizes))
 
 
 def _above(number: int) -> int:

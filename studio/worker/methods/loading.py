@@ -18,7 +18,7 @@ from studio.config.train import TrainConfig
 from studio.errors import ModelError
 from studio.models import ModelInfo
 from studio.parallel.strategies import STRATEGIES
-from studio.worker.fast import Path, attention, liger
+from studio.worker.fast import Path, attention, liger, sums
 from studio.worker.methods import quantised
 from studio.worker.sharding import Sharding
 
@@ -66,6 +66,7 @@ def load(
     _balance_experts(config, model)
     placed = quantised.settle(model) if quantised.is_quantised(model) else sharding.place(model)
     liger.apply(placed, config, computed_in)
+    sums.join(placed, config, computed_in)
     return placed
 
 

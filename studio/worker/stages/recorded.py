@@ -17,7 +17,7 @@ from studio.runs import events
 from studio.worker import fast, optimizers
 from studio.worker.checkpoints.kept import Kept
 from studio.worker.door import Desk
-from studio.worker.fast import Path, adamw, attention, clip, dense, figures, liger, lora, stream
+from studio.worker.fast import Path, adamw, attention, clip, dense, figures, liger, lora, stream, sums
 from studio.worker.fast.copies import Copies
 from studio.worker.fast.figures import Figures
 from studio.worker.methods.adapters import beneath
@@ -68,7 +68,7 @@ class Recorded(Kept):
             own = [lora.fuse(self.model, config)]
         else:
             own = [stream.narrow(base, self.setting.precision), dense.fuse(base, config, self.setting.precision)]
-        return [attention.path(base), liger.path(base), *own]
+        return [attention.path(base), liger.path(base), *sums.paths(base), *own]
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         self.optimizer = optimizers.build(self.setting.config, self.model, self.state.max_steps)

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from studio.worker.fast import graphs
+
 CLOSE = 1e-6  # torch's, which keeps what is zero from being divided by
 
 
 class Trained:
     """The weights of `model` that are trained, where one process holds it all.
 
-    What is done here has the results of what torch does with all weights, bit for bit.
+    What is done here has the results of what torch does with all weights: bit for bit but for the length of gradients
+    that lie in one stretch, which is summed in another order.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -29,6 +32,8 @@ class Trained:
         slopes = self._slopes()
         if not self._are_alike:
             return torch.nn.utils.get_total_norm(slopes)
+        if (whole := graphs.stretch(slopes)) is not None:
+            return torch.linalg.vector_norm(whole)
         # the same sums, without sorting the gradients by type and device
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes, 2.0)), 2.0)
 

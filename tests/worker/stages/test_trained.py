@@ -1,4 +1,5 @@
-"""What is done with the list of trained weights is, bit for bit, what torch does with all weights of the model."""
+"""What is done with the list of trained weights is, bit for bit, what torch does with all weights of the model; the
+length of gradients in one stretch is but for rounding."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from studio.worker.fast import graphs
 from studio.worker.stages.recorded import Recorded
 from studio.worker.stages.trained import Trained
 from tests.worker.stages.conftest import StageTrain
@@ -39,6 +41,24 @@ def test_gradients_are_clipped_as_torch_does(longest: float, dtype: torch.dtype 
     assert torch.equal(length, nn.utils.clip_grad_norm_(theirs.parameters(), longest))
     for own, other in zip(gradients(ours), gradients(theirs), strict=True):
         assert (own is None and other is None) or torch.equal(own, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_in_one_stretch_are_as_long_as_they_are(dtype: torch.dtype) -> None:
+    """Where recorded passes leave them; another tensor among them, or one that is missing, is seen."""
+    layers = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)).to(dtype)
+    weights = list(layers.parameters())
+    slopes = graphs._like(weights)
+    for weight, slope in zip(weights, slopes, strict=True):
+        weight.grad = slope.copy_(torch.randn_like(slope))
+    length = nn.utils.get_total_norm(slopes)
+    assert graphs.stretch(slopes) is slopes[0]._base
+    torch.testing.assert_close(Trained(layers).length(), length)
+    assert graphs.stretch(slopes[:-1]) is None
+    assert graphs.stretch([*slopes[:-1], slopes[-1].clone()]) is None
+    assert graphs.stretch([each.clone() for each in slopes]) is None
+    weights[0].grad = slopes[0] * 2
+    assert torch.equal(Trained(layers).length(), nn.utils.get_total_norm([each.grad for each in weights]))
 
 
 def test_without_a_gradient_there_is_nothing_to_clip() -> None:
