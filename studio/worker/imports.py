@@ -1,16 +1,16 @@
-"""Importing the training libraries in half the time: 8 s on two laptop cores as they come, 4 s like this.
+"""Importing the training libraries in half the time.
 
 Nothing here imports anything heavy; `trim` must run before the first of them does.
 """
 
 from __future__ import annotations
 
-import functools
 import gc
-import importlib.metadata
 import os
 import sys
 from collections.abc import Collection
+
+from studio.worker import scans
 
 # found by the libraries if installed, imported at once, and of no use to a text training; each costs 0.1 to 1.6 s
 UNUSED = (
@@ -28,14 +28,13 @@ OF_BITSANDBYTES = ("adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_
 
 
 def trim(needed: Collection[str] = ()) -> None:
-    """Hide the unused packages, scan installed distributions once, keep the hub and the collector quiet.
+    """Hide the unused packages, keep what libraries scan files for, and the hub and the collector quiet.
 
     `needed` are packages that this time are of use.
     """
     for name in set(UNUSED).difference(needed):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None is how Python spells "not importable"
-    scan = importlib.metadata.packages_distributions
-    importlib.metadata.packages_distributions = functools.cache(scan)  # transformers, trl and peft ask one by one
+    scans.keep()
     # batches of many sizes leave memory in pieces that fit no other: 64 GB were taken where 34 were in use
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name, which torch would no longer look at
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
