@@ -119,11 +119,11 @@ def test_what_a_killed_process_wrote_down_is_swept_away() -> None:
         for each in (living, killed):
             assert each.stdout
             assert each.stdout.readline()
-        killed.kill()
-        killed.wait()
         assert kept.exists()
         assert left.exists()
-        openmp.sweep()
+        killed.kill()
+        killed.wait()
+        openmp.sweep()  # where the nanny of another test has not been before us
         assert kept.exists()
         assert not left.exists()
     finally:
