@@ -197,10 +197,10 @@ def test_a_port_that_was_asked_for_and_is_taken_is_named(start: Start) -> None:
 
 
 def test_a_process_that_stands_still_is_named(hung: Worker) -> None:
-    ended(hung, within_s=60)
+    ended(hung, within_s=120)
     card = hung.json("error.json")
-    assert (hung.wait(), card["kind"]) == (1, "PeerTimeout")
-    assert card["message"].startswith(f"Process 1 on {socket.gethostname()} stood still")
+    assert (hung.wait(), card["kind"]) == (1, "PeerTimeout"), f"{card}\n{hung.log}"
+    assert card["message"].startswith(f"Process 1 on {socket.gethostname()} stood still"), f"{card}\n{hung.log}"
     assert "30 s (ddp_timeout)" in card["message"]
 
 
