@@ -25,7 +25,7 @@ from studio.ui import brisk, downloads, lean, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.login import Login
-from studio.ui.tabs import chat, datasets, export, runs, train
+from studio.ui.tabs import chat, datasets, export, runs, train, train_kept
 from studio.ui.tabs.chat import arena
 from studio.ui.text import said, translations
 
@@ -56,11 +56,12 @@ def build(ctx: Context) -> gr.Blocks:
     with gr.Blocks(title="Seedbed", delete_cache=(3600, 86_400)) as page:
         gr.Markdown(TITLE, elem_id="title")
         live.strip(ctx)
+        kept = train_kept.draw()
         with gr.Tabs(elem_id="tabs") as tabs:
             with _tab("datasets", "Datasets", "数据集") as tab:
                 data = datasets.build(ctx, tab)
             with _tab("train", "Train", "训练") as tab:
-                training = train.build(ctx, tab)
+                training = train.build(ctx, tab, kept)
             with _tab("runs", "Runs", "运行"):
                 watched = runs.build(ctx)
             with _tab("chat", "Chat", "对话") as tab:

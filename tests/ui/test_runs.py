@@ -192,8 +192,10 @@ def test_rows_only_when_something_changed(ctx: Context) -> None:
         "runs_processes.js",
         "strip.js",
         "train_find.js",
+        "train_kept.js",
         "train_outlook.js",
         "train_parallel.js",
+        "train_told.js",
     ],
 )
 def test_scripts_ask_no_other_host(name: str) -> None:

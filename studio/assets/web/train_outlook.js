@@ -136,6 +136,7 @@ function draw() {
   const seen = JSON.parse(props.value);
   box.replaceChildren(make("h3", seen.state, HEADINGS[seen.state]), ...listed(seen.problems), ...(seen.plan ? told(seen) : []));
   mark(seen.changed);
+  document.dispatchEvent(new CustomEvent("seedbed:draft", { detail: seen.draft }));
 }
 
 watch("value", draw);

@@ -20,11 +20,11 @@ from studio.parallel import accelerate
 from studio.planning.advice import sentence
 from studio.runs import launchers, queue
 from studio.serving import neighbours
-from studio.ui import choices
+from studio.ui import choices, panel
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
-from studio.ui.tabs import train_find, train_outlook, train_parallel, train_servers
+from studio.ui.tabs import train_find, train_kept, train_outlook, train_parallel, train_servers
 from studio.ui.text import said
 
 GROUPS = (
@@ -90,13 +90,13 @@ class _Seen:
     neighbours: tuple[neighbours.Neighbour, ...]
 
 
-def build(ctx: Context, tab: gr.Tab) -> TrainTab:
-    """Draw the tab and wire it."""
+def build(ctx: Context, tab: gr.Tab, kept: gr.HTML) -> TrainTab:
+    """Draw the tab and wire it; `kept` tells of a form that the browser kept."""
     started = gr.State("")
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=3, min_width=320):
             preset, upload = _loading_row()
-            told = gr.HTML(elem_id="train-told", elem_classes="maybe")
+            told = panel.draw("train_told", [], elem_classes="maybe")
             train_find.draw()
             several = train_parallel.draw()
             form = draw(TrainConfig, choices.training(ctx), GROUPS, first=FIRST, insets={"parallel": several})
@@ -122,6 +122,7 @@ def build(ctx: Context, tab: gr.Tab) -> TrainTab:
     filling.on(upload.upload, partial(on_upload, form), upload)
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
     _take_from(several, filling)
+    _take_kept(kept, told, filling)
     tab.select(
         partial(on_open, ctx, form), [*answers, *fields], [*(form.component(key) for key in PICKERS), *checked], **QUIET
     )
@@ -135,15 +136,17 @@ def on_change(
     """Everything that follows from the form: what is wrong or will happen, the questions whether to train anyway and
     what becomes of model servers, the command, the YAML, what is said of several devices, the button."""
     given = form.read(values)
+    changed = form.changed(given)
+    draft = train_kept.draft(given, changed)
     try:
         config = preflight.train_config(given, ctx.registry)
     except ConfigError as error:
-        told, silent = train_outlook.problems(error, form.changed(given)), train_servers.question((), None)
+        told, silent = train_outlook.problems(error, changed, draft), train_servers.question((), None)
         several = train_parallel.told(given)
         return told, _question(False, False), silent, "", "", several, gr.update(interactive=False)
     seen = _look(ctx, config, room)
     doubtful = bool(seen.outlook.warnings)
-    told = train_outlook.ready(config, seen.outlook, seen.plan, form.changed(given))
+    told = train_outlook.ready(config, seen.outlook, seen.plan, changed, draft)
     may_start = gr.update(interactive=(anyway or not doubtful) and bool(room or not seen.neighbours))
     questions = _question(doubtful, anyway), train_servers.question(seen.neighbours, room)
     several = train_parallel.told(given, config, seen.plan.processes)
@@ -160,6 +163,16 @@ def _take_from(several: gr.HTML, filling: Filling) -> None:
         return on_accelerate(form, event.text, event.name, *values)
 
     filling.on(several.accelerate, take_accelerate, list(form.components))
+
+
+def _take_kept(kept: gr.HTML, told: gr.HTML, filling: Filling) -> None:
+    """A form that the browser kept, taken back once its page is there; the person may start afresh instead."""
+
+    def take_kept(event: gr.EventData) -> list[Any]:
+        return on_kept(filling.form, str(event.text))
+
+    filling.on(kept.found, take_kept, None)
+    filling.on(told.afresh, partial(on_afresh, filling.form), None)
 
 
 def _sent(event: gr.EventData) -> str:
@@ -208,6 +221,17 @@ def on_accelerate(form: Form, text: str, name: str, *values: Any) -> list[Any]:
     gr.Info(f"Taken from {escape(name)}: {escape(sentence(found.options))}")
     left = {problem.where: problem.what for problem in found.notes}
     return [gr.skip(), _card("Left out", left), *form.fill({**form.read(values), **found.options})]
+
+
+def on_kept(form: Form, text: str) -> list[Any]:
+    """Fill the form with what the browser kept of it; what cannot be read of that is told."""
+    kept, left = train_kept.read(form, text)
+    return [BLANK, train_kept.LINE + _card("Left out", left), *form.fill(kept)]
+
+
+def on_afresh(form: Form) -> list[Any]:
+    """Fill the form with the defaults."""
+    return [BLANK, "", *form.fill({})]
 
 
 @shown

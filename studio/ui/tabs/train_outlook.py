@@ -26,12 +26,13 @@ def draw() -> gr.HTML:
     return panel.draw("train_outlook", [], shared=["options"], elem_id="train-verdict")
 
 
-def problems(error: ConfigError, changed: Mapping[str, Sequence[str]]) -> str:
-    """The panel of a form that cannot start; `changed` are the keys of each section that are not at their default."""
-    return _told({"state": "problems", "problems": _listed(error.problems), "changed": changed})
+def problems(error: ConfigError, changed: Mapping[str, Sequence[str]], draft: str) -> str:
+    """The panel of a form that cannot start; `changed` are the keys of each section that are not at their default,
+    `draft` is what the browser keeps of the form."""
+    return _told({"state": "problems", "problems": _listed(error.problems), "changed": changed, "draft": draft})
 
 
-def ready(config: TrainConfig, outlook: Outlook, plan: Plan, changed: Mapping[str, Sequence[str]]) -> str:
+def ready(config: TrainConfig, outlook: Outlook, plan: Plan, changed: Mapping[str, Sequence[str]], draft: str) -> str:
     """The panel of a form that can start, after a look at what the checks say of its data."""
     return _told(
         {
@@ -41,6 +42,7 @@ def ready(config: TrainConfig, outlook: Outlook, plan: Plan, changed: Mapping[st
             "subject": [display_name(config.model_name_or_path), _method(config), ", ".join(config.dataset)],
             "plan": _plan(config, plan),
             "changed": changed,
+            "draft": draft,
         }
     )
 
