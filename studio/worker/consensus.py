@@ -20,8 +20,7 @@ from studio.worker.outputs import DiskFull
 from studio.worker.ranks import Rank
 from studio.worker.stop import Requests
 
-# the first process may write a large model while the others wait; that one of them hangs is met by what computes
-PATIENCE = timedelta(hours=2)
+PATIENCE = timedelta(hours=2)  # with one that does something for all, such as writing a large model
 DONE, FULL, FAILED = 0, 1, 2
 Words: TypeAlias = tuple[float, float, float, float]  # whether to stop, whether to save, tokens, memory in GB
 
@@ -31,7 +30,8 @@ class Forsaken(ParallelError):
 
 
 class Consensus:
-    """Of one process with the others of its training. Every method is called by all of them, in the same order.
+    """Of one process with the others of its training. Every method is called by all of them, in the same order, and but
+    for `together` at about the same time.
 
     `memory_gb`: what each process takes, by rank.
     """
@@ -40,15 +40,19 @@ class Consensus:
         self.memory_gb: tuple[float, ...] = ()
         self._rank, self._requests = rank, requests
         self._group: Any = None
+        self._patient: Any = None  # for what takes some of them long
         self._told_to_stop = self._told_to_save = False
         self._pending: Any = None
         self._words = _words(rank.world)
         self._own: Words = (0.0, 0.0, 0.0, 0.0)
 
-    def join(self) -> None:
-        """Make the group, once the processes have found each other."""
+    def join(self, patience_s: float) -> None:
+        """Make the groups, once the processes have found each other. A wait of `patience_s` seconds for another process
+        is an error of gloo's."""
         if self._rank.world > 1:
-            self._group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+            patience = timedelta(seconds=patience_s)
+            self._group = distributed.new_group(backend="gloo", timeout=patience)
+            self._patient = distributed.new_group(backend="gloo", timeout=max(patience, PATIENCE))
 
     @property
     def stop(self) -> bool:
@@ -103,7 +107,7 @@ class Consensus:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All leave this in the same way.
+        """All leave this in the same way, and wait for each other for hours.
 
         Raises:
             DiskFull: the room was too small for this process or another.
@@ -112,22 +116,22 @@ class Consensus:
         try:
             yield
         except DiskFull:
-            self._largest(FULL)
+            self._largest(FULL, self._patient)
             raise
         except BaseException:
-            self._largest(FAILED)
+            self._largest(FAILED, self._patient)
             raise
-        worst = self._largest(DONE)
+        worst = self._largest(DONE, self._patient)
         if worst == FULL:
             raise DiskFull("another process of the training had no room to write: free some disk space")
         if worst == FAILED:
             raise Forsaken("another process of the training failed; its own log says why")
 
-    def _largest(self, own: int) -> int:
+    def _largest(self, own: int, group: Any = None) -> int:
         if not self._group:
             return own
         word = torch.tensor([own], dtype=torch.int32)
-        distributed.all_reduce(word, distributed.ReduceOp.MAX, group=self._group)
+        distributed.all_reduce(word, distributed.ReduceOp.MAX, group=group or self._group)
         return int(word)
 
 

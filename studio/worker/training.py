@@ -47,7 +47,7 @@ def train(desk: Desk) -> bool:
     held = sharding.of(config, desk.rank, desk.run_dir)
     held.prepare()
     _introduce(desk, held)
-    desk.consensus.join()
+    desk.consensus.join(config.ddp_timeout)
     checkpoint = choice.choose(desk, config)
     info = _prepare_model(desk, config)
     tokenizer, data = _prepare_rows(desk, config, info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,23 +14,25 @@ import torch
 from torch import distributed
 
 from studio.planning.passes import Passes
-from studio.worker import needs
+from studio.worker import cards, needs
 from studio.worker.consensus import Consensus, Forsaken
 from studio.worker.outputs import DiskFull
 from studio.worker.ranks import Rank
 from studio.worker.stop import Requests
 
 WORLD = 3
-PATIENCE = timedelta(seconds=20)
+PATIENCE_S = 20
 
 Part = Callable[[Consensus, int], Any]
 
 
-def each(folder: Path, part: Part) -> list[Any]:
+def each(folder: Path, part: Part, patience_s: float = PATIENCE_S) -> list[Any]:
     """What `part` returns in every process, by rank."""
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    children = [context.Process(target=_take_part, args=(folder, rank, part, answers)) for rank in range(WORLD)]
+    children = [
+        context.Process(target=_take_part, args=(folder, rank, part, answers, patience_s)) for rank in range(WORLD)
+    ]
     for child in children:
         child.start()
     found = dict(answers.get(timeout=30) for _ in children)
@@ -38,14 +41,16 @@ def each(folder: Path, part: Part) -> list[Any]:
     return [found[rank] for rank in range(WORLD)]
 
 
-def _take_part(folder: Path, rank: int, part: Part, answers: Any) -> None:
+def _take_part(folder: Path, rank: int, part: Part, answers: Any, patience_s: float) -> None:
     torch.set_num_threads(1)
     meeting = distributed.FileStore(str(folder / "meeting"), WORLD)
-    distributed.init_process_group("gloo", store=meeting, rank=rank, world_size=WORLD, timeout=PATIENCE)
+    distributed.init_process_group(
+        "gloo", store=meeting, rank=rank, world_size=WORLD, timeout=timedelta(seconds=PATIENCE_S)
+    )
     requests = Requests(folder, last_words=lambda: None, heeds=rank == 0)
     requests.protect()
     consensus = Consensus(Rank(rank, WORLD, rank), requests)
-    consensus.join()
+    consensus.join(patience_s)
     answers.put((rank, part(consensus, rank)))
     distributed.barrier()
 
@@ -104,6 +109,33 @@ def test_all_leave_in_the_same_way_what_they_do_together(tmp_path: Path) -> None
     assert broken == ["fine", "DiskFull", "KeyError"]
 
 
+def silent(consensus: Consensus, rank: int) -> str:
+    """The last process says nothing while the others wait for the words of a step, or ask whether to stop."""
+    if rank == WORLD - 1:
+        time.sleep(6)
+        return ""
+    consensus.begin(tokens=1, memory_gb=1.0)
+    with pytest.raises(RuntimeError) as caught:
+        consensus.end() if rank == 0 else consensus.heed()
+    return str(caught.value)
+
+
+def test_a_process_that_falls_silent_between_steps_is_not_waited_for_long(tmp_path: Path) -> None:
+    """Nothing may be computing then that would give up first: it was waited for as if it wrote a model."""
+    *others, _ = each(tmp_path, silent, patience_s=2)
+    assert [cards.of(RuntimeError(told), tmp_path, "training").kind for told in others] == ["PeerTimeout"] * 2
+
+
+def writing(consensus: Consensus, rank: int) -> int:
+    with consensus.together():
+        time.sleep(3 if rank == 0 else 0)
+    return consensus.most(rank)
+
+
+def test_one_that_does_something_for_all_is_waited_for(tmp_path: Path) -> None:
+    assert each(tmp_path, writing, patience_s=1) == [WORLD - 1] * WORLD
+
+
 def test_all_go_by_the_passes_of_the_one_with_the_least_room(tmp_path: Path) -> None:
     own = [Passes(4000, 0), Passes(3000, 2), Passes(None, 1)]
     assert each(tmp_path, lambda consensus, rank: needs.agreed(own[rank], consensus)) == [Passes(3000, 2)] * WORLD
@@ -113,7 +145,7 @@ def test_one_alone_agrees_with_itself_at_once(tmp_path: Path) -> None:
     requests = Requests(tmp_path, last_words=lambda: None)
     requests.protect()
     alone = Consensus(Rank(), requests)
-    alone.join()
+    alone.join(PATIENCE_S)
     alone.begin(tokens=7, memory_gb=0.5)
     assert (alone.end(), alone.memory_gb, alone.stop, alone.heed(), alone.any(True)) == (7, (0.5,), False, False, True)
     assert [needs.agreed(passes, alone) for passes in (Passes(), Passes(9, 1))] == [Passes(), Passes(9, 1)]

@@ -29,7 +29,8 @@ def choose(desk: Desk, config: TrainConfig) -> Path | None:
         return None
     damaged: list[str] = []
     for folder in reversed(Run(desk.run_dir).checkpoints()):
-        problems = _flaws(desk, folder) if desk.rank.is_first else []
+        with desk.consensus.together():
+            problems = _flaws(desk, folder) if desk.rank.is_first else []
         if not desk.consensus.any(bool(problems)):
             _pass_over(desk, damaged, folder)
             return folder
