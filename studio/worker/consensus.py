@@ -31,7 +31,7 @@ class Forsaken(ParallelError):
 
 class Consensus:
     """Of one process with the others of its training. Every method is called by all of them, in the same order, and but
-    for `together` at about the same time.
+    for `together` and `most` at about the same time.
 
     `memory_gb`: what each process takes, by rank.
     """
@@ -98,12 +98,8 @@ class Consensus:
         return bool(self._largest(int(own)))
 
     def most(self, own: int) -> int:
-        """The largest number that one of all has."""
-        return self._largest(own)
-
-    def barrier(self) -> None:
-        """Wait for all."""
-        self._largest(0)
+        """The largest number that one of all has, which may take some of them long to find."""
+        return self._largest(own, self._patient)
 
     @contextmanager
     def together(self) -> Iterator[None]:
