@@ -21,7 +21,7 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAIL
 NO_SUCH_TOKEN = ("index out of range in self", "device-side assert")
 # as gloo, NCCL and the store of torch.distributed say it
 CONNECTIONS = ("DistBackendError", "DistNetworkError", "DistStoreError")
-BROKEN_OFF = ("gloo", "NCCL error", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+BROKEN_OFF = ("gloo", "pair closure", "NCCL error", "closed by peer", "reset by peer", "Broken pipe")
 TIMED_OUT = ("Timed out waiting", "timed out", "timeout")
 LOST, WAITED, FORSAKEN = "PeerLost", "PeerTimeout", "Forsaken"
 CONSEQUENCES = (LOST, WAITED, FORSAKEN)  # of the end of another process

@@ -109,6 +109,7 @@ def test_a_process_that_left_no_card_is_told_by_its_last_line(run_dir: Path) -> 
     [
         ("[/pytorch/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:5. GLHF", "PeerLost"),
         ("[/pytorch/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 30000ms for recv (gloo)", "PeerTimeout"),
+        ("Application timeout caused pair closure", "PeerTimeout"),  # of gloo, for what else was under way
         ("NCCL error in: ProcessGroupNCCL.cpp:3690, remote process exited or there was a network error", "PeerLost"),
         ("something else", "RuntimeError"),
     ],
