@@ -152,11 +152,10 @@ pages?.addEventListener("click", (event) => {
 });
 
 function keys(event) {
-  if (!element.isConnected) return document.removeEventListener("keydown", keys);
   if (event.key !== "Escape" || !element.offsetParent || event.target.closest?.("[role=listbox], input")) return;
   document.querySelector("#chat-stop:not([disabled])")?.click();
 }
-document.addEventListener("keydown", keys);
+listen(document, "keydown", keys);
 
 drawLine();
 // an address names a conversation, or another page of this tab
@@ -167,13 +166,12 @@ function place() {
 }
 
 function follow() {
-  if (!element.isConnected) return window.removeEventListener("hashchange", follow);
   const { page, chat } = place();
   if (chat && chat !== props.value) show(chat);
   page?.click();
 }
 
-window.addEventListener("hashchange", follow);
+listen(window, "hashchange", follow);
 const first = place();
 show(first.chat);
 first.page?.click();

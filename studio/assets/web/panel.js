@@ -28,6 +28,15 @@ function showWork() {
   for (const block of document.querySelectorAll(".jobs-block")) block.dispatchEvent(new Event("seedbed:look"));
 }
 
+// Hears `target`, which outlives the component, for as long as that is in the page.
+function listen(target, name, act) {
+  function heard(event) {
+    if (element.isConnected) act(event);
+    else target.removeEventListener(name, heard);
+  }
+  target.addEventListener(name, heard);
+}
+
 // Calls `ask` now and whenever the value changes, often while it says true, seldom else, never out of sight.
 function keepAsking(ask) {
   let due = 0, asking = false;

@@ -34,14 +34,6 @@ function forget() {
   store(NOTHING);
 }
 
-function on(name, act) {
-  function heard(event) {
-    if (element.isConnected) act(event);
-    else document.removeEventListener(name, heard);
-  }
-  document.addEventListener(name, heard);
-}
-
-on("seedbed:draft", keep);
-on("seedbed:afresh", forget);
+listen(document, "seedbed:draft", keep);
+listen(document, "seedbed:afresh", forget);
 if (!isFilled) trigger("found", { text: known });
