@@ -135,10 +135,14 @@ def prefer(page: Any, run: Run, pick: str) -> None:
     page.locator("#arena-progress .badge.completed").wait_for(timeout=MINUTE_MS)
     for number, battle in enumerate(arena.battles, 1):
         side = "left" if battle.left.contestant == pick else "right"
+        count = page.locator(".arena-count")
+        before = count.inner_text()
         page.locator(f"#arena-vote-{side}").click()
         expect(page.locator("#arena-last")).to_contain_text("seedling")
         while len(arena.ledger.read()) < number:
             page.wait_for_timeout(20)
+        if number < len(arena.battles):  # another click before the page has moved on is none of the next battle
+            expect(count).not_to_have_text(before)
 
 
 def train(page: Any, screenshot: Any) -> None:
