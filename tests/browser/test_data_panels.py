@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, expect
 
 from tests.browser.conftest import Studio, open_tab
 
@@ -134,8 +134,9 @@ def train(page: Page, studio: Studio, screenshot: Callable[..., None]) -> None:
     assert run.config.dataset == ("houses-repaired",)
 
 
-def test_a_doubtful_set_is_asked_about(page: Page, studio: Studio, faulty: Path) -> None:
-    """Warnings hold the start button until a person has said that it is meant so; another set takes the answer back."""
+@pytest.fixture
+def doubtful(page: Page, studio: Studio) -> Page:
+    """The Train tab with a set that has an empty answer, and what is said of it."""
     (studio.data / "gaps.jsonl").write_text(
         '{"instruction": "A?", "output": "B."}\n{"instruction": "C?", "output": ""}\n'
     )
@@ -144,6 +145,12 @@ def test_a_doubtful_set_is_asked_about(page: Page, studio: Studio, faulty: Path)
     line(page, "gaps").click()
     page.locator("#data-train").click()
     expect(page.locator("#train-verdict")).to_contain_text("Fields that are empty (1)")
+    return page
+
+
+def test_a_doubtful_set_is_asked_about(doubtful: Page) -> None:
+    """Warnings hold the start button until a person has said that it is meant so; another set takes the answer back."""
+    page = doubtful
     expect(page.locator("#train-start")).to_be_disabled()
     page.locator("#train-anyway input").check()
     expect(page.locator("#train-start")).to_be_enabled()
@@ -152,6 +159,30 @@ def test_a_doubtful_set_is_asked_about(page: Page, studio: Studio, faulty: Path)
     page.locator("#data-train").click()
     expect(page.locator("#train-verdict")).to_contain_text("Ready")
     expect(page.locator("#train-anyway")).to_be_hidden()
+
+
+def test_an_answer_that_is_given_during_a_look_stays(doubtful: Page) -> None:
+    """What the look says came to mind before the tick: it does not take it back."""
+    page, held, holding = doubtful, list[tuple[Route, APIResponse]](), True
+
+    def hold(route: Route) -> None:
+        answer = route.fetch()
+        if holding and "Fields that are empty" in answer.text():
+            held.append((route, answer))
+        else:
+            route.fulfill(response=answer)
+
+    page.route("**/gradio_api/run/predict*", hold)
+    page.locator("#option-max_steps input").fill("3")
+    while not held:
+        page.wait_for_timeout(50)
+    page.locator("#train-anyway input").check()
+    holding = False
+    for route, answer in held:
+        route.fulfill(response=answer)
+    expect(page.locator("#train-verdict")).to_contain_text("3 steps")
+    expect(page.locator("#train-start")).to_be_enabled()
+    expect(page.locator("#train-anyway input")).to_be_checked()
 
 
 def test_statistics_follow_the_cutoff_line(page: Page, screenshot: Callable[..., None]) -> None:

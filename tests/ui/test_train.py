@@ -59,7 +59,7 @@ def test_all_problems_are_listed_and_start_is_off(ctx: Context, form: Form) -> N
 def test_a_good_form_shows_command_and_yaml(ctx: Context, form: Form) -> None:
     told, question, _, shell, yaml, _, button = train.on_change(ctx, form, False, None, *filled(form))
     assert json.loads(told)["state"] == "ready"
-    assert question["visible"] is False
+    assert (question["visible"], question["value"]) == (False, False)
     assert "python -m studio train" in shell
     assert "dataset=identity" in shell
     assert "learning_rate: 0.0002" in yaml
@@ -100,6 +100,7 @@ def test_doubtful_data_is_asked_about_and_then_trained_on(ctx: Context, form: Fo
     [warning] = json.loads(told)["problems"]
     assert (warning["where"], warning["what"][:26]) == ("gaps", "Fields that are empty (1).")
     assert (question["visible"], button["interactive"]) == (True, False)
+    assert "value" not in question  # a person may be answering just now
     assert "dataset=gaps" in shell
     with pytest.raises(gr.Error, match="Train anyway"):
         train.on_start(ctx, form, False, False, None, *values)
@@ -203,7 +204,9 @@ def test_a_server_in_the_way_is_asked_about(ctx: Context, form: Form, monkeypatc
     question, can_start = asked(None)
     assert "held by the model server talker" in question["label"]
     assert [answer for _, answer in question["choices"]] == ["stop", "keep"]
-    assert (question["visible"], question["value"], can_start) == (True, None, False)
+    assert (question["visible"], can_start) == (True, False)
+    assert "value" not in question  # a person may be answering just now
+    assert asked("sleep")[0]["value"] is None
     with pytest.raises(gr.Error, match="say what becomes of it"):
         train.on_start(ctx, form, False, False, None, *values)
     assert asked("keep")[1] is False  # it will not fit then, which is asked too

@@ -67,18 +67,18 @@ class Filling:
     form: Form
     preset: gr.Dropdown
     told: gr.HTML
-    look: Callable[..., Any]
-    inputs: list[Any]
-    checked: list[Any]
+    times: gr.State  # how often it was filled; the look at the form follows its change
 
     def on(self, event: Callable[..., Any], handler: Callable[..., Any], inputs: Any, also: Sequence[Any] = ()) -> None:
-        """Fill by `handler` at `event`, then look at the form as if a person had filled it. What the handler gives
-        after the form goes to the components `also`."""
+        """Fill by `handler` at `event`, then have the form looked at as if a person had filled it. What the handler
+        gives after the form goes to the components `also`."""
         # through the queue: an error of an event that goes past it never reaches the page
         outputs = [self.preset, self.told, *self.form.filled, *also]
-        event(handler, inputs, outputs, show_progress="hidden", api_visibility="private").then(
-            self.look, self.inputs, self.checked, **QUIET
-        )
+        self.after(event(handler, inputs, outputs, show_progress="hidden", api_visibility="private"))
+
+    def after(self, done: gr.events.Dependency) -> None:
+        """Have the form looked at once that is done."""
+        done.then(_one_more, self.times, self.times, **QUIET)
 
 
 @dataclass(frozen=True)
@@ -113,19 +113,20 @@ def build(ctx: Context, tab: gr.Tab, kept: gr.HTML) -> TrainTab:
 
     checked = [outlook, anyway, room, shell, yaml, several, start]
     fields, answers = list(form.components), [anyway, room]
-    look, edits = partial(on_change, ctx, form), [anyway.input, room.input, *form.edits()]
-    gr.on(edits, look, [*answers, *fields], checked, trigger_mode="always_last", **QUIET)
+    times = gr.State(0)
+    # one event for all that calls for a look: of two, an older look could be told after a newer one
+    causes = [anyway.input, room.input, *form.edits(), times.change, tab.select]
+    look = partial(on_change, ctx, form)
+    gr.on(causes, look, [*answers, *fields], checked, trigger_mode="always_last", **QUIET)
     controlling = [form.component(key) for key in form.controlling]
     gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
-    filling = Filling(form, preset, told, look, [*answers, *fields], checked)
+    filling = Filling(form, preset, told, times)
     filling.on(preset.input, partial(on_preset, ctx, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
     _take_from(several, filling)
     _take_kept(kept, told, filling)
-    tab.select(
-        partial(on_open, ctx, form), [*answers, *fields], [*(form.component(key) for key in PICKERS), *checked], **QUIET
-    )
+    tab.select(partial(on_open, ctx, form), None, [form.component(key) for key in PICKERS], **QUIET)
     start.click(partial(on_start, ctx, form), [wait, *answers, *fields], started, api_name="start_training")
     return TrainTab(started, form.component("dataset"), filling)
 
@@ -143,21 +144,21 @@ def on_change(
     except ConfigError as error:
         told, silent = train_outlook.problems(error, changed, draft), train_servers.question((), None)
         several = train_parallel.told(given)
-        return told, _question(False, False), silent, "", "", several, gr.update(interactive=False)
+        return told, _question(False), silent, "", "", several, gr.update(interactive=False)
     seen = _look(ctx, config, room)
     doubtful = bool(seen.outlook.warnings)
     told = train_outlook.ready(config, seen.outlook, seen.plan, changed, draft)
     may_start = gr.update(interactive=(anyway or not doubtful) and bool(room or not seen.neighbours))
-    questions = _question(doubtful, anyway), train_servers.question(seen.neighbours, room)
+    questions = _question(doubtful), train_servers.question(seen.neighbours, room)
     several = train_parallel.told(given, config, seen.plan.processes)
     return told, *questions, command(config), load.dump(config), several, may_start
 
 
 def _take_from(several: gr.HTML, filling: Filling) -> None:
     """What a person gives on the panel of several devices, taken into the form."""
-    form, look = filling.form, filling.look
+    form = filling.form
     for event, key in ((several.pick, "devices"), (several.edit, "deepspeed")):
-        event(_sent, None, form.component(key), **QUIET).then(look, filling.inputs, filling.checked, **QUIET)
+        filling.after(event(_sent, None, form.component(key), **QUIET))
 
     def take_accelerate(event: gr.EventData, *values: Any) -> list[Any]:
         return on_accelerate(form, event.text, event.name, *values)
@@ -173,6 +174,10 @@ def _take_kept(kept: gr.HTML, told: gr.HTML, filling: Filling) -> None:
 
     filling.on(kept.found, take_kept, None)
     filling.on(told.afresh, partial(on_afresh, filling.form), None)
+
+
+def _one_more(times: int) -> int:
+    return times + 1
 
 
 def _sent(event: gr.EventData) -> str:
@@ -255,10 +260,10 @@ def on_again(ctx: Context, form: Form, run_id: str, changed: bool) -> list[Any]:
     return [BLANK, told, *form.fill({**_own(run.config), **changes})]
 
 
-def on_open(ctx: Context, form: Form, anyway: bool, room: str | None, *values: Any) -> list[Any]:
-    """Offer what exists now, and look again at what the datasets hold: a check may have ended meanwhile."""
+def on_open(ctx: Context, form: Form) -> list[Any]:
+    """Offer what exists now."""
     offers = choices.training(ctx)
-    return [*form.offers({key: offers[key] for key in PICKERS}), *on_change(ctx, form, anyway, room, *values)]
+    return form.offers({key: offers[key] for key in PICKERS})
 
 
 @shown
@@ -322,9 +327,10 @@ def _misfits(ctx: Context, values: Mapping[str, Any]) -> bool:
     return False
 
 
-def _question(doubtful: bool, anyway: bool) -> Any:
-    """Whether to train on doubtful data is asked while it is doubtful; no answer outlives its question."""
-    return gr.update(visible=doubtful, value=anyway and doubtful)
+def _question(doubtful: bool) -> Any:
+    """Whether to train on doubtful data is asked while it is doubtful; no answer outlives its question. One that a
+    person gives during a look stays."""
+    return gr.update(visible=True) if doubtful else gr.update(visible=False, value=False)
 
 
 def _reading(values: Mapping[str, Any], config: TrainConfig) -> str:

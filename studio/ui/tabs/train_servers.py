@@ -22,11 +22,14 @@ def draw() -> gr.Radio:
 
 
 def question(found: Sequence[Neighbour], answer: str | None) -> Any:
-    """The question about these servers, if there are any. No answer outlives its question."""
+    """The question about these servers, if there are any. No answer outlives its question; one that a person gives
+    during a look stays."""
+    if not found:
+        return gr.update(visible=False, choices=_choices(()), value=None, label=WHERE)
     offered = _choices(found)
-    kept = answer if found and answer in [value for _, value in offered] else None
-    label = f"{neighbours.sentence(found)}." if found else WHERE
-    return gr.update(visible=bool(found), choices=offered, value=kept, label=label)
+    asked = {"visible": True, "choices": offered, "label": f"{neighbours.sentence(found)}."}
+    is_void = answer is not None and answer not in [value for _, value in offered]
+    return gr.update(**asked, value=None) if is_void else gr.update(**asked)
 
 
 def freed_gb(found: Sequence[Neighbour], answer: str | None) -> float:

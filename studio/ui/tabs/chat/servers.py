@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -50,21 +50,23 @@ def build(ctx: Context, tab: gr.Tab) -> None:
             with gr.Accordion(said("As a command", "等价命令"), open=False):
                 shell = gr.Code(language="shell", interactive=False, show_label=False, lines=2)
     seen = [told, start, yaml, shell]
-    fields, look = _wire(ctx, form, adapters, seen)
+    fields = _wire(ctx, tab, form, adapters, seen)
     # through the queue: an error of an event that goes past it never reaches the page
     started = start.click(partial(on_start, ctx, form), fields, new, show_progress="hidden", api_name="start_server")
     started.then(None, js=SHOW)
     pickers = [new, adapters, form.component("model_name_or_path")]
-    tab.select(partial(on_open, ctx), None, pickers, **QUIET).then(look, fields, seen, **QUIET)
+    tab.select(partial(on_open, ctx), None, pickers, **QUIET)
 
 
-def _wire(ctx: Context, form: Form, adapters: gr.Dropdown, seen: list[Any]) -> tuple[list[Any], Callable[..., Any]]:
-    """What follows from each edit. The widgets to read, and who looks at them."""
-    fields, look = [adapters, *form.components], partial(on_change, ctx, form)
-    gr.on([adapters.change, *form.edits()], look, fields, seen, trigger_mode="always_last", **QUIET)
+def _wire(ctx: Context, tab: gr.Tab, form: Form, adapters: gr.Dropdown, seen: list[Any]) -> list[Any]:
+    """What follows from each edit, and as the tab is opened. The widgets to read."""
+    fields = [adapters, *form.components]
+    # one event for all that calls for a look: of two, an older look could be told after a newer one
+    causes = [adapters.change, *form.edits(), tab.select]
+    gr.on(causes, partial(on_change, ctx, form), fields, seen, trigger_mode="always_last", **QUIET)
     controlling = [form.component(key) for key in form.controlling]
     gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
-    return fields, look
+    return fields
 
 
 def _adapters() -> gr.Dropdown:
