@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,13 @@ from studio.ui.text import said, translations
 
 SHUTDOWN_S = 1
 TAB_IDS = ("datasets", "train", "runs", "chat", "export")
+# to the tab that the address says, and the run; while no run is looked at, their clock stands still
+COME_BACK = """() => {
+  const [tab, run = ""] = location.hash.slice(1).split("/");
+  const update = (changed) => ({ __type__: "update", ...changed });
+  if (!TABS.includes(tab)) return [];
+  return [update({ selected: tab }), tab === "runs" ? run : undefined, update({ active: tab === "runs" })];
+}""".replace("TABS", json.dumps(TAB_IDS))
 TITLE = """# Seedbed
 Fine-tune a language model, watch it learn, compare it with its base, take it home."""
 THEME = gr.themes.Base(
@@ -84,13 +92,6 @@ def build(ctx: Context) -> gr.Blocks:
 def output_of(ctx: Context, run_id: str) -> str:
     """The folder that a run made, for a picker."""
     return str(ctx.store.get(run_id).output or "")
-
-
-def on_place(place: str) -> tuple[Any, Any, Any]:
-    """Where the address says one was: the tab, the chosen run, and whether the runs' clock ticks."""
-    tab, _, run_id = place.partition("/")
-    known = tab if tab in TAB_IDS else TAB_IDS[0]
-    return gr.Tabs(selected=known), run_id, gr.Timer(active=known == "runs")
 
 
 def on_tab(event: gr.SelectData) -> Any:
@@ -182,8 +183,8 @@ def _train_on_votes(training: train.TrainTab, votes: arena.ArenaTab, tabs: gr.Ta
 
 def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> None:
     """The address keeps the tab and the run, so that a reload or a bookmark comes back to them."""
-    place = gr.Textbox(visible=False)
-    page.load(on_place, place, [tabs, watched.table, watched.timer], js="() => location.hash.slice(1)", **runs.QUIET)
+    # in the page alone: an answer of the server would come when a person may have gone elsewhere already
+    page.load(None, None, [tabs, watched.table, watched.timer], js=COME_BACK)
     tabs.select(on_tab, None, watched.timer, **runs.QUIET)
 
 

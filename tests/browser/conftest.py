@@ -12,12 +12,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import APIResponse, Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
 
 from studio.runs.store import Store
 from studio.settings import ROOT
@@ -204,6 +205,26 @@ def open_tab(page: Page, name: str, bar: str = "#tabs") -> None:
         menu.click()
         tab = row.locator(".overflow-dropdown button", has_text=name)
     tab.click()
+
+
+@contextmanager
+def held(page: Page, words: str = "") -> Iterator[list[tuple[Route, APIResponse]]]:
+    """Answers to the page's questions that contain `words` reach it at the end of the block, in their order."""
+    waiting: list[tuple[Route, APIResponse]] = []
+    over = False
+
+    def hold(route: Route) -> None:
+        answer = route.fetch()
+        if over or words not in answer.text():
+            route.fulfill(response=answer)
+        else:
+            waiting.append((route, answer))
+
+    page.route("**/gradio_api/run/predict*", hold)
+    yield waiting
+    over = True
+    for route, answer in waiting:
+        route.fulfill(response=answer)
 
 
 def _wait(condition: Callable[[], bool], complaint: str) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import APIResponse, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Studio, open_tab
+from tests.browser.conftest import Studio, held, open_tab
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 MINUTE_MS = 60_000
@@ -163,23 +163,12 @@ def test_a_doubtful_set_is_asked_about(doubtful: Page) -> None:
 
 def test_an_answer_that_is_given_during_a_look_stays(doubtful: Page) -> None:
     """What the look says came to mind before the tick: it does not take it back."""
-    page, held, holding = doubtful, list[tuple[Route, APIResponse]](), True
-
-    def hold(route: Route) -> None:
-        answer = route.fetch()
-        if holding and "Fields that are empty" in answer.text():
-            held.append((route, answer))
-        else:
-            route.fulfill(response=answer)
-
-    page.route("**/gradio_api/run/predict*", hold)
-    page.locator("#option-max_steps input").fill("3")
-    while not held:
-        page.wait_for_timeout(50)
-    page.locator("#train-anyway input").check()
-    holding = False
-    for route, answer in held:
-        route.fulfill(response=answer)
+    page = doubtful
+    with held(page, "Fields that are empty") as waiting:
+        page.locator("#option-max_steps input").fill("3")
+        while not waiting:
+            page.wait_for_timeout(50)
+        page.locator("#train-anyway input").check()
     expect(page.locator("#train-verdict")).to_contain_text("3 steps")
     expect(page.locator("#train-start")).to_be_enabled()
     expect(page.locator("#train-anyway input")).to_be_checked()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Studio
+from tests.browser.conftest import Studio, held
 
 pytestmark = pytest.mark.browser
 EVIL = (
@@ -107,6 +107,19 @@ def test_a_bad_file_names_the_row_and_the_next_one_is_registered(
     page.click("#data-train")
     expect(page.locator("#tab-train")).to_be_visible()
     expect(page.locator("#option-dataset")).to_contain_text("fern_set")
+
+
+def test_the_sample_follows_an_upload_that_comes_during_a_look(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text("[")
+    with held(page) as waiting:
+        upload(page, broken)
+        expect(page.locator("#data-problem")).to_contain_text("broken.json")
+        while not waiting:
+            page.wait_for_timeout(50)
+        upload(page, rows_file(tmp_path, "fern.jsonl", [{"question": "Who?", "answer": "Fern."}] * 7))
+        expect(page.locator("#data-guess")).not_to_be_empty()
+    expect(page.locator("#data-sample .turn.assistant").first).to_contain_text("Fern.")
 
 
 def test_the_sample_follows_a_changed_column(page: Page, tmp_path: Path) -> None:

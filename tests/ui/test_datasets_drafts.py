@@ -77,7 +77,7 @@ def test_a_file_becomes_a_set(ctx: Context, dropped: Path) -> None:
     problem, waiting, opened, _, _, guess, *_ = drop(path)
     assert (problem, opened, [draft.name for draft in waiting]) == ("", str(path), ["mine"])
     assert "Question and answer" in guess
-    verdict, chosen, notice, left, opened, *_ = register(ctx, path)
+    verdict, chosen, notice, _, left, opened, *_ = register(ctx, path)
     assert (verdict, chosen, left, opened) == ("", "mine", (), "")
     assert "12 rows" in notice
     assert "Answer 1." in first_rows(ctx, "mine")
@@ -106,7 +106,7 @@ def test_several_files_wait_and_are_opened_one_after_the_other(ctx: Context, dro
     answer = drafts.on_open(2, *changed(laid_of(answer), name="first"))
     assert answer[1] == str(paths[2])
     assert answer[0][0].name == "first", "what was corrected is kept while another file is looked at"
-    _, chosen, _, waiting, opened, *_ = drafts.on_register(ctx, drafts.PROGRESS, *laid_of(answer))
+    _, chosen, _, _, waiting, opened, *_ = drafts.on_register(ctx, drafts.PROGRESS, *laid_of(answer))
     assert (chosen, opened) == ("part3", str(paths[0]))
     assert [draft.name for draft in waiting] == ["first", "part2"]
 
@@ -115,7 +115,7 @@ def test_all_sure_ones_are_registered_at_once(ctx: Context, dropped: Path) -> No
     odd = jsonl(dropped / "odd.jsonl", [{"conv": [{"who": "me", "say": "hi"}]}] * 3)
     paths = [jsonl(dropped / f"part{number}.jsonl", ROWS) for number in (1, 2)]
     laid = laid_of(drop(odd, *paths)[1:])
-    _, chosen, notice, waiting, opened, *_ = drafts.on_register_sure(ctx, drafts.PROGRESS, *laid)
+    _, chosen, notice, _, waiting, opened, *_ = drafts.on_register_sure(ctx, drafts.PROGRESS, *laid)
     assert chosen == "part2"
     assert "part1" in notice
     assert ([draft.name for draft in waiting], opened) == (["odd"], str(odd))
@@ -229,7 +229,7 @@ def test_a_bad_file_among_good_ones_is_told_and_the_others_wait(dropped: Path) -
 def test_a_full_disk_is_said_and_leaves_nothing_behind(small_disk: Path, dropped: Path) -> None:
     ctx = Context.of(Settings(data_dir=small_disk, saves_dir=dropped))
     (small_disk / "filler").write_bytes(b"x" * 200_000)
-    verdict, _, _, waiting, *_ = register(ctx, jsonl(dropped / "big.jsonl", ROWS * 400))
+    verdict, _, _, _, waiting, *_ = register(ctx, jsonl(dropped / "big.jsonl", ROWS * 400))
     assert "the disk is full" in verdict
     assert [path.name for path in small_disk.rglob("big*")] == []
     assert ctx.registry.names() == []
@@ -276,7 +276,7 @@ def test_a_mapping_that_no_row_fits_is_refused_with_its_rows(ctx: Context, dropp
     path = jsonl(dropped / "mine.jsonl", ROWS)
     laid = changed(laid_of(drop(path)[1:]), response="no_such_column")
     assert "has no field" in drafts.on_mapping(*laid)[1]
-    verdict, _, _, waiting, *_ = drafts.on_register(ctx, drafts.PROGRESS, *laid)
+    verdict, _, _, _, waiting, *_ = drafts.on_register(ctx, drafts.PROGRESS, *laid)
     assert "no row can be used" in verdict
     assert "row 1: has no field &#x27;no_such_column&#x27;" in verdict
     assert "mine" not in ctx.registry.names()
@@ -288,8 +288,9 @@ def test_a_registered_set_is_read_anew(ctx: Context, dropped: Path) -> None:
     register(ctx, jsonl(dropped / "mine.jsonl", [{"instruction": "left", "output": "right"}] * 3))
     before = ctx.registry.file("mine").read_bytes()
     laid = changed(laid_of(page.on_columns(ctx, "mine")), prompt="output", response="instruction")
-    verdict, chosen, notice, waiting, *_ = drafts.on_register(ctx, drafts.PROGRESS, *laid)
+    verdict, chosen, notice, reread, waiting, *_ = drafts.on_register(ctx, drafts.PROGRESS, *laid)
     assert (verdict, chosen, waiting) == ("", "mine", ())
+    assert isinstance(reread, int)  # else nothing says that its rows are to be shown anew
     assert "mine is read anew" in notice
     assert ctx.registry.entry("mine").columns["prompt"] == "output"
     assert first_rows(ctx, "mine").index("right") < first_rows(ctx, "mine").index("left")

@@ -24,6 +24,7 @@ from studio.ui import choices, panel
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
+from studio.ui.looks import Look
 from studio.ui.tabs import train_find, train_kept, train_outlook, train_parallel, train_servers
 from studio.ui.text import said
 
@@ -67,18 +68,14 @@ class Filling:
     form: Form
     preset: gr.Dropdown
     told: gr.HTML
-    times: gr.State  # how often it was filled; the look at the form follows its change
+    look: Look
 
     def on(self, event: Callable[..., Any], handler: Callable[..., Any], inputs: Any, also: Sequence[Any] = ()) -> None:
         """Fill by `handler` at `event`, then have the form looked at as if a person had filled it. What the handler
         gives after the form goes to the components `also`."""
         # through the queue: an error of an event that goes past it never reaches the page
         outputs = [self.preset, self.told, *self.form.filled, *also]
-        self.after(event(handler, inputs, outputs, show_progress="hidden", api_visibility="private"))
-
-    def after(self, done: gr.events.Dependency) -> None:
-        """Have the form looked at once that is done."""
-        done.then(_one_more, self.times, self.times, **QUIET)
+        self.look.after(event(handler, inputs, outputs, show_progress="hidden", api_visibility="private"))
 
 
 @dataclass(frozen=True)
@@ -113,14 +110,13 @@ def build(ctx: Context, tab: gr.Tab, kept: gr.HTML) -> TrainTab:
 
     checked = [outlook, anyway, room, shell, yaml, several, start]
     fields, answers = list(form.components), [anyway, room]
-    times = gr.State(0)
-    # one event for all that calls for a look: of two, an older look could be told after a newer one
-    causes = [anyway.input, room.input, *form.edits(), times.change, tab.select]
-    look = partial(on_change, ctx, form)
-    gr.on(causes, look, [*answers, *fields], checked, trigger_mode="always_last", **QUIET)
+    look = Look()
+    # as the tab is opened, too: a check of the data may have ended meanwhile
+    causes = [anyway.input, room.input, *form.edits(), tab.select]
+    look.on(causes, partial(on_change, ctx, form), [*answers, *fields], checked)
     controlling = [form.component(key) for key in form.controlling]
     gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
-    filling = Filling(form, preset, told, times)
+    filling = Filling(form, preset, told, look)
     filling.on(preset.input, partial(on_preset, ctx, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)
     filling.on(outlook.apply, partial(on_advice, ctx, form), fields)
@@ -158,7 +154,7 @@ def _take_from(several: gr.HTML, filling: Filling) -> None:
     """What a person gives on the panel of several devices, taken into the form."""
     form = filling.form
     for event, key in ((several.pick, "devices"), (several.edit, "deepspeed")):
-        filling.after(event(_sent, None, form.component(key), **QUIET))
+        filling.look.after(event(_sent, None, form.component(key), **QUIET))
 
     def take_accelerate(event: gr.EventData, *values: Any) -> list[Any]:
         return on_accelerate(form, event.text, event.name, *values)
@@ -174,10 +170,6 @@ def _take_kept(kept: gr.HTML, told: gr.HTML, filling: Filling) -> None:
 
     filling.on(kept.found, take_kept, None)
     filling.on(told.afresh, partial(on_afresh, filling.form), None)
-
-
-def _one_more(times: int) -> int:
-    return times + 1
 
 
 def _sent(event: gr.EventData) -> str:

@@ -20,6 +20,7 @@ from studio.ui import choices, panel
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
+from studio.ui.looks import Look
 from studio.ui.panel import QUIET, Answer
 from studio.ui.text import said
 
@@ -42,11 +43,8 @@ def build(ctx: Context, tab: gr.Tab) -> None:
     seen = _results(ctx)
 
     fields, told = list(form.components), [verdict, shell, start]
-    gr.on(
-        [field.change for field in fields], partial(on_change, form), fields, told, trigger_mode="always_last", **QUIET
-    )
+    Look().on([*(field.change for field in fields), tab.select], partial(on_change, form), fields, told)
     tab.select(partial(on_open, ctx), chosen, [form.component("model_name_or_path"), chosen], **QUIET)
-    tab.select(partial(on_change, form), fields, told, **QUIET)
     start.click(partial(on_start, ctx, form), fields, chosen, api_name="start_bench", show_progress="hidden")
     chosen.change(lambda run_id: run_id or "", chosen, seen, **QUIET)
 

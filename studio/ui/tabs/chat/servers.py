@@ -23,6 +23,7 @@ from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form
 from studio.ui.form import draw as draw_form
+from studio.ui.looks import Look
 from studio.ui.panel import QUIET
 from studio.ui.tabs.chat import servers_cards
 from studio.ui.text import said
@@ -61,9 +62,7 @@ def build(ctx: Context, tab: gr.Tab) -> None:
 def _wire(ctx: Context, tab: gr.Tab, form: Form, adapters: gr.Dropdown, seen: list[Any]) -> list[Any]:
     """What follows from each edit, and as the tab is opened. The widgets to read."""
     fields = [adapters, *form.components]
-    # one event for all that calls for a look: of two, an older look could be told after a newer one
-    causes = [adapters.change, *form.edits(), tab.select]
-    gr.on(causes, partial(on_change, ctx, form), fields, seen, trigger_mode="always_last", **QUIET)
+    Look().on([adapters.change, *form.edits(), tab.select], partial(on_change, ctx, form), fields, seen)
     controlling = [form.component(key) for key in form.controlling]
     gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
     return fields

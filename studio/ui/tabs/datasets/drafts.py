@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from studio.datasets.upload import MAX_BYTES, Accepted, accept
 from studio.errors import DatasetError, RowError
 from studio.ui import jobs, mapping, turns
 from studio.ui.context import Context
+from studio.ui.looks import Look
 from studio.ui.panel import QUIET
 from studio.ui.panel import draw as draw_panel
 from studio.ui.tabs.datasets.rows import TOLD
@@ -99,13 +101,15 @@ class Sample:
 class Desk:
     """All of it. `drafts` are the files that wait, `opened` is the path of one of them; both empty where none waits.
 
-    While one does, the desk stands in the place of `others`.
+    While one does, the desk stands in the place of `others`. `reread` changes when a registered set was read anew.
     """
 
     guess: Guess
     sample: Sample
     drafts: gr.State
     opened: gr.State
+    reread: gr.State
+    look: Look
     others: tuple[gr.Column, gr.Column, gr.Column]
 
     @property
@@ -149,18 +153,17 @@ def draw_sample() -> Sample:
     return Sample(panel, register, cancel, verdict, rows, shell, entry)
 
 
-def states() -> tuple[gr.State, gr.State]:
-    """The states of a desk. Files of a page that is long gone are removed."""
-    return gr.State((), delete_callback=discard), gr.State("")
+def states() -> tuple[gr.State, gr.State, gr.State, Look]:
+    """What a desk remembers. Files of a page that is long gone are removed."""
+    return gr.State((), delete_callback=discard), gr.State(""), gr.State(0), Look()
 
 
-def wire(ctx: Context, desk: Desk, chosen: gr.HTML, notice: gr.HTML) -> list[gr.events.Dependency]:
-    """Wire the desk. What was registered last is `chosen`, and told in `notice`; the events after which it is."""
+def wire(ctx: Context, desk: Desk, chosen: gr.HTML, notice: gr.HTML) -> None:
+    """Wire the desk. What was registered last is `chosen`, and told in `notice`."""
     guess, sample, fields = desk.guess, desk.sample, desk.guess.fields
-    follow: dict[str, Any] = {"fn": on_mapping, "inputs": desk.inputs, "outputs": sample.follows, **QUIET}
-    gr.on([field.input for field in (guess.name, *fields.components)], trigger_mode="always_last", **follow)
+    desk.look.on([field.input for field in (guess.name, *fields.components)], on_mapping, desk.inputs, sample.follows)
     for control in (fields.format, fields.ranked):
-        control.input(mapping.reshaped, [fields.format, fields.ranked], fields.shaped, **QUIET).then(**follow)
+        desk.look.after(control.input(mapping.reshaped, [fields.format, fields.ranked], fields.shaped, **QUIET))
 
     def open_draft(event: gr.EventData, *values: Any) -> list[Any]:
         return on_open(int(event.index), *values)
@@ -168,20 +171,18 @@ def wire(ctx: Context, desk: Desk, chosen: gr.HTML, notice: gr.HTML) -> list[gr.
     def leave_draft(event: gr.EventData, *values: Any) -> list[Any]:
         return on_leave(int(event.index), *values)
 
-    guess.waiting.select(open_draft, desk.inputs, desk.laid, **TOLD).then(**follow)
-    guess.waiting.delete(leave_draft, desk.inputs, desk.laid, **TOLD).then(**follow)
+    desk.look.after(guess.waiting.select(open_draft, desk.inputs, desk.laid, **TOLD))
+    desk.look.after(guess.waiting.delete(leave_draft, desk.inputs, desk.laid, **TOLD))
     sample.cancel.click(on_cancel, desk.drafts, desk.laid, **TOLD)
-    done = [sample.verdict, chosen, notice, *desk.laid]
-    return [
-        button.click(
+    done = [sample.verdict, chosen, notice, desk.reread, *desk.laid]
+    for button, handler, api_name in (
+        (sample.register, on_register, "register_dataset"),
+        (guess.sure, on_register_sure, "register_sure_datasets"),
+    ):
+        desk.look.after(button.click(
             partial(handler, ctx), desk.inputs, done,
             show_progress_on=sample.rows, concurrency_limit=UPLOADS_AT_ONCE, api_name=api_name,
-        ).then(**follow)
-        for button, handler, api_name in (
-            (sample.register, on_register, "register_dataset"),
-            (guess.sure, on_register_sure, "register_sure_datasets"),
-        )
-    ]  # fmt: skip
+        ))  # fmt: skip
 
 
 def read(path: str, lent: bool = False) -> Draft:
@@ -329,7 +330,7 @@ def discard(drafts: Sequence[Draft]) -> None:
 def _register(
     ctx: Context, kept: Sequence[Draft], wanted: Sequence[Draft], opened: str, progress: gr.Progress
 ) -> list[Any]:
-    """Values of the verdict, the chosen set, the notice and `Desk.laid`."""
+    """Values of the verdict, the chosen set, the notice, `Desk.reread` and `Desk.laid`."""
     stored, failed = [], {}
     for draft in wanted:
         try:
@@ -341,8 +342,9 @@ def _register(
     laid = _go_on([failed.get(draft.path, draft) for draft in kept], [draft.path for draft in done], opened)
     if not stored:
         problems = "".join(turns.lines_html(draft.problem, "bad") for draft in failed.values())
-        return [problems, gr.skip(), gr.skip(), *laid]
-    return ["", stored[-1][1], "".join(notice for _, _, notice in stored), *laid]
+        return [problems, gr.skip(), gr.skip(), gr.skip(), *laid]
+    reread = time.time_ns() if any(draft.stays for draft in done) else gr.skip()
+    return ["", stored[-1][1], "".join(notice for _, _, notice in stored), reread, *laid]
 
 
 def _store(ctx: Context, draft: Draft, progress: gr.Progress) -> tuple[str, str]:

@@ -100,14 +100,10 @@ def build(ctx: Context, tab: gr.Tab) -> DatasetsTab:
                 chosen = _draw_chosen(ctx, table)
             sample = drafts.draw_sample()
     desk = drafts.Desk(guess, sample, *drafts.states(), (entrance, listed, about))
-    _wire_chosen(ctx, table, notice, chosen)
+    _wire_chosen(ctx, table, notice, chosen, desk.reread)
     way_in.wire(ctx, way, desk, problem)
-    for registered in drafts.wire(ctx, desk, table, notice):
-        # a set that is read anew keeps its name, and with it the value of the list
-        registered.then(partial(on_select, ctx), table, chosen.about, **QUIET)
-    chosen.actions.columns.click(partial(on_columns, ctx), table, desk.laid, **TOLD).then(
-        drafts.on_mapping, desk.inputs, desk.sample.follows, **QUIET
-    )
+    drafts.wire(ctx, desk, table, notice)
+    desk.look.after(chosen.actions.columns.click(partial(on_columns, ctx), table, desk.laid, **TOLD))
     for lines in (imports, chosen.jobs):
         _wire_jobs(ctx, lines, table, notice)
     return DatasetsTab(chosen.actions.train, table)
@@ -252,9 +248,11 @@ def _draw_actions() -> Actions:
     return Actions(row, train, fetch, make, take, columns, delete, question, yes, no, undo_row, undo)
 
 
-def _wire_chosen(ctx: Context, table: gr.HTML, notice: gr.HTML, chosen: Chosen) -> None:
+def _wire_chosen(ctx: Context, table: gr.HTML, notice: gr.HTML, chosen: Chosen, reread: gr.State) -> None:
     pages, actions = chosen.pages, chosen.actions
-    table.change(partial(on_select, ctx), table, chosen.about, **QUIET).then(
+    # a set that is read anew keeps its name, and with it the value of the list
+    changes = [table.change, reread.change]
+    gr.on(changes, partial(on_select, ctx), table, chosen.about, trigger_mode="always_last", **QUIET).then(
         partial(rows.on_count, ctx), [table, *pages.where], pages.counted, **TOLD
     ).then(partial(on_settle, ctx), table, None, **TOLD)
     # rows were edited: what was known about them is out of date

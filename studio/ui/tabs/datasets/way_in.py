@@ -80,11 +80,10 @@ def wire(ctx: Context, way: WayIn, desk: drafts.Desk, problem: gr.HTML) -> None:
     """Wire them: what can be read waits on the desk, what cannot is told in `problem`."""
     taken = [problem, *desk.laid]
     way.tabs.select(lambda: "", None, problem, **QUIET)  # what was wrong with one way in says nothing about another
-    follow: dict[str, Any] = {"fn": drafts.on_mapping, "inputs": desk.inputs, "outputs": desk.sample.follows, **TOLD}
-    way.files.upload(on_files, [way.files, *desk.inputs], [way.files, *taken], **TOLD).then(**follow)
+    desk.look.after(way.files.upload(on_files, [way.files, *desk.inputs], [way.files, *taken], **TOLD))
     for event in (way.look_at_path.click, way.path.submit):
-        event(partial(on_path, ctx), [way.path, *desk.inputs], taken, **TOLD).then(**follow)
-    way.look_at_text.click(on_paste, [way.text, *desk.inputs], taken, **TOLD).then(**follow)
+        desk.look.after(event(partial(on_path, ctx), [way.path, *desk.inputs], taken, **TOLD))
+    desk.look.after(way.look_at_text.click(on_paste, [way.text, *desk.inputs], taken, **TOLD))
     _wire_hub(ctx, way.hub, problem)
 
 
