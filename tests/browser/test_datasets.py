@@ -110,16 +110,17 @@ def test_a_bad_file_names_the_row_and_the_next_one_is_registered(
 
 
 def test_the_sample_follows_an_upload_that_comes_during_a_look(page: Page, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.json"
-    broken.write_text("[")
-    with held(page) as waiting:
-        upload(page, broken)
-        expect(page.locator("#data-problem")).to_contain_text("broken.json")
+    with held(page, "Fern.") as waiting:
+        upload(page, rows_file(tmp_path, "fern.jsonl", [{"question": "Who?", "answer": "Fern."}] * 7))
         while not waiting:
             page.wait_for_timeout(50)
-        upload(page, rows_file(tmp_path, "fern.jsonl", [{"question": "Who?", "answer": "Fern."}] * 7))
-        expect(page.locator("#data-guess")).not_to_be_empty()
-    expect(page.locator("#data-sample .turn.assistant").first).to_contain_text("Fern.")
+        page.click("#data-cancel")
+        expect(page.locator("#datasets-table")).to_be_visible()
+        upload(page, rows_file(tmp_path, "moss.jsonl", [{"question": "Who?", "answer": "Moss."}] * 7))
+        expect(page.locator("#data-name textarea, #data-name input")).to_have_value("moss")
+        page.wait_for_timeout(500)  # long enough for a look that does not wait for the one before
+    expect(page.locator("#data-sample .turn.assistant").first).to_contain_text("Moss.")
+    expect(page.locator("#data-sample")).not_to_contain_text("Fern.")
 
 
 def test_the_sample_follows_a_changed_column(page: Page, tmp_path: Path) -> None:
