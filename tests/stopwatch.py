@@ -13,8 +13,8 @@ BUSIEST = 4.0  # times as long as alone: beyond it, it is no longer believed tha
 
 
 def kept(limit_s: float, seconds: Callable[[], float]) -> bool:
-    """Whether what takes `seconds()` keeps a promise, at the second try at the latest: neighbours also take the memory
-    and the kernel, which no stopwatch sees."""
+    """Whether what takes `seconds()` keeps a promise, at the second try at the latest: neighbours also take the memory,
+    the disk and the kernel, which no stopwatch sees."""
     return any(seconds() < limit_s for _ in range(2))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from studio.runs.process import of_run
 from studio.worker.stop import STOPPED, Requests
-from tests.stopwatch import Stopwatch
+from tests.stopwatch import Stopwatch, kept
 from tests.worker.conftest import Start, Worker, make_model, register
 
 ANSWER_S = 2.0
@@ -68,14 +68,18 @@ def test_while_loading_a_model(start: Start, tmp_path: Path, tokenizer_dir: Path
 
 
 def test_while_training_it_saves_first(start: Start) -> None:
-    worker = start(max_steps=100_000, save_steps=0)
-    worker.until(lambda: len(worker.losses) > 3)
-    assert stop(worker) < ANSWER_S
-    last = max(worker.losses)
-    assert (worker.run_dir / f"checkpoints/checkpoint-{last}/trainer_state.json").exists()
-    assert (worker.run_dir / "adapter/adapter_model.safetensors").exists()
-    assert worker.json("result.json")["stopped"] is True
-    assert worker.json("result.json")["steps"] == last
+    def seconds() -> float:
+        worker = start(max_steps=100_000, save_steps=0)
+        worker.until(lambda: len(worker.losses) > 3)
+        took = stop(worker)
+        last = max(worker.losses)
+        assert (worker.run_dir / f"checkpoints/checkpoint-{last}/trainer_state.json").exists()
+        assert (worker.run_dir / "adapter/adapter_model.safetensors").exists()
+        assert worker.json("result.json")["stopped"] is True
+        assert worker.json("result.json")["steps"] == last
+        return took
+
+    assert kept(ANSWER_S, seconds)  # what it saves lies on the disk before it ends, behind what neighbours write
 
 
 def test_within_a_long_step(start: Start, tmp_path: Path) -> None:
@@ -91,11 +95,16 @@ def test_within_a_long_step(start: Start, tmp_path: Path) -> None:
 def test_within_a_long_validation(start: Start, tmp_path: Path) -> None:
     rows = [{"instruction": f"Question {n}", "input": "", "output": f"Answer {n}"} for n in range(4000)]
     data = register(tmp_path / "large", demo=rows)
-    worker = start(dataset_dir=str(data), val_size=3900, eval_steps=2, max_steps=5, per_device_eval_batch_size=1)
-    worker.until(lambda: len(worker.losses) == 2)
-    assert stop(worker) < ANSWER_S
-    assert (worker.run_dir / "checkpoints/checkpoint-2").exists()
-    assert worker.json("result.json")["stopped"] is True
+
+    def seconds() -> float:
+        worker = start(dataset_dir=str(data), val_size=3900, eval_steps=2, max_steps=5, per_device_eval_batch_size=1)
+        worker.until(lambda: len(worker.losses) == 2)
+        took = stop(worker)
+        assert (worker.run_dir / "checkpoints/checkpoint-2").exists()
+        assert worker.json("result.json")["stopped"] is True
+        return took
+
+    assert kept(ANSWER_S, seconds)
 
 
 def test_a_save_request_is_answered_at_the_next_step(start: Start) -> None:
