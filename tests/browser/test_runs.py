@@ -13,7 +13,7 @@ from studio.config.train import TrainConfig
 from studio.runs import events, launchers
 from studio.runs.run import Run, State
 from studio.settings import ROOT
-from tests.browser.conftest import Studio
+from tests.browser.conftest import Studio, held
 
 pytestmark = pytest.mark.browser
 
@@ -117,6 +117,25 @@ def test_keyboard_chooses_a_run(studio: Studio, page: Page, tmp_path: Path) -> N
     page.keyboard.press("Enter")
     page.locator("#run-status").get_by_text("first", exact=True).wait_for()
     assert "first" in page.url
+
+
+def test_of_runs_that_are_picked_in_haste_the_last_is_shown(studio: Studio, page: Page) -> None:
+    """The answers about the first one come when the second one is chosen already."""
+    first, second = (studio.store.create(TrainConfig(dataset=("identity",), run_name=name)) for name in "ab")
+    page.goto(f"{studio.url}/#runs")
+    row = page.locator(f"#runs-table tr[data-run='{first.id}']")
+    row.wait_for(timeout=SOON_MS)
+    with held(page, first.id) as waiting:
+        row.click()
+        while not waiting:
+            page.wait_for_timeout(50)
+        page.locator(f"#runs-table tr[data-run='{second.id}']").click()
+        page.wait_for_timeout(500)  # long enough for a look that does not wait for the one before
+    page.locator("#run-status").get_by_text(second.id).wait_for()
+    page.wait_for_timeout(500)
+    assert first.id not in page.locator("#run-status").inner_text()
+    page.get_by_role("button", name="Configuration").click()
+    page.get_by_text("run_name: b", exact=True).wait_for()
 
 
 def test_a_long_list_scrolls_and_its_last_run_can_be_chosen(studio: Studio, page: Page) -> None:

@@ -35,16 +35,15 @@ def ended(ctx: Context, reason: str, **files: object) -> Run:
 
 def test_failure_shows_reason_and_hint_escaped(ctx: Context) -> None:
     run = ended(ctx, "failed", error={"message": "row 3: <b>bad</b>", "hint": "fix it"})
-    shown = runs.on_select(ctx, run.id)
-    status = shown[9]
+    _, _, status, *_ = runs.on_look(ctx, run.id, "")
     assert "row 3: &lt;b&gt;bad&lt;/b&gt; fix it" in status
     assert "<b>bad" not in status
 
 
 def test_unchanged_run_costs_nothing(ctx: Context) -> None:
     run = ended(ctx, "completed")
-    first = runs.on_tick(ctx, run.id, "")
-    again = runs.on_tick(ctx, run.id, first[1])
+    first = runs.on_look(ctx, run.id, "")
+    again = runs.on_look(ctx, run.id, first[1])
     assert again[0].active is False
     assert all(update == gr.skip() for update in again[1:])
 
@@ -62,7 +61,7 @@ def test_buttons_follow_the_state(ctx: Context) -> None:
     run = ended(ctx, "stopped")
     (run.path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     (run.path / "checkpoints" / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    updates = dict(zip(BUTTONS, runs.on_select(ctx, run.id)[-len(BUTTONS) :], strict=True))
+    updates = dict(zip(BUTTONS, runs.on_look(ctx, run.id, "")[-len(BUTTONS) :], strict=True))
     assert {name for name, update in updates.items() if update.get("interactive")} == {
         "resume", "change", "again", "delete",
     }  # fmt: skip
@@ -85,7 +84,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_that_is_told(ctx: Context, monk
 def test_a_failed_run_offers_what_its_card_says(ctx: Context) -> None:
     retry = {"per_device_train_batch_size": 1, "gradient_checkpointing": "on"}
     run = ended(ctx, "failed", error={"message": "Memory ran out.", "retry": retry})
-    button = runs.on_select(ctx, run.id)[-1]
+    button = runs.on_look(ctx, run.id, "")[-1]
     assert button["visible"] is True
     assert button["value"].endswith("per_device_train_batch_size: 1, gradient_checkpointing: on")
 
@@ -95,7 +94,7 @@ def test_a_run_that_the_kernel_ended_is_offered_a_lighter_try(ctx: Context) -> N
     run.request("CLAIM")
     told = {"code": None, "signal": 9, "reason": "failed", "out_of_memory": True, "at": time.time()}
     write_json(run.path / "exit.json", told)
-    button = runs.on_select(ctx, run.id)[-1]
+    button = runs.on_look(ctx, run.id, "")[-1]
     assert button["visible"] is True
     assert ": " in button["value"].removeprefix(str(runs.RETRY))  # an option and its value
 
@@ -139,7 +138,7 @@ def test_remarks_by_cursor(ctx: Context) -> None:
 
 
 def test_missing_run_is_an_empty_state(ctx: Context) -> None:
-    assert "Choose a run" in runs.on_tick(ctx, "", "something")[2]
+    assert "Choose a run" in runs.on_look(ctx, "", "something")[2]
 
 
 def test_stop_now_ends_a_worker_whose_nanny_is_gone(ctx: Context) -> None:

@@ -21,6 +21,7 @@ from studio.runs.summary import of as summary_of
 from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
+from studio.ui.looks import Look
 from studio.ui.tabs import runs_checkpoints, runs_processes
 from studio.ui.text import said
 
@@ -86,15 +87,10 @@ def build(ctx: Context) -> RunsTab:
         yaml = gr.Code(language="yaml", interactive=False, show_label=False)
         shell = gr.Code(language="shell", interactive=False, show_label=False, lines=2)
 
-    ticking = [timer, seen, status, log, actions.row, *actions.buttons]
-    gr.on(
-        [table.select, table.change],
-        partial(on_select, ctx),
-        table,
-        [charts, remarks, processes, kept, yaml, shell, confirm, *ticking],
-        **QUIET,
-    )
-    timer.tick(partial(on_tick, ctx), [table, seen], ticking, **QUIET)
+    picks = [table.select, table.change]
+    Look().on(picks, partial(on_select, ctx), [table], [charts, remarks, processes, kept, yaml, shell, confirm])
+    state = [timer, seen, status, log, actions.row, *actions.buttons]
+    Look().on([*picks, timer.tick], partial(on_look, ctx), [table, seen], state)
     for button, name in ((actions.stop, "STOP"), (actions.stop_now, "STOP_NOW"), (actions.save, "SAVE")):
         button.click(partial(on_request, ctx, name), table, None, api_name=f"{name.lower()}_run")
     actions.resume.click(partial(on_resume, ctx), table, table, api_name="resume_run")
@@ -159,16 +155,16 @@ def _deletion(ctx: Context, table: gr.HTML, delete: gr.Button) -> gr.Row:
 
 
 def on_select(ctx: Context, run_id: str) -> list[Any]:
-    """Everything about a run that was just chosen."""
+    """What stays as it is of a run that was just chosen; the panels ask for the rest themselves."""
     run = _find(ctx, run_id)
     if run is None:
-        return [*[""] * PANELS, "", "", gr.update(visible=False), *_nothing()]
+        return [*[""] * PANELS, "", "", gr.update(visible=False)]
     known = run.kind != UNKNOWN_KIND  # if not, its config cannot be read; its state says so
     told = (load.dump(run.config), command(run.config)) if known else ("", "")
-    return [*[run.id] * PANELS, *told, gr.update(visible=False), *_view(ctx, run)]
+    return [*[run.id] * PANELS, *told, gr.update(visible=False)]
 
 
-def on_tick(ctx: Context, run_id: str, seen: str) -> list[Any]:
+def on_look(ctx: Context, run_id: str, seen: str) -> list[Any]:
     """What changed about the chosen run since the last look; most often nothing, which costs nothing."""
     run = _find(ctx, run_id)
     if run is None:
