@@ -26,6 +26,7 @@ from studio.ui import brisk, downloads, lean, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.login import Login
+from studio.ui.panel import QUIET
 from studio.ui.tabs import chat, datasets, export, runs, train, train_kept
 from studio.ui.tabs.chat import arena
 from studio.ui.text import said, translations
@@ -110,7 +111,7 @@ def _follow_run(started: gr.State, tabs: gr.Tabs, watched: runs.RunsTab) -> None
         started,
         [tabs, watched.table, watched.timer],
         js="(id) => { history.replaceState(null, '', '#runs'); return id; }",
-        **runs.QUIET,
+        **QUIET,
     )
 
 
@@ -185,7 +186,7 @@ def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> No
     """The address keeps the tab and the run, so that a reload or a bookmark comes back to them."""
     # in the page alone: an answer of the server would come when a person may have gone elsewhere already
     page.load(None, None, [tabs, watched.table, watched.timer], js=COME_BACK)
-    tabs.select(on_tab, None, watched.timer, **runs.QUIET)
+    tabs.select(on_tab, None, watched.timer, **QUIET)
 
 
 def serve(settings: Settings) -> None:

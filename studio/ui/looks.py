@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.ui.panel import QUIET
+from studio.ui.panel import LATEST
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Look:
 
     def on(self, causes: Sequence[Any], handler: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
         """Call `handler` at the events `causes`, and `after` others; while it runs, the last of them waits."""
-        gr.on([*causes, self.times.change], handler, inputs, outputs, trigger_mode="always_last", **QUIET)
+        gr.on([*causes, self.times.change], handler, inputs, outputs, **LATEST)
 
     def after(self, done: gr.events.Dependency) -> gr.events.Dependency:
         """Look once `done` has ended, by which the form was filled in. What comes then does not wait for the look."""

@@ -19,6 +19,8 @@ from studio.ui.context import Context
 Answer = dict[str, Any] | None
 # a value that changes past the queue still reaches the page; only its errors would not
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# of events that come while one is under way Gradio hears none, unless told so: here the last of them, without its data
+LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
 
 def draw(

@@ -174,6 +174,19 @@ def test_an_answer_that_is_given_during_a_look_stays(doubtful: Page) -> None:
     expect(page.locator("#train-anyway input")).to_be_checked()
 
 
+def test_settings_that_are_typed_in_haste_are_those_of_both_panels(page: Page) -> None:
+    choose(page, "alpaca_demo", "masks")
+    field = page.locator("#mask-cutoff_len input")
+    with held(page) as waiting:
+        field.fill("3")
+        page.wait_for_timeout(500)
+        assert waiting
+        field.fill("33")
+        page.wait_for_timeout(500)
+    open_panel(page, "statistics")
+    expect(page.locator("#measure-cutoff_len input")).to_have_value("33")
+
+
 def test_statistics_follow_the_cutoff_line(page: Page, screenshot: Callable[..., None]) -> None:
     choose(page, "sharegpt_demo", "statistics")
     panel = page.locator("#data-statistics")

@@ -13,7 +13,7 @@ from studio.errors import DatasetError
 from studio.ui import panel
 from studio.ui.context import Context
 from studio.ui.form import Form
-from studio.ui.panel import QUIET, Answer
+from studio.ui.panel import LATEST, Answer
 from studio.ui.tabs.data_statistics import MASKING, asked_config, draw_settings, follow
 
 # what a browser draws at once without a pause; the figures count all of them
@@ -33,7 +33,7 @@ def build(ctx: Context, chosen: gr.HTML, measured: Form) -> None:
     forms = [[form.component(key) for key in MASKING] for form in (settings, measured)]
     for here, there in (forms, forms[::-1]):
         # what a person typed only: an update is no input, so they do not answer each other for ever
-        gr.on([field.input for field in here], same, here, there, **QUIET)
+        gr.on([field.input for field in here], same, here, there, **LATEST)
 
 
 def on_mask(ctx: Context, subject: str, row: int) -> Answer:

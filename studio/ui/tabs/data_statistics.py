@@ -20,7 +20,7 @@ from studio.models import BUNDLED
 from studio.ui import choices, form, jobs, panel
 from studio.ui.context import Context
 from studio.ui.form import Form
-from studio.ui.panel import QUIET, Answer
+from studio.ui.panel import LATEST, QUIET, Answer
 from studio.ui.tabs.data_checks import told_finding
 
 MASKING = (
@@ -65,7 +65,7 @@ def follow(settings: Form, chosen: gr.HTML, drawn: gr.HTML) -> None:
     fields = list(settings.components)
     gr.on(
         [chosen.change, *(field.change for field in fields)], partial(subject, settings), [chosen, *fields], drawn,
-        trigger_mode="always_last", **QUIET,
+        **LATEST,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from studio.ui import cards, live
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.looks import Look
+from studio.ui.panel import QUIET
 from studio.ui.tabs import runs_checkpoints, runs_processes
 from studio.ui.text import said
 
@@ -30,7 +31,6 @@ LOG_BYTES = 16_000
 PANELS = 4  # that hold the id of the chosen run and ask for themselves
 RETRY = said("Retry with", "重试，改用")
 ON_CHECKPOINTS = "document.querySelector('#run-checkpoints .panel').dispatchEvent(new Event"
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True)

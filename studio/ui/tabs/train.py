@@ -25,6 +25,7 @@ from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
 from studio.ui.looks import Look
+from studio.ui.panel import LATEST, QUIET
 from studio.ui.tabs import train_find, train_kept, train_outlook, train_parallel, train_servers
 from studio.ui.text import said
 
@@ -46,7 +47,6 @@ DOUBLE_CLICK_S = 3.0
 BLANK = "(blank)"
 # what is offered here may change while the page is open
 PICKERS = ("model_name_or_path", "adapter_name_or_path", "dataset", "eval_dataset", "ref_model", "reward_model")
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # options of an earlier run that belong to that run alone
 OWN = frozenset({"kind", "dataset_dir", "resume_from_checkpoint", "resumed_from"})
 
@@ -115,7 +115,7 @@ def build(ctx: Context, tab: gr.Tab, kept: gr.HTML) -> TrainTab:
     causes = [anyway.input, room.input, *form.edits(), tab.select]
     look.on(causes, partial(on_change, ctx, form), [*answers, *fields], checked)
     controlling = [form.component(key) for key in form.controlling]
-    gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
+    gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **LATEST)
     filling = Filling(form, preset, told, look)
     filling.on(preset.input, partial(on_preset, ctx, form), [preset, form.component("dataset")])
     filling.on(upload.upload, partial(on_upload, form), upload)

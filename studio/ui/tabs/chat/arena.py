@@ -22,7 +22,7 @@ from studio.ui.choices import Choices
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
-from studio.ui.panel import QUIET, Answer
+from studio.ui.panel import LATEST, QUIET, Answer
 from studio.ui.tabs.chat import arena_battle, arena_data, arena_needs, pickers
 from studio.ui.tabs.chat.arena_data import on_train
 from studio.ui.tabs.chat.arena_results import results_html
@@ -74,7 +74,7 @@ def build(ctx: Context, tab: gr.Tab) -> ArenaTab:
         api_name="start_arena",
     )  # fmt: skip
     # the first battle, while none is shown; and an arena that goes on is another run
-    progress.select(partial(arena_battle.on_show, ctx), source, booth.shown, **QUIET)
+    progress.select(partial(arena_battle.on_show, ctx), source, booth.shown, **LATEST)
     progress.end(partial(on_gone_on, ctx), None, source, **QUIET)
     return ArenaTab(harvest.train, harvest.prepared)
 

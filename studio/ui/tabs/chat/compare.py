@@ -12,13 +12,13 @@ from gradio.events import Dependency
 
 from studio.ui.context import Context
 from studio.ui.doors import shown as told
+from studio.ui.panel import LATEST, QUIET
 from studio.ui.tabs.chat import arrange, layout, remote, strip, talk, verdict
 from studio.ui.tabs.chat.answer import on_answer
 from studio.ui.tabs.chat.layout import Page
 from studio.ui.tabs.chat.pickers import offers, pair, remark
 from studio.ui.tabs.chat.setup import LETTERS, PANES
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 QUEUED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -161,7 +161,9 @@ class _Wiring:
         ctx, page = self.ctx, self.page
         tab.select(partial(on_open, ctx), None, page.picks, **QUIET)
         picked, given = [page.count, *page.picks], [page.chat, *page.given]
-        opened = page.chat.select(partial(arrange.on_show, ctx), [page.chat, *picked], page.outputs, **self.ending)
+        opened = page.chat.select(
+            partial(arrange.on_show, ctx), [page.chat, *picked], page.outputs, **{**self.ending, **LATEST}
+        )
         cleared = page.below.clear.click(arrange.on_new, None, page.outputs, **self.ending)
         widened = page.below.add.click(
             partial(arrange.on_add, ctx), picked, [page.count, *(each.column for each in page.columns), *page.picks],

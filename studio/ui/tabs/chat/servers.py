@@ -24,7 +24,7 @@ from studio.ui.doors import shown
 from studio.ui.form import Form
 from studio.ui.form import draw as draw_form
 from studio.ui.looks import Look
-from studio.ui.panel import QUIET
+from studio.ui.panel import LATEST, QUIET
 from studio.ui.tabs.chat import servers_cards
 from studio.ui.text import said
 
@@ -64,7 +64,7 @@ def _wire(ctx: Context, tab: gr.Tab, form: Form, adapters: gr.Dropdown, seen: li
     fields = [adapters, *form.components]
     Look().on([adapters.change, *form.edits(), tab.select], partial(on_change, ctx, form), fields, seen)
     controlling = [form.component(key) for key in form.controlling]
-    gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **QUIET)
+    gr.on(form.edits(form.controlling), partial(on_shift, form), controlling, form.shifting, **LATEST)
     return fields
 
 

@@ -26,7 +26,7 @@ from studio.errors import DatasetError, RowError
 from studio.ui import jobs, mapping, turns
 from studio.ui.context import Context
 from studio.ui.looks import Look
-from studio.ui.panel import QUIET
+from studio.ui.panel import LATEST
 from studio.ui.panel import draw as draw_panel
 from studio.ui.tabs.datasets.rows import TOLD
 from studio.ui.text import said
@@ -163,7 +163,7 @@ def wire(ctx: Context, desk: Desk, chosen: gr.HTML, notice: gr.HTML) -> None:
     guess, sample, fields = desk.guess, desk.sample, desk.guess.fields
     desk.look.on([field.input for field in (guess.name, *fields.components)], on_mapping, desk.inputs, sample.follows)
     for control in (fields.format, fields.ranked):
-        desk.look.after(control.input(mapping.reshaped, [fields.format, fields.ranked], fields.shaped, **QUIET))
+        desk.look.after(control.input(mapping.reshaped, [fields.format, fields.ranked], fields.shaped, **LATEST))
 
     def open_draft(event: gr.EventData, *values: Any) -> list[Any]:
         return on_open(int(event.index), *values)

@@ -16,7 +16,7 @@ from studio.errors import DatasetError
 from studio.ui import turns
 from studio.ui.context import Context
 from studio.ui.doors import shown
-from studio.ui.panel import QUIET
+from studio.ui.panel import LATEST, QUIET
 from studio.ui.tabs.datasets import rows
 from studio.ui.tabs.datasets.rows import TOLD, Pages, Undo
 from studio.ui.text import said
@@ -68,9 +68,7 @@ def wire(ctx: Context, table: gr.HTML, pages: Pages, reading: gr.Column, editor:
     opened = [reading, *editor.opened]
     pages.rows.edit(open_row, table, opened, **TOLD)
     pages.add.click(partial(on_add, ctx), table, opened, **TOLD)
-    editor.code.change(
-        partial(on_typed, ctx), [table, editor.code], [editor.reads, editor.save], trigger_mode="always_last", **QUIET
-    )
+    editor.code.change(partial(on_typed, ctx), [table, editor.code], [editor.reads, editor.save], **LATEST)
     editor.cancel.click(on_close, None, [reading, editor.panel], **QUIET)
     editor.save.click(
         partial(on_save, ctx),

@@ -19,7 +19,7 @@ from studio.errors import DatasetError
 from studio.ui import jobs, mapping, turns
 from studio.ui.context import Context
 from studio.ui.doors import shown
-from studio.ui.panel import QUIET
+from studio.ui.panel import LATEST, QUIET
 from studio.ui.tabs import data_checks, data_masks, data_statistics
 from studio.ui.tabs.datasets import drafts, editor, listing, operations, rows, taking, way_in
 from studio.ui.tabs.datasets.rows import TOLD
@@ -252,7 +252,7 @@ def _wire_chosen(ctx: Context, table: gr.HTML, notice: gr.HTML, chosen: Chosen, 
     pages, actions = chosen.pages, chosen.actions
     # a set that is read anew keeps its name, and with it the value of the list
     changes = [table.change, reread.change]
-    gr.on(changes, partial(on_select, ctx), table, chosen.about, trigger_mode="always_last", **QUIET).then(
+    gr.on(changes, partial(on_select, ctx), table, chosen.about, **LATEST).then(
         partial(rows.on_count, ctx), [table, *pages.where], pages.counted, **TOLD
     ).then(partial(on_settle, ctx), table, None, **TOLD)
     # rows were edited: what was known about them is out of date

@@ -24,7 +24,7 @@ from studio.ui import choices
 from studio.ui.context import Context
 from studio.ui.doors import shown
 from studio.ui.form import Form, draw
-from studio.ui.panel import QUIET
+from studio.ui.panel import LATEST, QUIET
 from studio.ui.tabs.export import results
 from studio.ui.tabs.export.kinds import Kind
 from studio.ui.text import said
@@ -114,12 +114,11 @@ def offers(ctx: Context, kind: Kind) -> dict[str, Sequence[Any]]:
 def _wire(ctx: Context, sheet: Sheet, told: list[Any], start: gr.Button) -> None:
     kind, form, fields = sheet.kind, sheet.form, list(sheet.form.components)
     gr.on(
-        [field.change for field in fields], partial(on_change, ctx, kind, form), fields, told,
-        trigger_mode="always_last", **QUIET,
+        [field.change for field in fields], partial(on_change, ctx, kind, form), fields, told, **LATEST
     )  # fmt: skip
     if form.controlling:
         controlling = [form.component(key) for key in form.controlling]
-        gr.on(form.edits(form.controlling), partial(_on_shift, form), controlling, form.shifting, **QUIET)
+        gr.on(form.edits(form.controlling), partial(_on_shift, form), controlling, form.shifting, **LATEST)
     if kind.called:
         name = form.component("run_name")
         sheet.subject.change(partial(on_subject, ctx, kind), sheet.subject, name, **QUIET)
