@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -32,14 +32,13 @@ from studio.ui.tabs.chat import arena
 from studio.ui.text import said, translations
 
 SHUTDOWN_S = 1
-TAB_IDS = ("datasets", "train", "runs", "chat", "export")
 # to the tab that the address says, and the run; while no run is looked at, their clock stands still
 COME_BACK = """() => {
   const [tab, run = ""] = location.hash.slice(1).split("/");
   const update = (changed) => ({ __type__: "update", ...changed });
   if (!TABS.includes(tab)) return [];
   return [update({ selected: tab }), tab === "runs" ? run : undefined, update({ active: tab === "runs" })];
-}""".replace("TABS", json.dumps(TAB_IDS))
+}"""
 TITLE = """# Seedbed
 Fine-tune a language model, watch it learn, compare it with its base, take it home."""
 THEME = gr.themes.Base(
@@ -66,24 +65,25 @@ def build(ctx: Context) -> gr.Blocks:
         gr.Markdown(TITLE, elem_id="title")
         live.strip(ctx)
         kept = train_kept.draw()
+        rooms: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="tabs") as tabs:
-            with _tab("datasets", "Datasets", "数据集") as tab:
-                data = datasets.build(ctx, tab)
-            with _tab("train", "Train", "训练") as tab:
-                training = train.build(ctx, tab, kept)
-            with _tab("runs", "Runs", "运行"):
+            with _tab("datasets", "Datasets", "数据集") as rooms["datasets"]:
+                data = datasets.build(ctx, rooms["datasets"])
+            with _tab("train", "Train", "训练") as rooms["train"]:
+                training = train.build(ctx, rooms["train"], kept)
+            with _tab("runs", "Runs", "运行") as rooms["runs"]:
                 watched = runs.build(ctx)
-            with _tab("chat", "Chat", "对话") as tab:
-                talk = chat.build(ctx, tab)
-            with _tab("export", "Export", "导出") as tab:
-                exported = export.build(ctx, tab)
+            with _tab("chat", "Chat", "对话") as rooms["chat"]:
+                talk = chat.build(ctx, rooms["chat"])
+            with _tab("export", "Export", "导出") as rooms["export"]:
+                exported = export.build(ctx, rooms["export"])
         _follow_run(training.started, tabs, watched)
         _carry(data.train, data.chosen, tabs, "train", training.dataset, lambda name: [name])
         _compare(watched.chat, watched.table, tabs, talk, partial(output_of, ctx))
         _use_again(ctx, watched, training, tabs)
         _train_on_votes(training, talk.arena, tabs)
         _take_elsewhere(ctx, watched, exported, tabs, talk)
-        _remember_place(page, tabs, watched)
+        _remember_place(page, tabs, rooms, watched)
     # Gradio looks for queued events a thousand times a second, four percent of a core for nothing; twenty will do
     page._queue.sleep_when_free = 0.05
     page._queue.progress_update_sleep_when_free = 0.2
@@ -93,11 +93,6 @@ def build(ctx: Context) -> gr.Blocks:
 def output_of(ctx: Context, run_id: str) -> str:
     """The folder that a run made, for a picker."""
     return str(ctx.store.get(run_id).output or "")
-
-
-def on_tab(event: gr.SelectData) -> Any:
-    """The chosen run is looked at only while its tab is open."""
-    return gr.Timer(active=event.index == TAB_IDS.index("runs"))
 
 
 def _tab(name: str, english: str, chinese: str) -> gr.Tab:
@@ -182,11 +177,14 @@ def _train_on_votes(training: train.TrainTab, votes: arena.ArenaTab, tabs: gr.Ta
     votes.train.click(None, js="() => history.replaceState(null, '', '#train')")
 
 
-def _remember_place(page: gr.Blocks, tabs: gr.Tabs, watched: runs.RunsTab) -> None:
-    """The address keeps the tab and the run, so that a reload or a bookmark comes back to them."""
+def _remember_place(page: gr.Blocks, tabs: gr.Tabs, rooms: Mapping[str, gr.Tab], watched: runs.RunsTab) -> None:
+    """The address keeps the tab and the run, so that a reload or a bookmark comes back to them. The run is looked at
+    only while its tab is open."""
     # in the page alone: an answer of the server would come when a person may have gone elsewhere already
-    page.load(None, None, [tabs, watched.table, watched.timer], js=COME_BACK)
-    tabs.select(on_tab, None, watched.timer, **QUIET)
+    page.load(None, None, [tabs, watched.table, watched.timer], js=COME_BACK.replace("TABS", json.dumps(list(rooms))))
+    for name, room in rooms.items():
+        clock = {"__type__": "update", "active": name == "runs"}
+        room.select(None, None, watched.timer, js=f"() => ({json.dumps(clock)})")
 
 
 def serve(settings: Settings) -> None:

@@ -11,11 +11,11 @@ from playwright.sync_api import Browser, Page
 from studio.config.train import TrainConfig
 from studio.files import write_json
 from studio.runs import events
-from studio.ui.app import TAB_IDS
 from tests.browser.conftest import Studio
 
 MARGINS = ("rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected", "logps/chosen")
 pytestmark = pytest.mark.browser
+TABS = ("datasets", "train", "runs", "chat", "export")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_every_tab(
     used: Studio, open_page: Callable[..., Page], screenshot: Callable[..., None], width: int, dark: bool
 ) -> None:
     page = open_page(width=width, dark=dark)
-    for tab in TAB_IDS:
+    for tab in TABS:
         page.locator(f"#tab-{tab}-button:visible").click()
         page.locator(f"#tab-{tab}").wait_for()
         if tab == "runs":
