@@ -12,13 +12,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import APIResponse, Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import (
+    APIResponse,
+    Browser,
+    ConsoleMessage,
+    Error,
+    Page,
+    Request,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from studio.runs.store import Store
 from studio.settings import ROOT
@@ -214,18 +224,19 @@ def held(page: Page, words: str = "") -> Iterator[list[tuple[Route, APIResponse]
     over = False
 
     def hold(route: Route) -> None:
-        answer = route.fetch()
-        if over or words not in answer.text():
-            route.fulfill(response=answer)
-        else:
-            waiting.append((route, answer))
+        with suppress(Error):  # of a page that is closed meanwhile
+            answer = route.fetch()
+            if over or words not in answer.text():
+                route.fulfill(response=answer)
+            else:
+                waiting.append((route, answer))
 
     page.route("**/gradio_api/run/predict*", hold)
     yield waiting
     over = True
     for route, answer in waiting:
         route.fulfill(response=answer)
-    page.unroute_all(behavior="wait")  # else one that is asked as the page is closed fails the next test
+    page.unroute_all(behavior="wait")
 
 
 def _wait(condition: Callable[[], bool], complaint: str) -> None:
