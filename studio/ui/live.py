@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import zlib
 from dataclasses import asdict
 from typing import Any
@@ -81,10 +82,11 @@ def runs_table(ctx: Context) -> gr.HTML:
 
 
 def strip(ctx: Context) -> gr.HTML:
-    """Devices, memory and disk."""
+    """Devices, memory and disk. A page that another studio answers comes anew: what its own knew of it is gone."""
+    studio = secrets.token_hex(4)
 
-    def gauges(_: list[Any]) -> list[dict[str, Any]]:
-        return [asdict(gauge) for gauge in read_gauges(ctx.settings.saves_dir)]
+    def gauges(_: list[Any]) -> dict[str, Any]:
+        return {"studio": studio, "items": [asdict(gauge) for gauge in read_gauges(ctx.settings.saves_dir)]}
 
     script = (WEB / "strip.js").read_text(encoding="utf-8")
     template = '<div class="strip" role="status" aria-label="Devices"></div>'

@@ -217,6 +217,14 @@ def open_tab(page: Page, name: str, bar: str = "#tabs") -> None:
     tab.click()
 
 
+def restart_below(page: Page, studio: Studio) -> None:
+    """Restart the studio of an open page, which comes anew by itself once the studio answers."""
+    page.wait_for_timeout(2000)  # from an event that is under way Gradio itself would know
+    page.evaluate("window.isTheOldOne = true")
+    studio.restart()
+    page.wait_for_function("!window.isTheOldOne", timeout=60_000)
+
+
 @contextmanager
 def held(page: Page, words: str = "") -> Iterator[list[tuple[Route, APIResponse]]]:
     """Answers to the page's questions that contain `words` reach it at the end of the block, in their order."""

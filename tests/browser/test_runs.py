@@ -13,7 +13,7 @@ from studio.config.train import TrainConfig
 from studio.runs import events, launchers
 from studio.runs.run import Run, State
 from studio.settings import ROOT
-from tests.browser.conftest import Studio, held
+from tests.browser.conftest import Studio, held, restart_below
 
 pytestmark = pytest.mark.browser
 
@@ -86,7 +86,7 @@ def test_studio_killed_and_started_again(studio: Studio, running: Run, page: Pag
 def test_an_open_page_finds_the_studio_again(studio: Studio, running: Run, page: Page, faults: list[str]) -> None:
     goto_run(page, studio, running)
     drawn = page.evaluate(POINTS)
-    studio.restart()
+    restart_below(page, studio)
     page.wait_for_function(f"{POINTS} > {drawn}", timeout=SOON_MS)
     faults.clear()
 

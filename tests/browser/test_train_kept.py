@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Studio, open_tab
+from tests.browser.conftest import Studio, open_tab, restart_below
 from tests.browser.test_training import choose, find
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -86,7 +86,7 @@ def test_a_form_is_there_again_after_a_restart(page: Page, studio: Studio, fault
     page.goto(f"{studio.url}/#train")
     type_much(page)
     page.wait_for_function(f"'resize_vocab' in JSON.parse(localStorage.getItem('{KEY}') ?? '{{}}')")
-    studio.restart()
+    restart_below(page, studio)
     expect_much(page)
     faults.clear()  # what the page said while its studio was away
     page.reload()

@@ -129,6 +129,14 @@ def test_one_file_is_left_out(dropped: Path) -> None:
     assert paths[1].exists()
 
 
+def test_a_look_that_comes_after_its_file_was_left_changes_nothing(dropped: Path) -> None:
+    path = jsonl(dropped / "mine.jsonl", ROWS)
+    laid = laid_of(drop(path)[1:])
+    assert "Question 1?" in drafts.on_mapping(*laid)[1]
+    path.unlink()
+    assert drafts.on_mapping(*laid) == [gr.skip()] * 5
+
+
 def test_files_of_the_same_name_get_numbers(ctx: Context, dropped: Path) -> None:
     (dropped / "a").mkdir()
     (dropped / "b").mkdir()

@@ -1,10 +1,13 @@
 // The strip under the title: devices, memory, disk. One small question every five seconds while the page is visible.
 const POLL_MS = 5000;
 const strip = element.querySelector(".strip");
+let met;
 async function tick() {
   if (document.hidden) return;
   try {
-    const items = await server.gauges();
+    const { studio, items } = await server.gauges();
+    met ??= studio;
+    if (studio !== met) return location.reload(); // it was restarted: the states of this page went with the old one
     strip.replaceChildren(...items.map(({ label, text, share }) => {
       const item = document.createElement("span");
       item.className = "gauge" + (share > 0.9 ? " high" : "");

@@ -294,6 +294,8 @@ def on_mapping(drafts: Sequence[Draft], opened: str, name: str, *fields: Any) ->
         entry = mapping.read(fields).entry(name, _stored_name(source, name))
         sample = preview.sample(source, entry, SAMPLED_ROWS)
     except DatasetError as error:
+        if not source.exists():  # it was left meanwhile
+            return [gr.skip()] * 5
         found = turns.rows_html(_as_they_are(source))
         return [turns.lines_html(str(error), "wait"), found, "", "", gr.update(interactive=False)]
     spec = json.dumps({name: dump(entry)}, ensure_ascii=False, indent=2)
